@@ -1,0 +1,218 @@
+"""Stacks and slices: images, masks, poses, spacing and thickness.
+
+The only module that knows the geometry of an acquisition. World frame: RAS+ millimetres, as nibabel affines give.
+Slice frame: x along the image's first axis, y along its second, z through-plane, origin at the slice's centre; a pose
+takes slice frame to world (DESIGN.md section 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicesplat.psf import SliceProfile, slice_psf
+
+Float = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """One stack of parallel 2-D slices as the scanner stored it.
+
+    Attributes
+    ----------
+    data : (nx, ny, nz) float32
+        Intensities; slices lie along the third axis.
+    mask : (nx, ny, nz) bool
+        The region to reconstruct.
+    affine : (4, 4) float64
+        Voxel index to world, mm RAS+.
+    thickness : float
+        Slice thickness in mm (not the spacing between slice centres).
+    name : str
+        What to call the stack in messages: its file name.
+    """
+
+    data: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    affine: Float
+    thickness: float
+    name: str = "stack"
+
+    @property
+    def n_slices(self) -> int:
+        """Number of slices along the third axis."""
+        return int(self.data.shape[2])
+
+    @property
+    def spacing(self) -> Float:
+        """(3,) mm: pixel spacing along both image axes and between slice centres."""
+        return np.linalg.norm(self.affine[:3, :3], axis=0)
+
+    @property
+    def axes(self) -> Float:
+        """(3, 3) right-handed rotation whose columns are the slice frame's x, y and z in world."""
+        x, y = (self.affine[:3, :3] / self.spacing)[:, :2].T
+        return np.stack([x, y, np.cross(x, y)], axis=1)
+
+    def pose(self, index: int, centre: Sequence[float] | None = None) -> Float:
+        """Nominal pose (4, 4) of slice `index`: slice frame to world.
+
+        Parameters
+        ----------
+        index : int
+            Position along the third axis.
+        centre : (2,) pixel indices, optional
+            The slice frame's origin; the middle of the image when not given.
+        """
+        if centre is None:
+            centre = ((self.data.shape[0] - 1) / 2, (self.data.shape[1] - 1) / 2)
+        pose = np.eye(4)
+        pose[:3, :3] = self.axes
+        pose[:3, 3] = self.affine[:3, :3] @ [centre[0], centre[1], index] + self.affine[:3, 3]
+        return pose
+
+    def masked_points(self) -> Float:
+        """(n, 3) mm: world positions of the pixels inside the mask."""
+        return np.argwhere(self.mask) @ self.affine[:3, :3].T + self.affine[:3, 3]
+
+
+@dataclass(eq=False)
+class Slices:
+    """Every slice that shows something of the region, cropped to its mask and laid out flat for the kernels.
+
+    Slice s owns the pixels ``offset[s]:offset[s + 1]``, row by row: pixel (i, j) of its (rows, columns) crop lies at
+    ``origin[s] + (i, j) * step[s]`` mm in the slice frame, whose origin is the centre of the crop.
+
+    Attributes
+    ----------
+    stack, index : (S,) int32
+        Where slice s comes from: input stack, position along its third axis.
+    shape : (S, 2) int32
+        Rows and columns of the crop.
+    corner : (S, 2) int32
+        Pixel index of the crop's first pixel in the stack's image.
+    offset : (S + 1,) int64
+    origin, step : (S, 2) float64, mm
+    pixels : (P,) float32
+    mask : (P,) bool
+        Pixels that belong to the region and take part in the fit.
+    psf_weights : (S, K) float64
+    psf_covariances : (S, K, 3) float64, mm^2
+        Diagonals in the slice frame.
+    nominal, pose : (S, 4, 4) float64
+        Slice frame to world as scanned, and as estimated.
+    """
+
+    stack: NDArray[np.int32]
+    index: NDArray[np.int32]
+    shape: NDArray[np.int32]
+    corner: NDArray[np.int32]
+    offset: NDArray[np.int64]
+    origin: Float
+    step: Float
+    pixels: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    psf_weights: Float
+    psf_covariances: Float
+    nominal: Float
+    pose: Float = field(default_factory=lambda: np.empty((0, 4, 4)))
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    def image(self, values: NDArray[np.generic], s: int) -> NDArray[np.generic]:
+        """Slice s of a flat per-pixel array, as a (rows, columns) view."""
+        return values[self.offset[s] : self.offset[s + 1]].reshape(self.shape[s])
+
+    def slice_of_pixel(self) -> NDArray[np.int64]:
+        """(P,) the slice that each pixel belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offset))
+
+    def world_transforms(self) -> Float:
+        """(S, 4, 4): nominal world position of a slice's pixel to its motion-corrected position."""
+        return self.pose @ np.linalg.inv(self.nominal)
+
+    def plane_points(self, s: int, inside: bool = True) -> Float:
+        """(n, 3) mm: slice-frame positions of slice s's pixels, those inside the mask only unless told otherwise."""
+        i, j = np.indices(self.shape[s])
+        keep = self.image(self.mask, s).astype(bool) if inside else np.ones(self.shape[s], bool)
+        plane = self.origin[s] + np.stack([i[keep], j[keep]], axis=-1) * self.step[s]
+        return np.concatenate([plane, np.zeros((len(plane), 1))], axis=1)
+
+    def with_poses(self, pose: Float) -> Slices:
+        """The same slices elsewhere."""
+        return replace(self, pose=np.array(pose, dtype=np.float64))
+
+
+def cut_slices(
+    stacks: Sequence[Stack], profile: SliceProfile = "gaussian", margin: int = 2, min_pixels: int = 16
+) -> Slices:
+    """Crop every slice of every stack to its mask and lay them out flat.
+
+    Parameters
+    ----------
+    stacks : sequence of Stack
+    profile : {"gaussian", "box", "sinc"}
+        Slice profile of the acquisition.
+    margin : int
+        Pixels kept around the mask's bounding box; they carry no weight in the fit.
+    min_pixels : int
+        A slice with fewer pixels inside its mask is left out: it cannot be aligned.
+
+    Raises
+    ------
+    ValueError
+        No slice has that many pixels inside its mask.
+    """
+    rows: list[dict[str, object]] = []
+    for number, stack in enumerate(stacks):
+        weights, covariances = slice_psf(stack.spacing[:2], stack.thickness, profile)
+        for k in np.flatnonzero(stack.mask.sum(axis=(0, 1)) >= min_pixels):
+            mask = stack.mask[:, :, k]
+            inside = np.argwhere(mask)
+            low = np.maximum(inside.min(axis=0) - margin, 0)
+            high = np.minimum(inside.max(axis=0) + 1 + margin, mask.shape)
+            crop = (slice(low[0], high[0]), slice(low[1], high[1]))
+            size = high - low
+            rows.append(
+                {
+                    "stack": number,
+                    "index": k,
+                    "shape": size,
+                    "corner": low,
+                    "origin": -(size - 1) / 2 * stack.spacing[:2],
+                    "step": stack.spacing[:2],
+                    "pixels": stack.data[:, :, k][crop].ravel(),
+                    "mask": mask[crop].ravel(),
+                    "psf_weights": weights,
+                    "psf_covariances": covariances,
+                    "nominal": stack.pose(int(k), (low + high - 1) / 2),
+                }
+            )
+    if not rows:
+        raise ValueError(f"no slice has {min_pixels} pixels inside its mask: check the masks")
+
+    def column(name: str, dtype: type) -> NDArray:
+        return np.array([row[name] for row in rows], dtype=dtype)
+
+    pixels = np.concatenate([np.asarray(row["pixels"], np.float32) for row in rows])
+    nominal = column("nominal", np.float64)
+    return Slices(
+        stack=column("stack", np.int32),
+        index=column("index", np.int32),
+        shape=column("shape", np.int32),
+        corner=column("corner", np.int32),
+        offset=np.concatenate([[0], np.cumsum([np.size(row["pixels"]) for row in rows])]).astype(np.int64),
+        origin=column("origin", np.float64),
+        step=column("step", np.float64),
+        pixels=pixels,
+        mask=np.concatenate([np.asarray(row["mask"], bool) for row in rows]),
+        psf_weights=column("psf_weights", np.float64),
+        psf_covariances=column("psf_covariances", np.float64),
+        nominal=nominal,
+        pose=nominal.copy(),
+    )
