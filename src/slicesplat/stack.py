@@ -143,9 +143,72 @@ class Slices:
         plane = self.origin[s] + np.stack([i[keep], j[keep]], axis=-1) * self.step[s]
         return np.concatenate([plane, np.zeros((len(plane), 1))], axis=1)
 
+    def take(self, which: NDArray[np.integer]) -> Slices:
+        """Some of the slices, in the order given; one may come several times, to stand at several poses."""
+        which = np.asarray(which, dtype=np.int64)
+        chosen = pixel_indices(self.offset, which)
+        return Slices(
+            stack=self.stack[which],
+            index=self.index[which],
+            shape=self.shape[which],
+            corner=self.corner[which],
+            offset=np.concatenate([[0], np.cumsum(np.diff(self.offset)[which])]).astype(np.int64),
+            origin=self.origin[which],
+            step=self.step[which],
+            pixels=self.pixels[chosen],
+            mask=self.mask[chosen],
+            psf_weights=self.psf_weights[which],
+            psf_covariances=self.psf_covariances[which],
+            nominal=self.nominal[which],
+            pose=self.pose[which],
+        )
+
+    def binned(self, factor: int) -> Slices:
+        """The same slices with `factor` x `factor` pixels averaged into one, outside the mask as zero.
+
+        The PSF grows by the variance of the averaging window. Blocks of which less than half lies inside the mask are
+        outside it. Rows and columns that fill no block are dropped at the far end.
+        """
+        if factor == 1:
+            return self
+        shape = self.shape // factor
+        if (shape < 1).any():
+            raise ValueError(f"a slice of {self.shape.min()} pixels cannot be averaged over {factor}")
+        pixels, inside = [], []
+        for s in range(len(self)):
+            rows, columns = shape[s]
+            blocks = (rows, factor, columns, factor)
+            window = (slice(rows * factor), slice(columns * factor))
+            mask = self.image(self.mask, s)[window].astype(np.float32)
+            pixels.append((self.image(self.pixels, s)[window] * mask).reshape(blocks).mean(axis=(1, 3)).ravel())
+            inside.append(mask.reshape(blocks).mean(axis=(1, 3)).ravel() >= 0.5)
+        covariances = self.psf_covariances.copy()
+        covariances[:, :, :2] += (self.step[:, None, :] ** 2) * (factor**2 - 1) / 12
+        return replace(
+            self,
+            shape=shape,
+            offset=np.concatenate([[0], np.cumsum(shape.prod(axis=1))]).astype(np.int64),
+            origin=self.origin + self.step * (factor - 1) / 2,
+            step=self.step * factor,
+            pixels=np.concatenate(pixels).astype(np.float32),
+            mask=np.concatenate(inside),
+            psf_covariances=covariances,
+        )
+
     def with_poses(self, pose: Float) -> Slices:
         """The same slices elsewhere."""
         return replace(self, pose=np.array(pose, dtype=np.float64))
+
+
+def pixel_indices(offset: NDArray[np.int64], which: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Positions, in a flat per-pixel array, of the pixels of the slices `which`, one slice after the other.
+
+    Examples
+    --------
+    >>> pixel_indices(np.array([0, 2, 5]), np.array([1, 0])).tolist()
+    [2, 3, 4, 0, 1]
+    """
+    return np.concatenate([np.arange(offset[s], offset[s + 1]) for s in which]).astype(np.int64)
 
 
 def cut_slices(

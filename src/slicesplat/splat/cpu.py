@@ -13,6 +13,8 @@ from slicesplat.splat import cpu_pose
 from slicesplat.splat.cpu_kernels import LIST_MARGIN, MAX_CUTOFF
 from slicesplat.stack import Slices
 
+Float = NDArray[np.float64]
+
 
 @dataclass(eq=False)
 class _Pairs:
@@ -22,21 +24,22 @@ class _Pairs:
     gaussian: NDArray[np.int32]
     gaussian_start: NDArray[np.int64]
     pair_of: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    cov: NDArray[np.float64]
-    rotation: NDArray[np.float64]
-    translation: NDArray[np.float64]
+    mean: Float
+    cov: Float
+    rotation: Float
+    translation: Float
 
-    def still_hold(self, mean, cov, rotation, translation, splatter: CpuSplatter) -> bool:  # type: ignore[no-untyped-def]
+    def still_hold(self, mean: Float, cov: Float, rotation: Float, translation: Float, splatter: CpuSplatter) -> bool:
         """Whether nothing has moved by more than the margin that the list was made with."""
         if len(mean) != len(self.mean):
             return False
         now = (mean, cov, self.mean, self.cov, rotation, translation, self.rotation, self.translation)
-        return bool(kernels.farthest_move(*now, splatter.radius, splatter.blur.min(), splatter.cutoff) <= LIST_MARGIN)
+        narrowest = splatter.blur.min(initial=np.inf)
+        return bool(kernels.farthest_move(*now, splatter.radius, narrowest, splatter.cutoff) <= LIST_MARGIN)
 
 
 class CpuSplatter:
-    """`splat.Splatter` in numba.
+    """The forward model of a set of slices, its adjoint and its derivatives.
 
     Parameters
     ----------
@@ -63,7 +66,7 @@ class CpuSplatter:
         self.low = np.concatenate([self.origin, flat], axis=1)
         far = self.origin + (np.repeat(slices.shape, components, axis=0) - 1) * self.step
         self.high = np.concatenate([far, flat], axis=1)
-        self.radius = float(np.linalg.norm(self.high, axis=1).max())
+        self.radius = float(np.linalg.norm(self.high, axis=1).max(initial=0.0))
         self._pairs: _Pairs | None = None
 
     @property
@@ -76,7 +79,20 @@ class CpuSplatter:
         """Number of (view, Gaussian) pairs of the last `place`."""
         return 0 if self._pairs is None else len(self._pairs.gaussian)
 
-    def place(self, means, log_scales, quaternions, rotations, translations) -> None:  # type: ignore[no-untyped-def]
+    @property
+    def _placed(self) -> _Pairs:
+        if self._pairs is None:
+            raise RuntimeError("no Gaussians are in place: call place first")
+        return self._pairs
+
+    def place(
+        self,
+        means: ArrayLike,  # (N, 3) mm
+        log_scales: ArrayLike,  # (N, 3)
+        quaternions: ArrayLike,  # (N, 4)
+        rotations: ArrayLike,  # (S, 3, 3)
+        translations: ArrayLike,  # (S, 3) mm
+    ) -> None:
         """Set the Gaussians' shapes and the slices' poses; everything after refers to them."""
         self._mean = np.ascontiguousarray(means, np.float64)
         self._log_scales = np.ascontiguousarray(log_scales, np.float64)
@@ -89,29 +105,32 @@ class CpuSplatter:
         if self._pairs is None or not self._pairs.still_hold(*where, self):
             box = (self.blur, self.low, self.high, self.cutoff, LIST_MARGIN)
             start, gaussian = kernels.list_pairs(*where, *box, workers)
-            self._pairs = _Pairs(start, gaussian, *kernels.pairs_of_gaussians(gaussian, len(self._mean)), *where)
-        start, gaussian = self._pairs.start, self._pairs.gaussian
+            gaussian_start, pair_of = kernels.pairs_of_gaussians(gaussian, len(self._mean))
+            self._pairs = _Pairs(start, gaussian, gaussian_start, pair_of, *where)
+        start, gaussian = self._placed.start, self._placed.gaussian
         self._flat = kernels.project(
             *(self._mean, self._cov, self._determinant, self._rotation, self._translation, self.weight, self.blur),
             *(self.origin, self.step, start, gaussian, self.cutoff, workers),
         )
 
-    def splat(self, amplitudes, gains) -> NDArray[np.float32]:  # type: ignore[no-untyped-def]
+    def splat(self, amplitudes: ArrayLike, gains: ArrayLike) -> NDArray[np.float32]:
         """Simulated pixels (P,) for amplitudes (N,) and gains (S,)."""
         return kernels.splat(
             *(self._flat, np.asarray(amplitudes, np.float32), np.asarray(gains, np.float32), self.shape, self.offset),
-            *(self.view_start, self._pairs.start, self._pairs.gaussian, nb.get_num_threads()),
+            *(self.view_start, self._placed.start, self._placed.gaussian, nb.get_num_threads()),
         )
 
-    def adjoint(self, upstream, gains) -> NDArray[np.float32]:  # type: ignore[no-untyped-def]
+    def adjoint(self, upstream: ArrayLike, gains: ArrayLike) -> NDArray[np.float32]:
         """The transpose of `splat` as a linear map of the amplitudes: (P,) to (N,)."""
         pair = kernels.gather(
             *(self._flat, np.asarray(upstream, np.float32), np.asarray(gains, np.float32), self.shape, self.offset),
-            *(self.view_start, self._pairs.start, nb.get_num_threads()),
+            *(self.view_start, self._placed.start, nb.get_num_threads()),
         )
-        return kernels.sum_pairs(pair, self._pairs.gaussian_start, self._pairs.pair_of)
+        return kernels.sum_pairs(pair, self._placed.gaussian_start, self._placed.pair_of)
 
-    def gradients(self, upstream, amplitudes, gains):  # type: ignore[no-untyped-def]
+    def gradients(
+        self, upstream: ArrayLike, amplitudes: ArrayLike, gains: ArrayLike
+    ) -> tuple[NDArray[np.float32], Float]:
         """Gradients of a loss whose gradient at the pixels is `upstream`.
 
         Returns
@@ -122,13 +141,23 @@ class CpuSplatter:
             Rotation matrices row by row, translations, gains.
         """
         workers = nb.get_num_threads()
-        pairs = self._pairs
+        pairs = self._placed
         amplitude = np.asarray(amplitudes, np.float64)
         upstream = np.asarray(upstream, np.float32)
         moment = kernels.moments(self._flat, upstream, self.shape, self.offset, self.view_start, pairs.start, workers)
         pair, poses = kernels.chain_pairs(
             *(self._mean, self._cov, amplitude, np.asarray(gains, np.float64), self._rotation, self._translation),
-            *(self.blur, self.origin, self.step, self.view_start, pairs.start, pairs.gaussian, self._flat, moment, workers),
+            *(
+                self.blur,
+                self.origin,
+                self.step,
+                self.view_start,
+                pairs.start,
+                pairs.gaussian,
+                self._flat,
+                moment,
+                workers,
+            ),
         )
         gaussians = kernels.chain_gaussians(
             self._log_scales, self._quaternions, amplitude, pair, pairs.gaussian_start, pairs.pair_of
@@ -143,13 +172,13 @@ class CpuSplatter:
         """
         return cpu_pose.pose_derivatives(
             *(self._mean, self._cov, np.asarray(amplitudes, np.float64), self._rotation, self._translation, self.blur),
-            *(self.step, self._flat, self.shape, self.offset, self.view_start, self._pairs.start),
-            *(self._pairs.gaussian, nb.get_num_threads()),
+            *(self.step, self._flat, self.shape, self.offset, self.view_start, self._placed.start),
+            *(self._placed.gaussian, nb.get_num_threads()),
         )
 
     def pose_systems(
         self, amplitudes: ArrayLike, gains: ArrayLike, pixels: ArrayLike, weights: ArrayLike, scale: ArrayLike
-    ) -> tuple[NDArray[np.float64], ...]:
+    ) -> tuple[Float, ...]:
         """Gauss-Newton system of every slice in its pose and gain; see `cpu_pose.normal_equations`."""
         return cpu_pose.normal_equations(
             *(self.pose_derivatives(amplitudes), np.asarray(gains, np.float64), np.asarray(pixels, np.float32)),

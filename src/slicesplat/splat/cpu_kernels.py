@@ -10,6 +10,9 @@ Forward and backward both run in parallel over slices, each pair belonging to on
 is summed afterwards in parallel over Gaussians, in the pairs' order. No atomics: the same bits for any thread count.
 """
 
+# numba finds the types of what it compiles.
+# mypy: disallow-untyped-defs=False
+
 from __future__ import annotations
 
 import numba as nb
@@ -33,7 +36,7 @@ _JIT = {"cache": True, "error_model": "numpy", "fastmath": {"contract", "reassoc
 
 
 @nb.njit(**_JIT)
-def _exp8(x):  # type: ignore[no-untyped-def]
+def _exp8(x):
     y = x * _SHRINK
     p = y * _P5 + _P4
     p = p * y + _P3
@@ -48,13 +51,13 @@ def _exp8(x):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**_JIT)
-def _exponent8(columns, row, quadratic):  # type: ignore[no-untyped-def]
+def _exponent8(columns, row, quadratic):
     """Exponent at `columns` (eight distances from the centre, pixels) of the row at distance `row`."""
     return columns * columns * quadratic[2] + columns * (quadratic[1] * row) + quadratic[0] * row * row
 
 
 @nb.njit(**_JIT)
-def covariances(log_scales, rotations):  # type: ignore[no-untyped-def]
+def covariances(log_scales, rotations):
     """Covariances as (N, 6): xx, xy, xz, yy, yz, zz in mm^2, and their determinants (N,)."""
     n = len(log_scales)
     out = np.empty((n, 6))
@@ -74,7 +77,7 @@ def covariances(log_scales, rotations):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**_JIT)
-def _rotation(w, x, y, z):  # type: ignore[no-untyped-def]
+def _rotation(w, x, y, z):
     """Rotation matrix, row by row, of a quaternion of any length."""
     s = 2.0 / (w * w + x * x + y * y + z * z)
     return (
@@ -91,7 +94,7 @@ def _rotation(w, x, y, z):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**_JIT)
-def _in_slice(mean, cov, r, t):  # type: ignore[no-untyped-def]
+def _in_slice(mean, cov, r, t):
     """Mean and covariance (xx, xy, xz, yy, yz, zz) of a Gaussian in the slice frame."""
     x = mean[0] - t[0]
     y = mean[1] - t[1]
@@ -122,7 +125,7 @@ def _in_slice(mean, cov, r, t):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**_JIT)
-def _touches(mean, cov, r, t, blur, low, high, reach, margin):  # type: ignore[no-untyped-def]
+def _touches(mean, cov, r, t, blur, low, high, reach, margin):
     """Whether the Gaussian's blurred ellipsoid at `reach`, grown by `margin` mm, can meet a pixel of the view."""
     for k in (2, 0, 1):
         m = r[0, k] * (mean[0] - t[0]) + r[1, k] * (mean[1] - t[1]) + r[2, k] * (mean[2] - t[2])
@@ -140,7 +143,7 @@ def _touches(mean, cov, r, t, blur, low, high, reach, margin):  # type: ignore[n
 
 
 @nb.njit(parallel=True, **_JIT)
-def list_pairs(mean, cov, rotation, translation, blur, low, high, reach, margin, workers):  # type: ignore[no-untyped-def]
+def list_pairs(mean, cov, rotation, translation, blur, low, high, reach, margin, workers):
     """The Gaussians of every view in ascending order: start (V + 1,) and Gaussian numbers (Q,)."""
     views, n = len(blur), len(mean)
     counts = np.zeros(views + 1, np.int64)
@@ -152,7 +155,11 @@ def list_pairs(mean, cov, rotation, translation, blur, low, high, reach, margin,
         for v in range(worker, views, workers):
             mark = touch[worker, v // workers]
             nx, ny, nz = F32(rotation[v, 0, 2]), F32(rotation[v, 1, 2]), F32(rotation[v, 2, 2])
-            level = F32(rotation[v, 0, 2] * translation[v, 0] + rotation[v, 1, 2] * translation[v, 1] + rotation[v, 2, 2] * translation[v, 2])
+            level = F32(
+                rotation[v, 0, 2] * translation[v, 0]
+                + rotation[v, 1, 2] * translation[v, 1]
+                + rotation[v, 2, 2] * translation[v, 2]
+            )
             square, thick = F32(reach * reach), F32(blur[v, 2])
             slack = F32(margin + 1e-3)
             for j in range(n):
@@ -161,7 +168,9 @@ def list_pairs(mean, cov, rotation, translation, blur, low, high, reach, margin,
             total = 0
             for j in range(n):
                 if mark[j]:
-                    mark[j] = _touches(mean[j], cov[j], rotation[v], translation[v], blur[v], low[v], high[v], reach, margin)
+                    mark[j] = _touches(
+                        mean[j], cov[j], rotation[v], translation[v], blur[v], low[v], high[v], reach, margin
+                    )
                     total += mark[j]
             counts[v + 1] = total
     start = np.cumsum(counts)
@@ -178,7 +187,7 @@ def list_pairs(mean, cov, rotation, translation, blur, low, high, reach, margin,
 
 
 @nb.njit(**_JIT)
-def farthest_move(mean, cov, mean0, cov0, rotation, translation, rotation0, translation0, radius, blur, reach):  # type: ignore[no-untyped-def]
+def farthest_move(mean, cov, mean0, cov0, rotation, translation, rotation0, translation0, radius, blur, reach):
     """A bound, mm, on how far any Gaussian's ellipsoid has moved or grown against any view since the list was made.
 
     Growth: |sqrt(a) - sqrt(b)| <= |a - b| / (2 sqrt(blur)) for variances a, b of at least `blur`.
@@ -202,7 +211,7 @@ def farthest_move(mean, cov, mean0, cov0, rotation, translation, rotation0, tran
 
 
 @nb.njit(**_JIT)
-def pairs_of_gaussians(gaussian, n):  # type: ignore[no-untyped-def]
+def pairs_of_gaussians(gaussian, n):
     """The pairs of each Gaussian, ascending: start (N + 1,) and pair numbers (Q,)."""
     start = np.zeros(n + 1, np.int64)
     for q in range(len(gaussian)):
@@ -217,7 +226,9 @@ def pairs_of_gaussians(gaussian, n):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(parallel=True, **_JIT)
-def project(mean, cov, determinant, rotation, translation, weight, blur, origin, step, start, gaussian, cutoff, workers):  # type: ignore[no-untyped-def]
+def project(
+    mean, cov, determinant, rotation, translation, weight, blur, origin, step, start, gaussian, cutoff, workers
+):
     """Every pair's 2-D Gaussian on its slice's pixel grid: (Q, 9) float32.
 
     Columns: peak for amplitude 1; centre row and column; quadratic exponent (rows^2, rows x columns, columns^2);
@@ -251,7 +262,7 @@ def project(mean, cov, determinant, rotation, translation, weight, blur, origin,
 
 
 @nb.njit(**_JIT)
-def _window(flat, rows, columns):  # type: ignore[no-untyped-def]
+def _window(flat, rows, columns):
     """First and last + 1 row and column of a pair's box inside the image."""
     if flat[7] < 0:
         return 0, 0, 0, 0
@@ -263,7 +274,7 @@ def _window(flat, rows, columns):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(parallel=True, **_JIT)
-def splat(flat, amplitude, gain, shape, offset, view_start, start, gaussian, workers):  # type: ignore[no-untyped-def]
+def splat(flat, amplitude, gain, shape, offset, view_start, start, gaussian, workers):
     """Simulated pixels (P,): every slice the sum of its pairs, times its gain."""
     out = np.empty(offset[-1], np.float32)
     largest = _padded(shape)
@@ -292,7 +303,7 @@ def splat(flat, amplitude, gain, shape, offset, view_start, start, gaussian, wor
 
 
 @nb.njit(**_JIT)
-def _padded(shape):  # type: ignore[no-untyped-def]
+def _padded(shape):
     """Floats that the largest slice takes with every row padded by a whole vector."""
     largest = 0
     for s in range(len(shape)):
@@ -301,7 +312,7 @@ def _padded(shape):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**_JIT)
-def _lay_out(values, canvas, first, rows, columns):  # type: ignore[no-untyped-def]
+def _lay_out(values, canvas, first, rows, columns):
     """Copy a slice into `canvas`, every row followed by a vector of zeros."""
     stride = columns + LANES
     for i in range(rows):
@@ -312,8 +323,8 @@ def _lay_out(values, canvas, first, rows, columns):  # type: ignore[no-untyped-d
 
 
 @nb.njit(parallel=True, **_JIT)
-def gather(flat, upstream, gain, shape, offset, view_start, start, workers):  # type: ignore[no-untyped-def]
-    """Per pair, the gradient with respect to an amplitude: the adjoint of `splat` before the sum over pairs. (Q,)"""
+def gather(flat, upstream, gain, shape, offset, view_start, start, workers):
+    """Per pair (Q,), the gradient by an amplitude: the adjoint of `splat` before the sum over pairs."""
     out = np.empty(len(flat), np.float32)
     largest = _padded(shape)
     for worker in nb.prange(workers):
@@ -337,7 +348,7 @@ def gather(flat, upstream, gain, shape, offset, view_start, start, workers):  # 
 
 
 @nb.njit(parallel=True, **_JIT)
-def moments(flat, upstream, shape, offset, view_start, start, workers):  # type: ignore[no-untyped-def]
+def moments(flat, upstream, shape, offset, view_start, start, workers):
     """Per pair, sums of h e (1, di, dj, di^2, di dj, dj^2) about its centre, in pixels: (Q, 6)."""
     out = np.empty((len(flat), 6), np.float32)
     largest = _padded(shape)
@@ -381,7 +392,23 @@ def moments(flat, upstream, shape, offset, view_start, start, workers):  # type:
 
 
 @nb.njit(parallel=True, **_JIT)
-def chain_pairs(mean, cov, amplitude, gain, rotation, translation, blur, origin, step, view_start, start, gaussian, flat, moment, workers):  # type: ignore[no-untyped-def]
+def chain_pairs(
+    mean,
+    cov,
+    amplitude,
+    gain,
+    rotation,
+    translation,
+    blur,
+    origin,
+    step,
+    view_start,
+    start,
+    gaussian,
+    flat,
+    moment,
+    workers,
+):
     """From six moments to gradients, pair by pair (DESIGN.md section 1).
 
     Returns
@@ -454,14 +481,26 @@ def chain_pairs(mean, cov, amplitude, gain, rotation, translation, blur, origin,
                     pair[q, 0] = r00 * gx + r01 * gy + r02 * gz
                     pair[q, 1] = r10 * gx + r11 * gy + r12 * gz
                     pair[q, 2] = r20 * gx + r21 * gy + r22 * gz
-                    ax, ay, az = r00 * gxx + r01 * gxy + r02 * gxz, r00 * gxy + r01 * gyy + r02 * gyz, r00 * gxz + r01 * gyz + r02 * gzz
+                    ax, ay, az = (
+                        r00 * gxx + r01 * gxy + r02 * gxz,
+                        r00 * gxy + r01 * gyy + r02 * gyz,
+                        r00 * gxz + r01 * gyz + r02 * gzz,
+                    )
                     pair[q, 3] = ax * r00 + ay * r01 + az * r02
                     pair[q, 4] = ax * r10 + ay * r11 + az * r12
                     pair[q, 5] = ax * r20 + ay * r21 + az * r22
-                    ax, ay, az = r10 * gxx + r11 * gxy + r12 * gxz, r10 * gxy + r11 * gyy + r12 * gyz, r10 * gxz + r11 * gyz + r12 * gzz
+                    ax, ay, az = (
+                        r10 * gxx + r11 * gxy + r12 * gxz,
+                        r10 * gxy + r11 * gyy + r12 * gyz,
+                        r10 * gxz + r11 * gyz + r12 * gzz,
+                    )
                     pair[q, 6] = ax * r10 + ay * r11 + az * r12
                     pair[q, 7] = ax * r20 + ay * r21 + az * r22
-                    ax, ay, az = r20 * gxx + r21 * gxy + r22 * gxz, r20 * gxy + r21 * gyy + r22 * gyz, r20 * gxz + r21 * gyz + r22 * gzz
+                    ax, ay, az = (
+                        r20 * gxx + r21 * gxy + r22 * gxz,
+                        r20 * gxy + r21 * gyy + r22 * gyz,
+                        r20 * gxz + r21 * gyz + r22 * gzz,
+                    )
                     pair[q, 8] = ax * r20 + ay * r21 + az * r22
                     pair[q, 9] = gain[s] * m0
                     k00 += m[0] * gx + 2 * (c[0] * gxx + c[1] * gxy + c[2] * gxz)
@@ -488,7 +527,7 @@ def chain_pairs(mean, cov, amplitude, gain, rotation, translation, blur, origin,
 
 
 @nb.njit(parallel=True, **_JIT)
-def chain_gaussians(log_scales, rotations, amplitude, pair, start, pair_of):  # type: ignore[no-untyped-def]
+def chain_gaussians(log_scales, rotations, amplitude, pair, start, pair_of):
     """Sum the pairs of every Gaussian and go on to its parameters: (N, 11), mean, log scales, quaternion, amplitude."""
     n = len(log_scales)
     out = np.empty((n, 11), np.float32)
@@ -498,9 +537,7 @@ def chain_gaussians(log_scales, rotations, amplitude, pair, start, pair_of):  # 
             q = pair_of[index]
             for k in range(10):
                 t[k] += pair[q, k]
-        length = np.sqrt(
-            rotations[j, 0] ** 2 + rotations[j, 1] ** 2 + rotations[j, 2] ** 2 + rotations[j, 3] ** 2
-        )
+        length = np.sqrt(rotations[j, 0] ** 2 + rotations[j, 1] ** 2 + rotations[j, 2] ** 2 + rotations[j, 3] ** 2)
         w, x = rotations[j, 0] / length, rotations[j, 1] / length
         y, z = rotations[j, 2] / length, rotations[j, 3] / length
         r = _rotation(w, x, y, z)
@@ -515,13 +552,34 @@ def chain_gaussians(log_scales, rotations, amplitude, pair, start, pair_of):  # 
             out[j, 3 + k] = 2 * variance * (r[k] * g0 + r[3 + k] * g1 + r[6 + k] * g2) + amplitude[j] * t[9]
         qw = 2 * (-z * d[0, 1] + y * d[0, 2] + z * d[1, 0] - x * d[1, 2] - y * d[2, 0] + x * d[2, 1])
         qx = 2 * (
-            y * d[0, 1] + z * d[0, 2] + y * d[1, 0] - 2 * x * d[1, 1] - w * d[1, 2] + z * d[2, 0] + w * d[2, 1] - 2 * x * d[2, 2]
+            y * d[0, 1]
+            + z * d[0, 2]
+            + y * d[1, 0]
+            - 2 * x * d[1, 1]
+            - w * d[1, 2]
+            + z * d[2, 0]
+            + w * d[2, 1]
+            - 2 * x * d[2, 2]
         )
         qy = 2 * (
-            -2 * y * d[0, 0] + x * d[0, 1] + w * d[0, 2] + x * d[1, 0] + z * d[1, 2] - w * d[2, 0] + z * d[2, 1] - 2 * y * d[2, 2]
+            -2 * y * d[0, 0]
+            + x * d[0, 1]
+            + w * d[0, 2]
+            + x * d[1, 0]
+            + z * d[1, 2]
+            - w * d[2, 0]
+            + z * d[2, 1]
+            - 2 * y * d[2, 2]
         )
         qz = 2 * (
-            -2 * z * d[0, 0] - w * d[0, 1] + x * d[0, 2] + w * d[1, 0] - 2 * z * d[1, 1] + y * d[1, 2] + x * d[2, 0] + y * d[2, 1]
+            -2 * z * d[0, 0]
+            - w * d[0, 1]
+            + x * d[0, 2]
+            + w * d[1, 0]
+            - 2 * z * d[1, 1]
+            + y * d[1, 2]
+            + x * d[2, 0]
+            + y * d[2, 1]
         )
         along = w * qw + x * qx + y * qy + z * qz
         out[j, 0], out[j, 1], out[j, 2] = t[0], t[1], t[2]
@@ -532,7 +590,7 @@ def chain_gaussians(log_scales, rotations, amplitude, pair, start, pair_of):  # 
 
 
 @nb.njit(parallel=True, **_JIT)
-def sum_pairs(pair, start, pair_of):  # type: ignore[no-untyped-def]
+def sum_pairs(pair, start, pair_of):
     """Sum over the pairs of every Gaussian, in their order: (N,) float32."""
     n = len(start) - 1
     out = np.empty(n, np.float32)

@@ -10,6 +10,9 @@ With rho the distance from the conditional mean, P d = (0, 0, z / S'_zz) + rho_u
 polynomials of degree one and two on the pixel grid (derived from the model of DESIGN.md section 1).
 """
 
+# numba finds the types of what it compiles.
+# mypy: disallow-untyped-defs=False
+
 from __future__ import annotations
 
 import numba as nb
@@ -22,12 +25,12 @@ UNKNOWNS = 7  # v (3, mm), w (3, rad), gain
 
 
 @nb.njit(**_JIT)
-def _cross(a, b):  # type: ignore[no-untyped-def]
+def _cross(a, b):
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
 @nb.njit(**_JIT)
-def _turned(c, a):  # type: ignore[no-untyped-def]
+def _turned(c, a):
     """The symmetric matrix c (xx, xy, xz, yy, yz, zz) times the vector a."""
     return (
         c[0] * a[0] + c[1] * a[1] + c[2] * a[2],
@@ -37,12 +40,12 @@ def _turned(c, a):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**_JIT)
-def _add(a, b):  # type: ignore[no-untyped-def]
+def _add(a, b):
     return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
 @nb.njit(**_JIT)
-def _polynomials(mean, cov, rotation, translation, blur, su, sv, out):  # type: ignore[no-untyped-def]
+def _polynomials(mean, cov, rotation, translation, blur, su, sv, out):
     """Derivatives of log f: (6, 6) coefficients of 1, di, dj, di^2, di dj, dj^2, in pixels, into `out`."""
     m, c = _in_slice(mean, cov, rotation, translation)
     xx, xy, xz = c[0] + blur[0], c[1], c[2]
@@ -77,7 +80,9 @@ def _polynomials(mean, cov, rotation, translation, blur, su, sv, out):  # type: 
 
 
 @nb.njit(parallel=True, **_JIT)
-def pose_derivatives(mean, cov, amplitude, rotation, translation, blur, step, flat, shape, offset, view_start, start, gaussian, workers):  # type: ignore[no-untyped-def]
+def pose_derivatives(
+    mean, cov, amplitude, rotation, translation, blur, step, flat, shape, offset, view_start, start, gaussian, workers
+):
     """Rendered pixels for gain 1 and their derivatives with respect to v and w: (7, P) float32, the image last."""
     out = np.empty((UNKNOWNS, offset[-1]), np.float32)
     largest = _padded(shape)
@@ -134,7 +139,7 @@ def pose_derivatives(mean, cov, amplitude, rotation, translation, blur, step, fl
 
 
 @nb.njit(parallel=True, **_JIT)
-def normal_equations(derivative, gain, pixels, weights, scale, offset, workers):  # type: ignore[no-untyped-def]
+def normal_equations(derivative, gain, pixels, weights, scale, offset, workers):
     """Gauss-Newton systems of the robust misfit sum w r^2 / (1 + (r / scale)^2), r = gain * image - pixel.
 
     The weight of a pixel is that of Geman and McClure, w / (1 + (r / scale)^2)^2.

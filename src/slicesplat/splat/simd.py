@@ -4,6 +4,9 @@ LLVM's vectoriser gives up on rows of five to ten pixels; a value of this type i
 lowers to what it has (AVX, SSE, NEON). Arithmetic between such values, or with a scalar on the right, reads as usual.
 """
 
+# numba finds the types of what it compiles.
+# mypy: disallow-untyped-defs=False
+
 from __future__ import annotations
 
 import operator
@@ -49,7 +52,7 @@ def _spread(builder: Any, scalar: Any) -> Any:
 
 
 @intrinsic
-def load8(typing_context, array, index):  # type: ignore[no-untyped-def]
+def load8(typing_context, array, index):
     """Eight neighbours of a contiguous float32 array, from `index` on."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -59,7 +62,7 @@ def load8(typing_context, array, index):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def store8(typing_context, array, index, value):  # type: ignore[no-untyped-def]
+def store8(typing_context, array, index, value):
     """Write eight neighbours of a contiguous float32 array, from `index` on."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -70,7 +73,7 @@ def store8(typing_context, array, index, value):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def spread8(typing_context, scalar):  # type: ignore[no-untyped-def]
+def spread8(typing_context, scalar):
     """The same value in every lane."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -80,7 +83,7 @@ def spread8(typing_context, scalar):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def iota8(typing_context):  # type: ignore[no-untyped-def]
+def iota8(typing_context):
     """0, 1, ... 7."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -90,7 +93,7 @@ def iota8(typing_context):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def sum8(typing_context, vector):  # type: ignore[no-untyped-def]
+def sum8(typing_context, vector):
     """The sum of the lanes, in one fixed order."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -108,7 +111,7 @@ def sum8(typing_context, vector):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def keep_from8(typing_context, value, test, bound):  # type: ignore[no-untyped-def]
+def keep_from8(typing_context, value, test, bound):
     """`value` in the lanes where `test >= bound`, zero in the others."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -122,21 +125,21 @@ def _binary(operation: Callable[..., Any], method: str) -> None:
     """Let `operation` work between float8 values, and between a float8 and a float32 scalar on its right."""
 
     @intrinsic
-    def lanes(typing_context, left, right):  # type: ignore[no-untyped-def]
+    def lanes(typing_context, left, right):
         def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return getattr(builder, method)(args[0], args[1], flags=_FLAGS)
 
         return float8(float8, float8), build
 
     @intrinsic
-    def scalar(typing_context, left, right):  # type: ignore[no-untyped-def]
+    def scalar(typing_context, left, right):
         def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return getattr(builder, method)(args[0], _spread(builder, args[1]), flags=_FLAGS)
 
         return float8(float8, types.float32), build
 
     @overload(operation)
-    def choose(left, right):  # type: ignore[no-untyped-def]
+    def choose(left, right):
         if isinstance(left, Float8Type):
             if isinstance(right, Float8Type):
                 return lambda left, right: lanes(left, right)

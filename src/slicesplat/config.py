@@ -1,0 +1,63 @@
+"""Settings and progress of a reconstruction: plain values, quick to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Config:
+    """Settings of a reconstruction.
+
+    Attributes
+    ----------
+    resolution : float
+        Voxel size of the output volume, mm.
+    interleave : int
+        Packages that the slices were acquired in (2: first the even, then the odd slices). 0: detect it.
+    slice_profile : {"gaussian", "box", "sinc"}
+        Shape of the slice profile; its width is the slice thickness.
+    seed : int
+        Seed of everything random; the same seed gives the same bytes.
+    threads : int
+        Threads to use. 0: all cores.
+    device : {"auto", "cpu", "cuda"}
+        Where to compute. auto: on a GPU when there is one.
+    """
+
+    resolution: float = 0.8
+    interleave: int = 0
+    slice_profile: Literal["gaussian", "box", "sinc"] = "gaussian"
+    seed: int = 0
+    threads: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0.1 <= self.resolution <= 10:
+            raise ValueError(f"output resolution {self.resolution} mm: give a voxel size between 0.1 and 10 mm")
+        if self.interleave < 0:
+            raise ValueError(f"interleave {self.interleave}: give the number of packages, or 0 to detect it")
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed}: give zero or a positive number")
+        if self.threads < 0:
+            raise ValueError(f"threads {self.threads}: give a number of threads, or 0 for all cores")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a computation has come.
+
+    Attributes
+    ----------
+    step : str
+        What is being done.
+    done, total : int
+    loss : float or None
+        Present value of what is being minimised.
+    """
+
+    step: str
+    done: int
+    total: int
+    loss: float | None = None

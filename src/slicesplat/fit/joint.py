@@ -1,0 +1,195 @@
+"""The joint fit of Gaussians, slice poses, gains and robust weights.
+
+    minimise   sum_p w_p (g_s y_p(field, pose_s) - p)^2 / sum_p w_p  +  lambda integral TV(V)
+
+y is the exact forward model. The Gaussians (means, scales, rotations, amplitudes) follow Adam; every few iterations the
+poses take Gauss-Newton steps (`motion.align`) and gains and weights are set to their optimum (`fit.weights`). The prior
+is the smoothed total variation of the field itself, sampled on a coarse grid: it keeps directions in which nothing was
+measured smooth and leaves edges (Rudin, Osher and Fatemi, Physica D 60, 1992, 259-268).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slicesplat.field import GaussianField
+from slicesplat.fit.linear import lattice, solve_amplitudes
+from slicesplat.fit.weights import Weights, initial_weights, reweight
+from slicesplat.motion.align import align
+from slicesplat.splat import CpuSplatter, render
+from slicesplat.splat.grid import grid_slices
+from slicesplat.stack import Slices
+
+Tell = Callable[[int, int, float | None], None]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How the joint fit goes.
+
+    Attributes
+    ----------
+    spacing : float
+        Lattice constant of the first Gaussians, mm.
+    iterations : int
+        Of Adam.
+    pose_every : int
+        Iterations between two refinements of the poses; they stay as they are in the last third.
+    weight_every : int
+        Iterations between two updates of gains and weights.
+    smoothness : float
+        Weight of the total variation, intensity per mm averaged over the region, against the mean squared residual.
+    edge : float
+        Gradient, in brightest tissue per mm, above which the prior counts as an edge.
+    prior_spacing : float
+        Voxel size, mm, of the grid on which the prior is evaluated.
+    """
+
+    spacing: float = 2.5
+    iterations: int = 120
+    pose_every: int = 15
+    weight_every: int = 10
+    smoothness: float = 0.0
+    edge: float = 0.02
+    prior_spacing: float = 1.25
+
+
+# Adam's steps at the start; they fall to zero as a cosine. Means move by a fraction of the lattice constant.
+_RATES = {"means": 0.025, "log_scales": 0.02, "rotations": 0.01, "amplitudes": 0.01}
+_BETAS = (0.9, 0.99)
+_POSE_SCALE = 4.0  # residual, in sigma, beyond which a pixel loses influence on its slice's pose
+
+
+@dataclass(eq=False)
+class Fit:
+    """What the joint fit found."""
+
+    field: GaussianField
+    pose: NDArray[np.float64]
+    weights: Weights
+    ncc: NDArray[np.float64]
+
+
+class TotalVariation:
+    """Smoothed total variation of a field, as the mean over a region of sqrt(|grad V|^2 + edge^2) - edge.
+
+    Parameters
+    ----------
+    field : GaussianField
+        Its means say where the region is.
+    settings : FitSettings
+    """
+
+    def __init__(self, field: GaussianField, settings: FitSettings) -> None:
+        spacing = settings.prior_spacing
+        means = field.means.detach().numpy()
+        low = means.min(axis=0) - spacing
+        shape = tuple(int(n) for n in np.ceil((means.max(axis=0) + spacing - low) / spacing).astype(int) + 1)
+        affine = np.diag([spacing, spacing, spacing, 1.0])
+        affine[:3, 3] = low
+        # A trace of blur keeps a Gaussian from hiding between the voxels.
+        planes = grid_slices(affine, (shape[0], shape[1], shape[2]), (0.4 * spacing) ** 2)
+        self.splatter = CpuSplatter(planes)
+        self.rotations = torch.tensor(planes.pose[:, :3, :3])
+        self.translations = torch.tensor(planes.pose[:, :3, 3])
+        self.gains = torch.ones(len(planes), dtype=torch.float64)
+        self.shape = (shape[2], shape[0], shape[1])
+        region = torch.zeros(shape)
+        region[tuple(np.rint((means - low) / spacing).astype(int).T)] = 1.0
+        region = torch.nn.functional.max_pool3d(region[None, None], 5, 1, 2)[0, 0].permute(2, 0, 1)
+        self.region = region[:-1, :-1, :-1].contiguous() / region.sum()
+        self.spacing, self.edge = spacing, settings.edge
+
+    def __call__(self, field: GaussianField) -> Tensor:
+        """The prior's value, differentiable."""
+        volume = render(field, self.rotations, self.translations, self.gains, self.splatter).reshape(self.shape)
+        here = volume[:-1, :-1, :-1]
+        square = (
+            (volume[1:, :-1, :-1] - here) ** 2 + (volume[:-1, 1:, :-1] - here) ** 2 + (volume[:-1, :-1, 1:] - here) ** 2
+        ) / self.spacing**2
+        return (self.region * (torch.sqrt(square + self.edge**2) - self.edge)).sum()
+
+
+def start_field(
+    slices: Slices, inside: NDArray[np.bool_], spacing: float, rounds: int = 4
+) -> tuple[GaussianField, Weights]:
+    """A lattice of Gaussians solved for its amplitudes, alternating with gains and weights."""
+    field = lattice(slices, spacing)
+    splatter = CpuSplatter(slices)
+    shapes = (field.means.numpy(), field.log_scales.numpy(), field.rotations.numpy())
+    splatter.place(*shapes, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
+    weights = initial_weights(slices, inside)
+    amplitudes = field.amplitudes.numpy()
+    for _ in range(rounds):
+        amplitudes = solve_amplitudes(splatter, slices.pixels, weights.total(slices), weights.gain, amplitudes, 5)
+        image = splatter.splat(amplitudes, np.ones(len(slices)))
+        weights = reweight(slices, slices.pixels, image, inside, weights)
+    field.amplitudes = torch.from_numpy(amplitudes)
+    return field, weights
+
+
+def joint_fit(
+    slices: Slices,
+    inside: NDArray[np.bool_],
+    settings: FitSettings,
+    tell: Tell = lambda done, total, loss: None,
+) -> Fit:
+    """Fit Gaussians, poses, gains and weights to the slices.
+
+    Parameters
+    ----------
+    slices : Slices
+        At their registered poses, intensities near 1.
+    inside : (P,) bool
+        Pixels that take part.
+    settings : FitSettings
+    tell : callable
+        Told how many iterations are done, of how many, and the loss.
+    """
+    field, weights = start_field(slices, inside, settings.spacing)
+    prior = TotalVariation(field, settings) if settings.smoothness > 0 else None
+    splatter = CpuSplatter(slices)
+    names = list(field.tensors())
+    leaves = [value.clone().requires_grad_() for value in field.tensors().values()]
+    rates = [_RATES[name] * (settings.spacing if name == "means" else 1.0) for name in names]
+    adam = torch.optim.Adam(
+        [{"params": [leaf], "lr": rate} for leaf, rate in zip(leaves, rates, strict=True)], betas=_BETAS, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.iterations)
+    measured = torch.from_numpy(slices.pixels)
+    ncc = np.ones(len(slices))
+    for done in range(settings.iterations):
+        here = GaussianField(**dict(zip(names, leaves, strict=True)))
+        if done % settings.pose_every == settings.pose_every - 1 and done < 2 * settings.iterations / 3:
+            scale = np.full(len(slices), _POSE_SCALE * weights.sigma)
+            found = align(
+                *(here, slices, slices.pixels, inside.astype(np.float32), weights.gain, scale),
+                iterations=2, splatter=splatter,
+            )  # fmt: skip
+            slices, ncc = slices.with_poses(found.pose), found.ncc
+        adam.zero_grad()
+        image = render(
+            here,
+            torch.from_numpy(slices.pose[:, :3, :3].copy()),
+            torch.from_numpy(slices.pose[:, :3, 3].copy()),
+            torch.ones(len(slices), dtype=torch.float64),
+            splatter,
+        )
+        if done % settings.weight_every == 0:
+            weights = reweight(slices, slices.pixels, image.detach().numpy(), inside, weights)
+            gain = torch.from_numpy(np.repeat(weights.gain, np.diff(slices.offset)).astype(np.float32))
+            weight = torch.from_numpy(weights.total(slices))
+            norm = float(weight.sum())
+        misfit = (weight * (gain * image - measured) ** 2).sum() / norm
+        loss = misfit if prior is None else misfit + settings.smoothness * prior(here)
+        loss.backward()
+        adam.step()
+        schedule.step()
+        tell(done + 1, settings.iterations, float(loss.detach()))
+    return Fit(GaussianField(**dict(zip(names, leaves, strict=True))).detach(), slices.pose, weights, ncc)

@@ -1,0 +1,94 @@
+"""Robust weights of pixels and slices, from one noise model.
+
+A residual is Gaussian noise of one standard deviation sigma for the whole examination, with two kinds of contamination:
+single pixels (motion within a slice, fat, pulsation) beyond `PIXEL_LIMIT` sigma, whose influence falls off as 1/r, and
+whole slices (dropouts, slices that have not found their place) whose root-mean-square residual is out of proportion,
+whose weight falls with its fourth power. Scales are medians, so that up to half of either may be contaminated
+(Huber and Ronchetti, Robust Statistics, 2nd ed., chapters 4 and 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicesplat.stack import Slices
+
+PIXEL_LIMIT = 3.0
+SLICE_LIMIT = 1.25
+MAD_TO_SIGMA = 1.4826
+MIN_PIXELS = 60  # a slice with fewer pixels in the mask says too little to judge it, or by it
+GAIN_RANGE = (0.2, 5.0)
+
+
+@dataclass(eq=False)
+class Weights:
+    """What the residuals say.
+
+    Attributes
+    ----------
+    pixel : (P,) float32
+        Between 0 and 1; zero where the mask is.
+    slice : (S,) float64
+        Between 0 and 1.
+    gain : (S,) float64
+        Intensity of each slice over that of the field; geometric mean 1.
+    sigma : float
+        Noise level, in units of the pixels.
+    """
+
+    pixel: NDArray[np.float32]
+    slice: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    sigma: float
+
+    def total(self, slices: Slices) -> NDArray[np.float32]:
+        """(P,) float32: pixel weight times slice weight."""
+        return self.pixel * np.repeat(self.slice, np.diff(slices.offset)).astype(np.float32)
+
+
+def sum_over_slices(values: NDArray[np.floating], slices: Slices) -> NDArray[np.float64]:
+    """(S,) sums of a per-pixel array."""
+    return np.add.reduceat(values, slices.offset[:-1], dtype=np.float64)
+
+
+def initial_weights(slices: Slices, inside: NDArray[np.bool_]) -> Weights:
+    """Every pixel inside counts, every slice has gain 1."""
+    return Weights(inside.astype(np.float32), np.ones(len(slices)), np.ones(len(slices)), np.inf)
+
+
+def reweight(
+    slices: Slices, pixels: NDArray[np.float32], image: NDArray[np.float32], inside: NDArray[np.bool_], old: Weights
+) -> Weights:
+    """Gains, noise level and weights from the present prediction.
+
+    Parameters
+    ----------
+    slices : Slices
+    pixels : (P,)
+        What was measured.
+    image : (P,)
+        What the field predicts for gain 1.
+    inside : (P,) bool
+        Pixels that take part.
+    old : Weights
+        The previous ones, under which the gains are fitted.
+    """
+    counts = np.maximum(sum_over_slices(inside, slices), 1)
+    fitted = old.pixel * image
+    square = sum_over_slices(fitted * image, slices)
+    # One noise-free prior observation of gain 1 with a tenth of the slice's energy: a gain cannot run away.
+    gain = (sum_over_slices(fitted * pixels, slices) + 0.1 * square) / np.maximum(1.1 * square, 1e-9)
+    gain = np.where(square > 1e-9 * counts, np.clip(gain, *GAIN_RANGE), 1.0)
+    residual = np.where(inside, pixels - np.repeat(gain, np.diff(slices.offset)) * image, 0).astype(np.float32)
+    level = np.sqrt(sum_over_slices(residual**2, slices) / counts)
+    large = counts >= min(MIN_PIXELS, counts.max())
+    typical = np.median(level[large])
+    weight = np.minimum(1.0, SLICE_LIMIT * typical / np.maximum(level, 1e-12)) ** 4
+    trusted = inside & np.repeat(weight > 0.5, np.diff(slices.offset))
+    sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(residual[trusted]))), 1e-6)
+    far = np.maximum(np.abs(residual) / (PIXEL_LIMIT * sigma), 1.0)
+    gain = gain / np.exp(np.average(np.log(gain), weights=weight * counts))
+    return Weights((inside / far**2).astype(np.float32), weight, gain, sigma)

@@ -1,0 +1,281 @@
+"""From scanner positions to one pose per slice, coarse to fine, on the field itself.
+
+On each level the field is a lattice of Gaussians, solved for by conjugate gradients (`fit.linear`), and groups of slices
+are moved onto it by Levenberg-Marquardt (`motion.align`): whole stacks, then shorter and shorter runs of slices that
+were acquired one after the other, then single slices. Coarse levels see the brain cut out of its surroundings, zero
+outside the mask, in pixels averaged over blocks: its outline is what guides them, and large Gaussians make a cost with
+a wide basin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from slicesplat.field import GaussianField
+from slicesplat.fit.linear import lattice, solve_amplitudes
+from slicesplat.motion.align import Alignment, align
+from slicesplat.motion.rigid import angles, rigid
+from slicesplat.splat import CpuSplatter
+from slicesplat.stack import Slices, pixel_indices
+
+Float = NDArray[np.float64]
+Tell = Callable[[int, int, float | None], None]
+
+BRAIN_RADIUS = 40.0  # mm; turns a rotation into a displacement when deciding whether anything still moves
+RIDGE = 0.05
+CG_ITERATIONS = 8
+WHOLE_STACK = -1
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the registration.
+
+    Attributes
+    ----------
+    spacing : float
+        Lattice constant of the field, mm.
+    run : int
+        Slices that move as one, consecutive in time; `WHOLE_STACK` for all of a stack, 1 for each by itself.
+    rounds : int
+        Fits of the field, each followed by an alignment, at most.
+    scale : float
+        Residual, as a fraction of the brightest tissue, beyond which a pixel loses influence.
+    still : float
+        Median movement of a round, mm, below which the level is done.
+    """
+
+    spacing: float
+    run: int
+    rounds: int
+    scale: float
+    still: float
+
+
+COARSE = (
+    Level(8.0, WHOLE_STACK, 3, 0.5, 0.5),
+    Level(8.0, 20, 3, 0.5, 0.5),
+    Level(7.0, 7, 4, 0.5, 0.5),
+    Level(6.0, 4, 4, 0.5, 0.4),
+    Level(5.0, 2, 4, 0.5, 0.3),
+    Level(5.0, 1, 6, 0.3, 0.2),
+    Level(4.0, 1, 3, 0.3, 0.1),
+)
+FINE = (Level(3.0, 1, 3, 0.15, 0.05), Level(2.5, 1, 2, 0.15, 0.05))
+
+
+def runs_in_time(slices: Slices, interleave: Sequence[int], length: int) -> NDArray[np.int64]:
+    """Numbers (S,) of the groups: runs of about `length` slices that follow each other in time in their stack.
+
+    Parameters
+    ----------
+    slices : Slices
+    interleave : sequence of int
+        Packages of each stack: slice k belongs to package k modulo that number.
+    length : int
+        `WHOLE_STACK`, or the number of slices in a run.
+    """
+    if length == WHOLE_STACK:
+        return np.unique(slices.stack, return_inverse=True)[1]
+    if length == 1:
+        return np.arange(len(slices))
+    group = np.zeros(len(slices), np.int64)
+    number = 0
+    for stack in np.unique(slices.stack):
+        for package in range(interleave[stack]):
+            members = np.flatnonzero((slices.stack == stack) & (slices.index % interleave[stack] == package))
+            for part in np.array_split(members, max(1, round(len(members) / length))):
+                group[part] = number
+                number += len(part) > 0
+    return group
+
+
+def fit_lattice(
+    slices: Slices,
+    pixels: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    gain: Float,
+    spacing: float,
+    ridge: float = RIDGE,
+    iterations: int = CG_ITERATIONS,
+) -> tuple[GaussianField, CpuSplatter]:
+    """The field of a lattice of Gaussians that explains the pixels, and the splatter that has it in place."""
+    field = lattice(slices, spacing)
+    splatter = CpuSplatter(slices)
+    shapes = (field.means.numpy(), field.log_scales.numpy(), field.rotations.numpy())
+    splatter.place(*shapes, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
+    amplitudes = solve_amplitudes(splatter, pixels, weights, gain, field.amplitudes.numpy(), iterations, ridge)
+    field.amplitudes = torch.from_numpy(amplitudes)
+    return field, splatter
+
+
+@dataclass(eq=False)
+class Registration:
+    """Where the slices are.
+
+    Attributes
+    ----------
+    pose : (S, 4, 4)
+    gain, weight, ncc : (S,)
+        Intensity over the field's, trust between 0 and 1, correlation with the prediction.
+    reference : int
+        The stack whose scanner space everything is in.
+    """
+
+    pose: Float
+    gain: Float
+    weight: Float
+    ncc: Float
+    reference: int
+
+
+def slice_weights(misfit: Float) -> Float:
+    """Trust (S,) in slices from their root-mean-square misfit: falls with its square above the median."""
+    return np.minimum(1.0, np.median(misfit) / np.maximum(misfit, 1e-12)) ** 2
+
+
+def _run_level(
+    level: Level, slices: Slices, pixels: NDArray[np.float32], inside: NDArray[np.float32], state: Alignment,
+    interleave: Sequence[int],
+) -> Alignment:  # fmt: skip
+    group = runs_in_time(slices, interleave, level.run)
+    for _ in range(level.rounds):
+        here = slices.with_poses(state.pose)
+        trust = np.repeat(slice_weights(state.misfit), np.diff(slices.offset)).astype(np.float32)
+        field, splatter = fit_lattice(here, pixels, inside * trust, state.gain, level.spacing)
+        scale = np.full(len(slices), level.scale)
+        new = align(field, here, pixels, inside, state.gain, scale, group, iterations=3, splatter=splatter)
+        new.gain = new.gain / np.median(new.gain)
+        moved = movement(state.pose, new.pose)
+        state = new
+        if np.median(moved) < level.still:
+            break
+    return state
+
+
+def movement(before: Float, after: Float) -> Float:
+    """How far (S,) mm each slice has moved, rotation taken at the radius of a brain."""
+    turn = angles(before[:, :3, :3].transpose(0, 2, 1) @ after[:, :3, :3])
+    return np.linalg.norm(after[:, :3, 3] - before[:, :3, 3], axis=1) + BRAIN_RADIUS * turn
+
+
+def register(
+    wide: Slices,
+    slices: Slices,
+    reference: int,
+    interleave: Sequence[int],
+    tell: Tell = lambda done, total, loss: None,
+) -> Registration:
+    """Find every slice.
+
+    Parameters
+    ----------
+    wide : Slices
+        Cut with a margin of several pixels, so that the outline of the mask shows; intensities near 1.
+    slices : Slices
+        The same slices without the margin.
+    reference : int
+        The stack with the least motion: the others are brought to it first, and its scanner space is kept.
+    interleave : sequence of int
+        Packages of each stack.
+    tell : callable
+        Told how many levels are done, of how many, and the misfit.
+    """
+    coarse = wide.binned(2)
+    everywhere = np.ones(len(coarse.pixels), np.float32)
+    total = 1 + len(COARSE) + len(FINE)
+    tell(0, total, None)
+    pose = register_stacks(coarse, reference)
+    ones = np.ones(len(slices))
+    state = Alignment(pose, ones.copy(), ones.copy(), ones.copy())
+    for done, level in enumerate(COARSE, 1):
+        tell(done, total, float(np.median(state.misfit)) if done > 1 else None)
+        state = _run_level(level, coarse, coarse.pixels, everywhere, state, interleave)
+    inside = slices.mask.astype(np.float32)
+    state.pose = state.pose @ np.linalg.inv(wide.nominal) @ slices.nominal
+    for done, level in enumerate(FINE, 1 + len(COARSE)):
+        tell(done, total, float(np.median(state.misfit)))
+        state = _run_level(level, slices, slices.pixels, inside, state, interleave)
+    pose = keep_gauge(state.pose, slices, reference, slice_weights(state.misfit))
+    tell(total, total, float(np.median(state.misfit)))
+    return Registration(pose, state.gain, slice_weights(state.misfit), state.ncc, reference)
+
+
+STACK_SPACING = 10.0
+STACK_TURN = np.deg2rad(25.0)
+
+
+def register_stacks(slices: Slices, reference: int) -> Float:
+    """Poses (S, 4, 4) with every stack brought onto the reference stack as a rigid body.
+
+    Starts from scanner positions and from matching centres of the masks, each upright and turned by 25 degrees to
+    either side about the three axes; the start that ends at the least misfit wins. A turn of up to 40 degrees between
+    stacks is within 25 degrees of one of the starts' basins.
+    """
+    own = np.flatnonzero(slices.stack == reference)
+    field, _ = fit_lattice(
+        slices.take(own), slices.pixels[pixel_indices(slices.offset, own)],
+        np.ones(len(pixel_indices(slices.offset, own)), np.float32), np.ones(len(own)), STACK_SPACING,
+    )  # fmt: skip
+    target = _centre(slices, own)
+    starts, members, candidate = [], [], []
+    others = [s for s in np.unique(slices.stack) if s != reference]
+    turns = np.concatenate([np.zeros((1, 3)), STACK_TURN * np.eye(3), -STACK_TURN * np.eye(3)])
+    for stack in others:
+        mine = np.flatnonzero(slices.stack == stack)[::2]
+        centre = _centre(slices, mine)
+        for shift in (np.zeros(3), target - centre):
+            for turn in turns:
+                move = rigid(turn, shift + centre)
+                move[:3, 3] -= move[:3, :3] @ centre
+                starts.append(move)
+                members.append(mine)
+                candidate.append(np.full(len(mine), len(starts) - 1))
+    if not starts:
+        return slices.pose
+    which, group = np.concatenate(members), np.concatenate(candidate)
+    trial = slices.take(which)
+    trial = trial.with_poses(np.array(starts)[group] @ trial.nominal)
+    ones = np.ones(len(trial))
+    found = align(field, trial, trial.pixels, np.ones(len(trial.pixels), np.float32), ones, 0.5 * ones, group, 8)
+    pixels = np.diff(trial.offset)
+    misfit = np.bincount(group, found.misfit**2 * pixels) / np.bincount(group, pixels)
+    pose = slices.pose.copy()
+    per_stack = 2 * len(turns)
+    for n, stack in enumerate(others):
+        best = n * per_stack + int(np.argmin(misfit[n * per_stack : (n + 1) * per_stack]))
+        first = int(np.flatnonzero(group == best)[0])
+        move = found.pose[first] @ np.linalg.inv(trial.nominal[first])
+        mine = slices.stack == stack
+        pose[mine] = move @ slices.nominal[mine]
+    return pose
+
+
+def _centre(slices: Slices, which: NDArray[np.integer]) -> Float:
+    """Centre of mass, mm, of the masks of some slices at their present poses."""
+    points = [slices.plane_points(s) @ slices.pose[s, :3, :3].T + slices.pose[s, :3, 3] for s in which]
+    return np.concatenate(points).mean(axis=0)
+
+
+def keep_gauge(pose: Float, slices: Slices, reference: int, weight: Float) -> Float:
+    """Move everything as one so that the reference stack is, on average, where the scanner put it."""
+    own = np.flatnonzero((slices.stack == reference) & (weight > 0.5))
+    if len(own) == 0:
+        own = np.flatnonzero(slices.stack == reference)
+    scanned, estimated = [], []
+    for s in own:
+        points = slices.plane_points(s)
+        scanned.append(points @ slices.nominal[s, :3, :3].T + slices.nominal[s, :3, 3])
+        estimated.append(points @ pose[s, :3, :3].T + pose[s, :3, 3])
+    a, b = np.concatenate(estimated), np.concatenate(scanned)
+    turn, _ = Rotation.align_vectors(b - b.mean(axis=0), a - a.mean(axis=0))
+    back = np.eye(4)
+    back[:3, :3] = turn.as_matrix()
+    back[:3, 3] = b.mean(axis=0) - back[:3, :3] @ a.mean(axis=0)
+    return back @ pose

@@ -1,0 +1,288 @@
+"""`reconstruct`: stacks in, a sharp volume out, in seven steps, each one call (DESIGN.md section 2)."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import nibabel as nib
+import numba
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slicesplat.config import Config, Progress
+from slicesplat.errors import InputError
+from slicesplat.field import GaussianField
+from slicesplat.fit.joint import Fit, FitSettings, joint_fit
+from slicesplat.fit.region import grid_over, region_field, region_mask
+from slicesplat.motion.assess import detect_interleave, least_motion
+from slicesplat.motion.register import Registration as Poses
+from slicesplat.motion.register import register as find_poses
+from slicesplat.splat.grid import sample_on_grid
+from slicesplat.stack import Slices, Stack, cut_slices
+
+__all__ = ["Config", "Progress", "Reconstruction", "Registration", "reconstruct", "register"]
+
+log = logging.getLogger("slicesplat")
+Callback = Callable[[Progress], None]
+
+OUTLINE_MARGIN = 8  # pixels around the mask that the coarse registration sees as empty
+FIT_MARGIN = 2  # pixels; the fit sees the mask only
+USED_WEIGHT = 0.1  # a slice with less is reported as left out
+
+
+@dataclass
+class _Clock:
+    """Seconds and peak memory of each step, and the road for progress."""
+
+    callback: Callback | None
+    steps: list[dict[str, Any]] = field(default_factory=list)
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[Callable[[int, int, float | None], None]]:
+        start = time.perf_counter()
+
+        def tell(done: int, total: int, loss: float | None = None) -> None:
+            if self.callback:
+                self.callback(Progress(name, done, total, loss))
+
+        tell(0, 1)
+        yield tell
+        seconds = time.perf_counter() - start
+        self.steps.append({"step": name, "seconds": round(seconds, 3), "peak_memory_mb": _peak_memory_mb()})
+        log.debug("%s took %.1f s", name, seconds)
+
+
+def _peak_memory_mb() -> int:
+    """Largest resident set of this process so far, in megabytes."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak / (1024 * 1024 if sys.platform == "darwin" else 1024))
+
+
+@dataclass(eq=False)
+class Registration:
+    """Poses of all slices, and how they came about.
+
+    Attributes
+    ----------
+    slices : Slices
+        With the estimated poses.
+    weight, gain, ncc : (S,)
+        Trust (0: left out), intensity over the field's, correlation with the prediction.
+    reference : int
+        The stack whose scanner space everything is in.
+    settings, steps
+        What was asked for; seconds and peak memory of each step.
+    """
+
+    slices: Slices
+    weight: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    ncc: NDArray[np.float64]
+    reference: int
+    settings: Config
+    steps: list[dict[str, Any]]
+
+    def slice_records(self) -> list[dict[str, Any]]:
+        """For every slice: stack, slice, world_transform (4, 4), weight, gain, ncc."""
+        return [
+            {
+                "stack": int(self.slices.stack[s]),
+                "slice": int(self.slices.index[s]),
+                "world_transform": transform.tolist(),
+                "weight": round(float(self.weight[s]), 4),
+                "gain": round(float(self.gain[s]), 4),
+                "ncc": round(float(self.ncc[s]), 4),
+            }
+            for s, transform in enumerate(self.slices.world_transforms())
+        ]
+
+    def json(self) -> dict[str, Any]:
+        """Settings, versions, time and memory of each step, and every slice."""
+        packages = ("slicesplat", "torch", "numba", "numpy", "nibabel")
+        return {
+            "settings": asdict(self.settings),
+            "versions": {
+                "python": platform.python_version(),
+                **{name: importlib.metadata.version(name) for name in packages},
+            },
+            "steps": self.steps,
+            "reference_stack": self.reference,
+            "slices": self.slice_records(),
+        }
+
+
+@dataclass(eq=False)
+class Reconstruction(Registration):
+    """A reconstructed volume, and how it came about.
+
+    Attributes
+    ----------
+    volume : nibabel image
+        Isotropic, on the intensity scale of the input, zero outside `mask`.
+    mask : nibabel image
+        Where the motion-corrected masks say that the region is.
+    field : GaussianField
+        The volume as Gaussians, intensities on the scale of the input.
+    noise : float
+        Standard deviation of the noise in the slices, on the scale of the input.
+    """
+
+    volume: nib.Nifti1Image
+    mask: nib.Nifti1Image
+    field: GaussianField
+    noise: float
+
+    def json(self) -> dict[str, Any]:
+        """Settings, versions, time and memory of each step, noise level, and every slice."""
+        out = super().json()
+        slices = out.pop("slices")
+        return {**out, "gaussians": len(self.field), "noise": self.noise, "slices": slices}
+
+
+def reconstruct(
+    stacks: Sequence[Stack], config: Config | None = None, progress: Callback | None = None
+) -> Reconstruction:
+    """Reconstruct one isotropic volume from stacks of thick, moved slices.
+
+    Parameters
+    ----------
+    stacks : sequence of Stack
+        With their masks, as `load_stacks` gives them.
+    config : Config, optional
+    progress : callable, optional
+        Called with a `Progress` now and then.
+
+    Raises
+    ------
+    InputError
+        The stacks hold nothing to reconstruct.
+
+    Examples
+    --------
+    >>> from slicesplat.phantom import brain_phantom
+    >>> from slicesplat.simulate import SimulationConfig, simulate
+    >>> phantom = brain_phantom(size_mm=40.0, spacing=1.6)
+    >>> stacks = simulate(*phantom, SimulationConfig(motion="none")).stacks
+    >>> result = reconstruct(stacks, Config(resolution=1.6))
+    >>> result.volume.header.get_zooms() == (1.6, 1.6, 1.6) or result.volume.header.get_zooms()
+    (np.float32(1.6), np.float32(1.6), np.float32(1.6))
+    """
+    config = config or Config()
+    clock = _Clock(progress)
+    with _threads(config.threads):
+        with clock.step("prepare"):
+            scaled, scale = scale_intensities(stacks)
+        with clock.step("register") as tell:
+            reference, poses, slices = _register(scaled, config, tell)
+        with clock.step("fit") as tell:
+            fit = joint_fit(slices, slices.mask, FitSettings(), tell)
+            slices = slices.with_poses(fit.pose)
+        with clock.step("sample"):
+            volume, mask = _sample(fit, slices, config.resolution, scale)
+    return Reconstruction(
+        slices=slices,
+        weight=fit.weights.slice,
+        gain=fit.weights.gain,
+        ncc=fit.ncc,
+        reference=reference,
+        settings=config,
+        steps=clock.steps,
+        volume=volume,
+        mask=mask,
+        field=replace(fit.field, amplitudes=fit.field.amplitudes * scale),
+        noise=round(fit.weights.sigma * scale, 4),
+    )
+
+
+def register(stacks: Sequence[Stack], config: Config | None = None, progress: Callback | None = None) -> Registration:
+    """Find the pose of every slice, without the final field.
+
+    Parameters, errors: as `reconstruct`.
+    """
+    config = config or Config()
+    clock = _Clock(progress)
+    with _threads(config.threads):
+        with clock.step("prepare"):
+            scaled, _ = scale_intensities(stacks)
+        with clock.step("register") as tell:
+            reference, poses, slices = _register(scaled, config, tell)
+    return Registration(slices, poses.weight, poses.gain, poses.ncc, reference, config, clock.steps)
+
+
+@contextmanager
+def _threads(threads: int) -> Iterator[None]:
+    """Use so many threads, in our kernels and in PyTorch; all that there are for 0."""
+    before = numba.get_num_threads(), torch.get_num_threads()
+    wanted = min(threads, numba.config.NUMBA_NUM_THREADS) or numba.config.NUMBA_NUM_THREADS
+    numba.set_num_threads(wanted)
+    torch.set_num_threads(wanted)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before[0])
+        torch.set_num_threads(before[1])
+
+
+def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
+    """Stacks with the brightest tissue at 1 and equal medians, and the factor that brings intensities back.
+
+    Raises
+    ------
+    InputError
+        A stack is constant or dark throughout its mask.
+    """
+    medians = []
+    for stack in stacks:
+        values = stack.data[stack.mask]
+        median = float(np.median(values)) if len(values) else 0.0
+        if not median > 0:
+            raise InputError(f"{stack.name}: more than half of its mask has no signal; check the mask")
+        medians.append(median)
+    typical = float(np.median(medians))
+    level = [typical / median for median in medians]
+    bright = np.concatenate([stack.data[stack.mask] * factor for stack, factor in zip(stacks, level, strict=True)])
+    scale = float(np.percentile(bright, 99))
+    return [
+        replace(stack, data=(stack.data * np.float32(factor / scale)).astype(np.float32))
+        for stack, factor in zip(stacks, level, strict=True)
+    ], scale
+
+
+def _register(
+    stacks: Sequence[Stack], config: Config, tell: Callable[[int, int, float | None], None]
+) -> tuple[int, Poses, Slices]:
+    """Steps 3 and 4: the reference stack, its poses, and the slices as the fit sees them, at their poses."""
+    try:
+        wide = cut_slices(stacks, config.slice_profile, OUTLINE_MARGIN)
+        slices = cut_slices(stacks, config.slice_profile, FIT_MARGIN)
+    except ValueError as error:
+        raise InputError(f"{stacks[0].name} and the other stacks: {error}") from error
+    reference = least_motion(stacks)
+    interleave = [config.interleave or detect_interleave(stack) for stack in stacks]
+    log.info("reference stack: %s", stacks[reference].name)
+    log.debug("packages: %s", interleave)
+    poses = find_poses(wide, slices, reference, interleave, tell)
+    return reference, poses, slices.with_poses(poses.pose)
+
+
+def _sample(
+    fit: Fit, slices: Slices, resolution: float, scale: float
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    """Step 7: the field and the region's mask on the output grid."""
+    region = region_field(slices, fit.weights.slice)
+    affine, shape = grid_over(region, resolution)
+    mask = region_mask(region, affine, shape)
+    values = np.maximum(sample_on_grid(fit.field, affine, shape), 0.0) * np.float32(scale)
+    return nib.Nifti1Image(np.where(mask, values, 0.0).astype(np.float32), affine), nib.Nifti1Image(
+        mask.astype(np.uint8), affine
+    )
