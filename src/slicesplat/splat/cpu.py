@@ -31,8 +31,6 @@ class _Pairs:
 
     def still_hold(self, mean: Float, cov: Float, rotation: Float, translation: Float, splatter: CpuSplatter) -> bool:
         """Whether nothing has moved by more than the margin that the list was made with."""
-        if len(mean) != len(self.mean):
-            return False
         now = (mean, cov, self.mean, self.cov, rotation, translation, self.rotation, self.translation)
         narrowest = splatter.blur.min(initial=np.inf)
         return bool(kernels.farthest_move(*now, splatter.radius, narrowest, splatter.cutoff) <= LIST_MARGIN)
@@ -67,6 +65,7 @@ class CpuSplatter:
         far = self.origin + (np.repeat(slices.shape, components, axis=0) - 1) * self.step
         self.high = np.concatenate([far, flat], axis=1)
         self.radius = float(np.linalg.norm(self.high, axis=1).max(initial=0.0))
+        self.placements = 0
         self._pairs: _Pairs | None = None
 
     @property
@@ -92,17 +91,34 @@ class CpuSplatter:
         quaternions: ArrayLike,  # (N, 4)
         rotations: ArrayLike,  # (S, 3, 3)
         translations: ArrayLike,  # (S, 3) mm
+        rebuild: bool | None = None,
     ) -> None:
-        """Set the Gaussians' shapes and the slices' poses; everything after refers to them."""
-        self._mean = np.ascontiguousarray(means, np.float64)
-        self._log_scales = np.ascontiguousarray(log_scales, np.float64)
-        self._quaternions = np.ascontiguousarray(quaternions, np.float64)
+        """Set the Gaussians' shapes and the slices' poses; everything after refers to them.
+
+        Parameters
+        ----------
+        rebuild : bool, optional
+            Whether to make a new list of pairs. By default when something has moved too far.
+
+        Raises
+        ------
+        ValueError
+            The list is to be kept, and there is none for this number of Gaussians.
+        """
+        self.placements += 1
+        # Copies: an optimiser changes its parameters in place.
+        self._mean = np.asarray(means, np.float64).copy()
+        self._log_scales = np.asarray(log_scales, np.float64).copy()
+        self._quaternions = np.asarray(quaternions, np.float64).copy()
         self._rotation = np.repeat(np.asarray(rotations, np.float64), self.components, axis=0)
         self._translation = np.repeat(np.asarray(translations, np.float64), self.components, axis=0)
         self._cov, self._determinant = kernels.covariances(self._log_scales, self._quaternions)
         workers = nb.get_num_threads()
         where = (self._mean, self._cov, self._rotation, self._translation)
-        if self._pairs is None or not self._pairs.still_hold(*where, self):
+        listed = self._pairs is not None and len(self._pairs.mean) == len(self._mean)
+        if rebuild is False and not listed:
+            raise ValueError(f"no list of pairs for {len(self._mean)} Gaussians to keep: place them with rebuild=True")
+        if rebuild or not listed or (rebuild is None and not self._placed.still_hold(*where, self)):
             box = (self.blur, self.low, self.high, self.cutoff, LIST_MARGIN)
             start, gaussian = kernels.list_pairs(*where, *box, workers)
             gaussian_start, pair_of = kernels.pairs_of_gaussians(gaussian, len(self._mean))
@@ -147,17 +163,8 @@ class CpuSplatter:
         moment = kernels.moments(self._flat, upstream, self.shape, self.offset, self.view_start, pairs.start, workers)
         pair, poses = kernels.chain_pairs(
             *(self._mean, self._cov, amplitude, np.asarray(gains, np.float64), self._rotation, self._translation),
-            *(
-                self.blur,
-                self.origin,
-                self.step,
-                self.view_start,
-                pairs.start,
-                pairs.gaussian,
-                self._flat,
-                moment,
-                workers,
-            ),
+            *(self.blur, self.origin, self.step, self.view_start, pairs.start, pairs.gaussian, self._flat, moment),
+            workers,
         )
         gaussians = kernels.chain_gaussians(
             self._log_scales, self._quaternions, amplitude, pair, pairs.gaussian_start, pairs.pair_of

@@ -1,0 +1,42 @@
+"""Sharp 3-D volumes from motion-corrupted stacks of thick MR slices.
+
+The public names load on first use: importing the package costs nothing, and PyTorch and the compiler are
+loaded only by who reconstructs.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slicesplat.errors import InputError
+    from slicesplat.io.nifti import load_stacks
+    from slicesplat.pipeline import Config, reconstruct
+    from slicesplat.stack import Stack
+
+    __version__: str
+
+__all__ = ["Config", "InputError", "Stack", "__version__", "load_stacks", "reconstruct"]
+
+_HOME = {
+    "Config": "slicesplat.pipeline",
+    "InputError": "slicesplat.errors",
+    "Stack": "slicesplat.stack",
+    "load_stacks": "slicesplat.io.nifti",
+    "reconstruct": "slicesplat.pipeline",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("slicesplat")
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,70 @@
+"""``slicesplat assess``: what the stacks are like, before anything is reconstructed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from slicesplat.commands.base import OptionalPath
+from slicesplat.commands.stacks import StackCommand
+from slicesplat.io.files import save_json
+from slicesplat.motion.assess import StackAssessment, assess, by_motion, least_motion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(StackCommand):
+    """Show how much each stack moved, what it covers and what it lost.
+
+    Attributes
+    ----------
+    output_json : path
+        Where to write the figures.
+    """
+
+    output_json: OptionalPath = None
+
+    def execute(self, console: Console) -> None:
+        """Check, assess, print, write."""
+        self.check_file(self.output_json, suffixes=(".json",))
+        stacks = self.load_stacks()
+        assessments = assess(stacks)
+        order = by_motion(assessments)
+        Console().print(_table([assessments[index] for index in order]))
+        if self.output_json:
+            entries = [{"stack": index, **asdict(assessments[index])} for index in order]
+            save_json({"least_motion": least_motion(stacks), "stacks": entries}, self.output_json)
+
+
+def _table(assessments: Sequence[StackAssessment]) -> Table:
+    table = Table(
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+        caption="Least motion first; lengths in mm. motion: median shift between neighbouring slices; "
+        "lost: slices without signal.",
+    )
+    table.add_column("stack", overflow="fold")
+    for title in ("motion", "NCC", "slices", "cm³", "thick", "every", "packages"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("lost")
+    for stack in assessments:
+        table.add_row(
+            stack.name,
+            _number(stack.motion_score),
+            _number(stack.neighbour_ncc),
+            str(stack.n_slices),
+            f"{stack.volume_cm3:.0f}",
+            f"{stack.thickness:.3g}",
+            f"{stack.spacing:.3g}",
+            str(stack.interleave),
+            " ".join(map(str, stack.dropouts)),
+        )
+    return table
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

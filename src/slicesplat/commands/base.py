@@ -1,0 +1,151 @@
+"""What every command shares: how much it tells, and where."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from slicesplat.pipeline import Progress as Report
+
+log = logging.getLogger("slicesplat")
+
+OptionalPath = Annotated[Path | None, tyro.conf.arg(metavar="PATH")]
+"""A file or folder that need not be given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseCommand(ABC):
+    """Flags of every command.
+
+    Attributes
+    ----------
+    verbose : bool
+        Tell more: every decision and its reason.
+    quiet : bool
+        Tell nothing but errors.
+    debug : bool
+        Show the traceback of an error.
+    """
+
+    verbose: bool = False
+    quiet: bool = False
+    debug: bool = False
+
+    @abstractmethod
+    def execute(self, console: Console) -> None:
+        """Do the work; `console` is the terminal for messages and progress."""
+
+    def run(self) -> None:
+        """Do the work, with messages set up as the flags say."""
+        console = Console(stderr=True, quiet=self.quiet)
+        with _messages(console, self._level()):
+            self.execute(console)
+
+    def _level(self) -> int:
+        if self.quiet:
+            return logging.ERROR
+        return logging.DEBUG if self.verbose else logging.INFO
+
+
+class _ConsoleHandler(logging.Handler):
+    """Writes through rich's console, so that a message does not break the progress bar."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _messages(console: Console, level: int) -> Iterator[None]:
+    handler = _ConsoleHandler(console)
+    before = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(level)
+    log.propagate = False
+    try:
+        with warnings.catch_warnings():
+            # Warnings of the libraries below are for us, not for users.
+            if level > logging.DEBUG:
+                warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(before[0])
+        log.propagate = before[1]
+
+
+class ProgressDisplay:
+    """Draws a computation's progress: a bar on a terminal, plain log lines elsewhere.
+
+    Used as a context manager, and as the callback of the computation.
+    """
+
+    QUARTERS = 4
+
+    def __init__(self, console: Console) -> None:
+        self._step = ""
+        self._told = 0
+        self._task: TaskID | None = None
+        self._bar: Progress | None = None
+        if console.is_terminal and not console.quiet:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[loss]}"),
+                TimeElapsedColumn(),
+                console=console,
+            )
+
+    def __enter__(self) -> ProgressDisplay:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def __call__(self, report: Report) -> None:
+        """Show where the computation is."""
+        loss = "" if report.loss is None else f"loss {report.loss:.4g}"
+        if self._bar:
+            self._draw(self._bar, report, loss)
+        else:
+            self._tell(report, loss)
+
+    def _draw(self, bar: Progress, report: Report, loss: str) -> None:
+        if self._task is None or report.step != self._step:
+            self._step = report.step
+            self._task = bar.add_task(report.step, total=report.total, loss=loss)
+        bar.update(self._task, completed=report.done, total=report.total, loss=loss)
+
+    def _tell(self, report: Report, loss: str) -> None:
+        """One line at the start of a step, and one at each quarter of a long one."""
+        if report.step != self._step:
+            self._step, self._told = report.step, 0
+            log.info("%s", report.step)
+        quarter = self.QUARTERS * report.done // max(report.total, 1)
+        if quarter > self._told and report.total >= self.QUARTERS:
+            self._told = quarter
+            log.info("%s", "  ".join(filter(None, [f"{report.step} {report.done}/{report.total}", loss])))

@@ -1,0 +1,48 @@
+"""``slicesplat demo``: the whole way on made-up data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from slicesplat.commands.base import BaseCommand, ProgressDisplay, log
+from slicesplat.commands.settings import Settings
+from slicesplat.demo import DemoResult, demo
+from slicesplat.io.files import check_output_folder
+from slicesplat.pipeline import reconstruct
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(BaseCommand):
+    """Make a phantom, simulate stacks, reconstruct and score them.
+
+    Attributes
+    ----------
+    output : path
+        Folder for stacks, volume and a picture, demo.png.
+    config : Settings
+        Settings of the reconstruction.
+    """
+
+    output: Path = Path("demo")
+    config: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
+
+    def execute(self, console: Console) -> None:
+        """Simulate, reconstruct, print what was measured."""
+        check_output_folder(self.output)
+        with ProgressDisplay(console) as progress:
+            result = demo(self.output, reconstruct, self.config, progress=progress)
+        Console().print(_table(result))
+        log.info("stacks, volumes and demo.png are in %s", result.folder)
+
+
+def _table(result: DemoResult) -> Table:
+    table = Table("", "PSNR (dB)", "SSIM", "pose error (mm)")
+    for row in result.rows:
+        table.add_row(row.name, f"{row.psnr:.2f}", f"{row.ssim:.4f}", f"{row.pose_error:.2f}")
+    return table

@@ -1,0 +1,111 @@
+"""``slicesplat evaluate``: how good a reconstruction is when the truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from slicesplat.commands.base import BaseCommand, OptionalPath
+from slicesplat.errors import InputError
+from slicesplat.evaluate import PoseError, Score, pose_error, score
+from slicesplat.io.files import check_output, load_json, save_json
+from slicesplat.io.nifti import load_masked_volume, load_volume
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(BaseCommand):
+    """Score a reconstruction against the known truth.
+
+    Attributes
+    ----------
+    volume : path
+        The reconstruction, NIfTI.
+    truth : path
+        The known volume. None: truth.nii.gz of the simulation.
+    truth_mask : path
+        Where the score is taken, on the truth's grid. None: truth-mask.nii.gz of the simulation.
+    simulation : path
+        Folder as `slicesplat simulate` writes it.
+    result_json : path
+        What `slicesplat reconstruct --output-json` wrote; with it the slice poses are scored too.
+    output_json : path
+        Where to write the figures.
+    register : bool
+        Align the reconstruction rigidly first; without, the world frames are taken as they are.
+    """
+
+    volume: Path
+    truth: OptionalPath = None
+    truth_mask: OptionalPath = None
+    simulation: OptionalPath = None
+    result_json: OptionalPath = None
+    output_json: OptionalPath = None
+    register: bool = True
+
+    def execute(self, console: Console) -> None:
+        """Check, score, print, write."""
+        if self.output_json:
+            check_output(self.output_json, suffixes=(".json",))
+        truth, mask = load_masked_volume(self._truth(self.truth, "truth"), self._truth(self.truth_mask, "truth-mask"))
+        volume = load_volume(self.volume)
+        poses = self._pose_error(self.result_json) if self.result_json else None
+        try:
+            quality = score(volume, truth, mask, register=self.register)
+        except ValueError as error:
+            raise InputError(f"{self.volume}: {error}; check that truth and reconstruction belong together") from error
+        Console().print(_table(quality, poses))
+        if self.output_json:
+            save_json(_figures(quality, poses), self.output_json)
+
+    def _truth(self, given: Path | None, name: str) -> Path:
+        if given:
+            return given
+        if self.simulation:
+            return self.simulation / f"{name}.nii.gz"
+        raise InputError(f"{self.volume}: nothing to compare it with; give --{name}, or --simulation")
+
+    def _pose_error(self, result_json: Path) -> PoseError:
+        if self.simulation is None:
+            raise InputError(f"{result_json}: no true poses to compare with; give --simulation")
+        truth_json = self.simulation / "truth.json"
+        slices, truth = load_json(result_json), load_json(truth_json)
+        try:
+            stacks = range(1, len(truth["poses_deg_mm"]) + 1)
+            masks = [load_volume(self.simulation / f"mask-{number}.nii.gz") for number in stacks]
+            return pose_error(slices["slices"], truth, masks)
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{result_json}: does not belong to {truth_json} ({error}); check both paths") from error
+
+
+def _table(quality: Score, poses: PoseError | None) -> Table:
+    table = Table("measure", "value")
+    table.add_row("PSNR", f"{quality.psnr:.2f} dB")
+    table.add_row("SSIM", f"{quality.ssim:.4f}")
+    table.add_row("NCC", f"{quality.ncc:.4f}")
+    table.add_row("NRMSE", f"{quality.nrmse:.4f}")
+    if poses:
+        table.add_row("slices compared", f"{poses.slices}")
+        table.add_row("slices used", f"{poses.used}")
+        table.add_row("pose error, median", f"{poses.tre_median:.2f} mm")
+        table.add_row("pose error, mean", f"{poses.tre_mean:.2f} mm")
+        table.add_row("pose error, 95th percentile", f"{poses.tre_p95:.2f} mm")
+        table.add_row("pose error, mean of used slices", f"{poses.tre_mean_used:.2f} mm")
+        table.add_row("used slices over 2 mm", f"{poses.over_2mm_used}")
+    return table
+
+
+def _figures(quality: Score, poses: PoseError | None) -> dict[str, Any]:
+    figures: dict[str, Any] = {"score": asdict(quality)}
+    if poses:
+        pose = asdict(poses)
+        pose["errors"] = [
+            {"stack": stack, "slice": index, "mm": error} for (stack, index), error in poses.errors.items()
+        ]
+        figures["pose_error"] = pose
+    return figures

@@ -1,0 +1,62 @@
+"""``slicesplat register``: stacks in, the pose of every slice out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from slicesplat.commands.base import OptionalPath, ProgressDisplay
+from slicesplat.commands.settings import Settings
+from slicesplat.commands.stacks import StackCommand
+from slicesplat.errors import InputError
+from slicesplat.io.files import save_json
+from slicesplat.io.slices import save_slices
+from slicesplat.io.transforms import save_transforms
+from slicesplat.pipeline import register
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(StackCommand):
+    """Find the pose of every slice and write it, without a volume.
+
+    Attributes
+    ----------
+    output_slices : path
+        Folder for the motion-corrected slices, 0.nii.gz, mask_0.nii.gz and so on: the pose is in each affine.
+    output_transforms : path
+        Folder for ITK transforms with the same numbers, 0.tfm and so on: each takes a point from where the scanner
+        puts it to its motion-corrected position.
+    output_json : path
+        Settings, time and memory of each step, and the pose, weight and gain of each slice.
+    config : Settings
+        Settings of the registration, as of a reconstruction.
+    """
+
+    output_slices: OptionalPath = None
+    output_transforms: OptionalPath = None
+    output_json: OptionalPath = None
+    config: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
+
+    def execute(self, console: Console) -> None:
+        """Check, register, write."""
+        self._check_outputs()
+        stacks = self.load_stacks()
+        with ProgressDisplay(console) as progress:
+            result = register(stacks, self.config, progress=progress)
+        records = result.slice_records()
+        if self.output_slices:
+            save_slices(self.output_slices, stacks, records)
+        if self.output_transforms:
+            save_transforms(self.output_transforms, records)
+        if self.output_json:
+            save_json(result.json(), self.output_json)
+
+    def _check_outputs(self) -> None:
+        if not (self.output_slices or self.output_transforms or self.output_json):
+            raise InputError("register: nothing to write; give --output-slices, --output-transforms or --output-json")
+        self.check_folder(self.output_slices)
+        self.check_folder(self.output_transforms)
+        self.check_file(self.output_json, suffixes=(".json",))

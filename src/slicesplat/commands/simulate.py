@@ -1,0 +1,45 @@
+"""``slicesplat simulate``: known volume in, moved and noisy stacks and the truth out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from slicesplat.commands.base import BaseCommand, log
+from slicesplat.io.files import check_output_folder
+from slicesplat.io.nifti import load_masked_volume
+from slicesplat.simulate import SimulationConfig, save, simulate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(BaseCommand):
+    """Simulate moved, noisy stacks from a known volume.
+
+    Attributes
+    ----------
+    volume : path
+        The known volume, NIfTI.
+    mask : path
+        The region to scan, on the volume's grid.
+    output : path
+        Folder for stack-i.nii.gz, mask-i.nii.gz, truth.nii.gz, truth-mask.nii.gz and truth.json.
+    config : SimulationConfig
+        What the scanner and the subject do.
+    """
+
+    volume: Path
+    mask: Path
+    output: Path
+    config: Annotated[SimulationConfig, tyro.conf.arg(name="")] = field(default_factory=SimulationConfig)
+
+    def execute(self, console: Console) -> None:
+        """Check, simulate, write."""
+        check_output_folder(self.output)
+        volume, mask = load_masked_volume(self.volume, self.mask)
+        simulation = simulate(volume.get_fdata(), volume.affine, mask.get_fdata(), self.config)
+        save(simulation, self.output, volume.get_fdata(), volume.affine, mask.get_fdata())
+        log.info("wrote %d stacks with masks and truth", len(simulation.stacks))

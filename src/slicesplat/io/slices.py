@@ -1,0 +1,118 @@
+"""Folders of motion-corrected slices, as NeSVoR writes and reads them.
+
+``0.nii.gz, mask_0.nii.gz, 1.nii.gz, ...``: each image holds one slice, (nx, ny, 1), and its affine the slice's pose.
+The voxel size along the third axis is the slice thickness, since one slice has no distance to the next.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from slicesplat.errors import InputError
+from slicesplat.io.atomic import atomic_path
+from slicesplat.io.nifti import load_masked_volume, load_volume
+from slicesplat.stack import Stack
+
+_NAME = re.compile(r"(mask_)?(\d+)\.nii(\.gz)?")
+
+
+def save_slices(folder: str | PathLike[str], stacks: Sequence[Stack], slices: Sequence[Mapping[str, Any]]) -> None:
+    """Write every slice where the motion correction puts it.
+
+    Parameters
+    ----------
+    folder : path
+        Made if missing. Numbered slices of an earlier run that are not overwritten are removed: mixed with the new
+        ones they would be read as one scan.
+    stacks : sequence of Stack
+        What the slices come from; images and masks are written whole.
+    slices : sequence of mapping
+        One per slice: "stack" and "slice", its place in the input, and "world_transform" (4, 4), which takes its
+        nominal world position to the motion-corrected one. Image n of the folder is the n-th of them.
+    """
+    target = Path(folder)
+    target.mkdir(exist_ok=True)
+    for number, record in enumerate(slices):
+        stack, index = stacks[record["stack"]], int(record["slice"])
+        affine = np.asarray(record["world_transform"], dtype=np.float64) @ _slice_affine(stack, index)
+        _write(stack.data[:, :, [index]], affine, target / f"{number}.nii.gz")
+        _write(stack.mask[:, :, [index]].astype(np.uint8), affine, target / f"mask_{number}.nii.gz")
+    for number, path in _numbered(target):
+        if number >= len(slices) or path.suffix != ".gz":
+            path.unlink()
+
+
+def load_slices(folder: str | PathLike[str]) -> list[Stack]:
+    """Read a folder of slices.
+
+    Parameters
+    ----------
+    folder : path
+        Holds ``0.nii.gz, mask_0.nii.gz, ...``. A slice without a mask counts where it is not zero.
+
+    Returns
+    -------
+    list of Stack
+        In the order of the numbers, each of one slice; its affine is its pose, its voxel size along the third axis
+        its thickness.
+
+    Raises
+    ------
+    InputError
+        The folder is missing or holds no slice; an image is damaged, has more than one slice, or does not fit its mask.
+    """
+    source = Path(folder)
+    if not source.is_dir():
+        raise InputError(f"{source}: no such folder; check the path")
+    numbered = _numbered(source)
+    masks = {number: path for number, path in numbered if path.name.startswith("mask_")}
+    images = [(number, path) for number, path in numbered if not path.name.startswith("mask_")]
+    if not images:
+        raise InputError(f"{source}: holds no slices; they are called 0.nii.gz, 1.nii.gz and so on")
+    return [_read(path, masks.get(number)) for number, path in sorted(images)]
+
+
+def _slice_affine(stack: Stack, index: int) -> NDArray[np.float64]:
+    """Nominal affine of a slice as an image of its own."""
+    affine = stack.affine.copy()
+    affine[:3, 3] += stack.affine[:3, 2] * index
+    affine[:3, 2] *= stack.thickness / stack.spacing[2]
+    return affine
+
+
+def _write(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> None:
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    # Aligned, not scanner: the pose has been corrected. Both are set, since readers differ in which one they take.
+    image.set_sform(affine, code=2)
+    image.set_qform(affine, code=2)
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _numbered(folder: Path) -> list[tuple[int, Path]]:
+    """Slices and masks in a folder, by number."""
+    matches = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
+    return [(int(match[2]), path) for match, path in matches if match]
+
+
+def _read(path: Path, mask_path: Path | None) -> Stack:
+    if mask_path is None:
+        image = load_volume(path)
+        mask = np.asarray(image.dataobj) != 0
+    else:
+        image, region = load_masked_volume(path, mask_path)
+        mask = np.asarray(region.dataobj) > 0
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    if data.shape[2] != 1:
+        raise InputError(f"{path}: has {data.shape[2]} slices; a folder of slices holds one per file")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    return Stack(data, mask, affine, float(np.linalg.norm(affine[:3, 2])), path.name)

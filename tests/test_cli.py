@@ -1,0 +1,374 @@
+"""Every failure is one line and a status; a success leaves what was asked for and nothing else."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from rich.console import Console
+
+import slicesplat
+from slicesplat.cli import COMMANDS, load_command, main
+from slicesplat.commands.base import ProgressDisplay
+from slicesplat.pipeline import Progress
+
+SHAPE = (12, 10, 6)
+AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
+
+
+def write(path: Path, data: np.ndarray, affine: np.ndarray = AFFINE) -> str:
+    nib.save(nib.Nifti1Image(data, affine), path)
+    return str(path)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> str:
+    return write(tmp_path / "stack.nii.gz", np.ones(SHAPE, np.float32))
+
+
+@pytest.fixture
+def mask(tmp_path: Path) -> str:
+    return write(tmp_path / "mask.nii.gz", np.ones(SHAPE, np.uint8))
+
+
+def with_corner(value: float) -> np.ndarray:
+    data = np.ones(SHAPE, np.float32)
+    data[0, 0, 0] = value
+    return data
+
+
+def shifted(distance: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    affine[0, 3] = distance
+    return affine
+
+
+def sheared() -> np.ndarray:
+    affine = AFFINE.copy()
+    affine[0, 1] = 0.2
+    return affine
+
+
+def set_sform(path: Path, affine: np.ndarray) -> str:
+    image = nib.Nifti1Image(np.ones(SHAPE, np.float32), None)
+    image.header["sform_code"] = 1
+    for name, row in zip(("srow_x", "srow_y", "srow_z"), affine, strict=False):
+        image.header[name] = row
+    image.to_filename(path)
+    return str(path)
+
+
+def text(path: Path, content: str) -> str:
+    path.write_text(content)
+    return str(path)
+
+
+def truncated(path: Path) -> str:
+    write(path, np.random.default_rng(0).normal(size=SHAPE).astype(np.float32))
+    path.write_bytes(path.read_bytes()[:700])
+    return str(path)
+
+
+BAD_STACKS: dict[str, tuple[Callable[[Path], str], str]] = {
+    "missing": (lambda d: str(d / "bad.nii.gz"), "no such file"),
+    "not NIfTI": (lambda d: text(d / "bad.nii", "hello"), "NIfTI"),
+    "truncated gzip": (lambda d: truncated(d / "bad.nii.gz"), "truncated gzip"),
+    "4-D": (lambda d: write(d / "bad.nii.gz", np.ones((*SHAPE, 2), np.float32)), "4 dimensions"),
+    "two slices": (lambda d: write(d / "bad.nii.gz", np.ones((12, 10, 2), np.float32)), "only 2 slices"),
+    "NaN": (lambda d: write(d / "bad.nii.gz", with_corner(np.nan)), "NaN or infinite"),
+    "infinity": (lambda d: write(d / "bad.nii.gz", with_corner(np.inf)), "NaN or infinite"),
+    "no overlap": (lambda d: write(d / "bad.nii.gz", np.ones(SHAPE, np.float32), shifted(900)), "does not overlap"),
+    "sheared": (lambda d: set_sform(d / "bad.nii.gz", sheared()), "sheared"),
+    "singular": (lambda d: set_sform(d / "bad.nii.gz", np.diag([1.0, 1, 0, 1])), "singular"),
+}
+
+BAD_MASKS: dict[str, tuple[Callable[[Path], str], str]] = {
+    "another shape": (lambda d: write(d / "bad.nii.gz", np.ones((9, 9, 9), np.uint8)), "its shape"),
+    "another affine": (lambda d: write(d / "bad.nii.gz", np.ones(SHAPE, np.uint8), shifted(5)), "its affine"),
+    "empty": (lambda d: write(d / "bad.nii.gz", np.zeros(SHAPE, np.uint8)), "empty"),
+}
+
+
+def refused(capsys: pytest.CaptureFixture[str], args: list[str], *words: str) -> None:
+    """Status 2, one line on stderr, nothing on stdout."""
+    assert main(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1 and err.endswith("\n"), err
+    assert "; " in err, "no remedy"
+    for word in words:
+        assert word in err
+
+
+def reconstruct_args(tmp_path: Path, *stacks: str) -> list[str]:
+    return ["reconstruct", "--input-stacks", *stacks, "--output-volume", str(tmp_path / "out.nii.gz")]
+
+
+@pytest.mark.parametrize(("make", "problem"), BAD_STACKS.values(), ids=BAD_STACKS.keys())
+def test_bad_stack_is_refused_in_one_line(
+    tmp_path: Path,
+    stack: str,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], str],
+    problem: str,
+) -> None:
+    refused(capsys, reconstruct_args(tmp_path, stack, stack, make(tmp_path)), "bad.nii", problem)
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+@pytest.mark.parametrize(("make", "problem"), BAD_MASKS.values(), ids=BAD_MASKS.keys())
+def test_bad_mask_is_refused_in_one_line(
+    tmp_path: Path,
+    stack: str,
+    mask: str,
+    capsys: pytest.CaptureFixture[str],
+    make: Callable[[Path], str],
+    problem: str,
+) -> None:
+    args = [*reconstruct_args(tmp_path, stack, stack), "--stack-masks", mask, make(tmp_path)]
+    refused(capsys, args, "bad.nii.gz", problem)
+
+
+@pytest.mark.parametrize(
+    ("flags", "problem"),
+    [
+        (["--thicknesses", "3", "3", "3"], "wrong number of thicknesses"),
+        (["--thicknesses", "0"], "not positive"),
+        (["--thicknesses", "-3", "3"], "not positive"),
+    ],
+)
+def test_bad_thickness_is_refused_in_one_line(
+    tmp_path: Path, stack: str, capsys: pytest.CaptureFixture[str], flags: list[str], problem: str
+) -> None:
+    refused(capsys, [*reconstruct_args(tmp_path, stack, stack), *flags], "stack.nii.gz", problem)
+
+
+def test_wrong_number_of_masks_is_refused_in_one_line(
+    tmp_path: Path, stack: str, mask: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = [*reconstruct_args(tmp_path, stack), "--stack-masks", mask, mask]
+    refused(capsys, args, "mask.nii.gz", "wrong number of masks")
+
+
+def test_output_that_cannot_be_written_is_refused_before_anything_is_read(
+    tmp_path: Path, stack: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def with_output(*flags: str) -> list[str]:
+        return ["reconstruct", "--input-stacks", "never-read.nii.gz", *flags]
+
+    volume = str(tmp_path / "out.nii.gz")
+    refused(capsys, with_output("--output-volume", str(tmp_path / "none" / "o.nii.gz")), "o.nii.gz", "does not exist")
+    refused(capsys, with_output("--output-volume", f"{stack}/o.nii.gz"), "o.nii.gz", "is not a folder")
+    refused(capsys, with_output("--output-volume", str(tmp_path / "o.mgz")), "o.mgz", "unknown kind")
+    refused(
+        capsys, with_output("--output-volume", volume, "--output-json", str(tmp_path / "none" / "r.json")), "r.json"
+    )
+    if sys.platform == "linux":
+        refused(capsys, with_output("--output-volume", "/proc/o.nii.gz"), "/proc/o.nii.gz", "read-only")
+
+
+def test_output_never_takes_the_place_of_an_input(
+    tmp_path: Path, stack: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["reconstruct", "--input-stacks", stack, "--output-volume", stack]
+    refused(capsys, args, "stack.nii.gz", "would be overwritten")
+
+
+@pytest.mark.parametrize(
+    ("args", "problem"),
+    [
+        ([], "reconstruct"),
+        (["reconstrct"], "reconstrct"),
+        (["reconstruct"], "--output-volume"),
+        (["reconstruct", "--input-stacks", "a.nii.gz", "--output-volume", "b.nii.gz", "--seed", "x"], "--seed"),
+        (["reconstruct", "--input-stacks", "a.nii.gz", "--output-volume", "b.nii.gz", "--sed", "1"], "--sed"),
+        (["simulate", "--volume", "v", "--mask", "m", "--output", "o", "--motion", "wild"], "wild"),
+        (["simulate", "--volume", "v", "--mask", "m", "--output", "o", "--spacing", "-1"], "spacing"),
+        (["evaluate", "--volume", "v.nii.gz"], "--truth"),
+    ],
+)
+def test_bad_usage_is_refused_in_one_line(capsys: pytest.CaptureFixture[str], args: list[str], problem: str) -> None:
+    refused(capsys, args, problem)
+
+
+# --- what a reconstruction leaves
+
+
+def one_voxel_result(progress: Callable[[Any], None] | None = None) -> SimpleNamespace:
+    volume = nib.Nifti1Image(np.full((4, 4, 4), 7.0), np.diag([0.8, 0.8, 0.8, 1]))
+    return SimpleNamespace(volume=volume, json=lambda: {"settings": {"seed": 3}, "slices": []})
+
+
+def test_reconstruct_writes_volume_and_json_with_the_settings_given(
+    tmp_path: Path,
+    stack: str,
+    mask: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def fake(stacks: Any, config: Any, progress: Any) -> SimpleNamespace:
+        seen.update(stacks=stacks, config=config)
+        for done in range(101):
+            progress(Progress(step="joint fit", done=done, total=100, loss=0.5))
+        return one_voxel_result()
+
+    monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", fake)
+    args = [*reconstruct_args(tmp_path, stack, stack), "--stack-masks", mask, mask, "--thicknesses", "2.5", "2.0"]
+    args += ["--output-resolution", "1.2", "--seed", "3", "--threads", "1", "--output-json", str(tmp_path / "r.json")]
+    assert main(args) == 0
+    assert [s.thickness for s in seen["stacks"]] == [2.5, 2.0]
+    assert (seen["config"].resolution, seen["config"].seed, seen["config"].threads) == (1.2, 3, 1)
+    assert nib.load(tmp_path / "out.nii.gz").get_fdata().mean() == 7.0
+    assert json.loads((tmp_path / "r.json").read_text())["settings"]["seed"] == 3
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "stack.nii.gz: slice thickness 2.5 mm as given" in err
+    assert [line for line in err.splitlines() if "joint fit" in line] == [
+        "joint fit",
+        *(f"joint fit {done}/100  loss 0.5" for done in (25, 50, 75, 100)),
+    ]
+
+
+def test_quiet_says_nothing(
+    tmp_path: Path, stack: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", lambda *_, **__: one_voxel_result())
+    assert main([*reconstruct_args(tmp_path, stack), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(("error", "status"), [(RuntimeError("lost\nall"), 1), (KeyboardInterrupt(), 130)])
+def test_failure_is_one_line_and_a_traceback_only_when_asked_for(
+    tmp_path: Path,
+    stack: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+    status: int,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", fail)
+    args = [*reconstruct_args(tmp_path, stack), "--quiet"]
+    assert main(args) == status
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert ("--debug shows the traceback" in err) == (status == 1)
+    assert main([*args, "--debug"]) == status
+    assert "Traceback" in capsys.readouterr().err
+    assert not (tmp_path / "out.nii.gz").exists()
+
+
+# --- known truth
+
+
+def ball(tmp_path: Path) -> tuple[str, str]:
+    grid = np.indices((32, 32, 32)) - 15.5
+    radius = np.sqrt((grid**2).sum(axis=0))
+    inside = radius < 12
+    values = np.where(inside, 500 + 200 * np.sin(grid[0]) * np.cos(0.7 * grid[1]) + 10 * grid[2], 0)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    return (
+        write(tmp_path / "v.nii.gz", values.astype(np.float32), affine),
+        write(tmp_path / "m.nii.gz", inside.astype(np.uint8), affine),
+    )
+
+
+def test_simulated_truth_scores_as_perfect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    volume, region = ball(tmp_path)
+    folder = tmp_path / "case"
+    args = ["--volume", volume, "--mask", region, "--output", str(folder), "--stacks", "2", "--motion", "none"]
+    assert main(["simulate", *args, "--quiet"]) == 0
+    written = {path.name for path in folder.iterdir()}
+    assert {"stack-1.nii.gz", "mask-2.nii.gz", "truth.nii.gz", "truth-mask.nii.gz", "truth.json"} <= written
+    slices = [
+        {"stack": i, "slice": k, "world_transform": np.eye(4).tolist(), "weight": 1.0}
+        for i in range(2)
+        for k in range(nib.load(folder / f"stack-{i + 1}.nii.gz").shape[2])
+    ]
+    result = text(tmp_path / "r.json", json.dumps({"slices": slices}))
+    capsys.readouterr()
+    args = ["--volume", volume, "--simulation", str(folder), "--result-json", result, "--no-register"]
+    assert main(["evaluate", *args, "--output-json", str(tmp_path / "score.json")]) == 0
+    assert "PSNR" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "score.json").read_text())
+    assert figures["score"]["ncc"] == pytest.approx(1.0)
+    assert figures["pose_error"]["tre_mean"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_result_of_another_case_is_refused_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    volume, region = ball(tmp_path)
+    known = ["evaluate", "--volume", volume, "--truth", volume, "--truth-mask", region]
+    result = text(tmp_path / "r.json", '{"slices": []}')
+    refused(capsys, [*known, "--result-json", result], "r.json", "--simulation")
+    refused(capsys, [*known, "--result-json", result, "--simulation", str(tmp_path)], "truth.json", "no such file")
+    text(tmp_path / "truth.json", '{"poses_deg_mm": []}')
+    refused(capsys, [*known, "--result-json", result, "--simulation", str(tmp_path)], "r.json", "does not belong")
+
+
+# --- help
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_list_of_commands_says_what_each_command_says(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (load_command(name).__doc__ or "").splitlines()[0] == COMMANDS[name]
+    assert main([name, "--help"]) == 0
+    assert COMMANDS[name].split()[0] in capsys.readouterr().out
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in COMMANDS)
+
+
+def test_help_of_reconstruct_lists_the_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["reconstruct", "--help"]) == 0
+    out = capsys.readouterr().out
+    for flag in (
+        *("--input-stacks", "--stack-masks", "--thicknesses", "--output-volume", "--output-resolution"),
+        *("--output-json", "--seed", "--threads", "--device", "--verbose", "--quiet", "--debug"),
+    ):
+        assert flag in out
+
+
+def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"slicesplat {slicesplat.__version__}\n"
+
+
+def test_module_runs_as_the_command_does() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "slicesplat", "evaluate", "--volume", "none.nii.gz"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("slicesplat: none.nii.gz: ")
+    assert done.stderr.count("\n") == 1
+
+
+# --- progress
+
+
+def test_terminal_shows_step_and_loss_in_a_bar() -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=120)
+    with ProgressDisplay(console) as progress:
+        progress(Progress(step="registration", done=1, total=1, loss=None))
+        progress(Progress(step="joint fit", done=7, total=10, loss=0.0123))
+    assert "registration" in screen.getvalue()
+    assert "joint fit" in screen.getvalue()
+    assert "7/10" in screen.getvalue()
+    assert "loss 0.0123" in screen.getvalue()
