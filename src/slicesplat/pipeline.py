@@ -24,7 +24,7 @@ from slicesplat.errors import InputError
 from slicesplat.field import GaussianField
 from slicesplat.fit.joint import Fit, FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
-from slicesplat.motion.assess import detect_interleave, least_motion
+from slicesplat.motion.assess import StackAssessment, assess, least_motion
 from slicesplat.motion.register import Registration as Poses
 from slicesplat.motion.register import register as find_poses
 from slicesplat.splat.grid import sample_on_grid
@@ -183,9 +183,10 @@ def reconstruct(
         with clock.step("prepare"):
             scaled, scale = scale_intensities(stacks)
         with clock.step("register") as tell:
-            reference, poses, slices = _register(scaled, config, tell)
+            reference, interleave, poses, slices = _register(scaled, config, tell)
         with clock.step("fit") as tell:
-            fit = joint_fit(slices, slices.mask, FitSettings(), tell)
+            kept = slices.mask & np.repeat(poses.weight > 0, np.diff(slices.offset))
+            fit = joint_fit(slices, kept, FitSettings(), interleave, tell)
             slices = slices.with_poses(fit.pose)
         with clock.step("sample"):
             volume, mask = _sample(fit, slices, config.resolution, scale)
@@ -215,7 +216,7 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
         with clock.step("prepare"):
             scaled, _ = scale_intensities(stacks)
         with clock.step("register") as tell:
-            reference, poses, slices = _register(scaled, config, tell)
+            reference, _, poses, slices = _register(scaled, config, tell)
     return Registration(slices, poses.weight, poses.gain, poses.ncc, reference, config, clock.steps)
 
 
@@ -260,24 +261,42 @@ def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
 
 def _register(
     stacks: Sequence[Stack], config: Config, tell: Callable[[int, int, float | None], None]
-) -> tuple[int, Poses, Slices]:
-    """Steps 3 and 4: the reference stack, its poses, and the slices as the fit sees them, at their poses."""
+) -> tuple[int, list[int], Poses, Slices]:
+    """Steps 3 and 4: the reference stack, packages, poses, and the slices as the fit sees them, at their poses."""
     try:
         wide = cut_slices(stacks, config.slice_profile, OUTLINE_MARGIN)
         slices = cut_slices(stacks, config.slice_profile, FIT_MARGIN)
     except ValueError as error:
         raise InputError(f"{stacks[0].name} and the other stacks: {error}") from error
+    assessments = assess(stacks)
     reference = least_motion(stacks)
-    interleave = [config.interleave or detect_interleave(stack) for stack in stacks]
+    interleave = _packages(assessments, config.interleave)
     log.info("reference stack: %s", stacks[reference].name)
     log.debug("packages: %s", interleave)
-    poses = find_poses(wide, slices, reference, interleave, tell)
-    return reference, poses, slices.with_poses(poses.pose)
+    random = np.random.default_rng(config.seed)
+    poses = find_poses(wide, slices, reference, interleave, _dropouts(assessments, slices), random, tell)
+    return reference, interleave, poses, slices.with_poses(poses.pose)
 
 
-def _sample(
-    fit: Fit, slices: Slices, resolution: float, scale: float
-) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+def _packages(assessments: Sequence[StackAssessment], given: int) -> list[int]:
+    """Packages of each stack: as given, or the most that any stack of one protocol shows: a still one shows none."""
+    if given:
+        return [given] * len(assessments)
+    protocol = [(round(seen.spacing, 2), round(seen.thickness, 2)) for seen in assessments]
+    return [
+        max(seen.interleave for seen, other in zip(assessments, protocol, strict=True) if other == mine)
+        for mine in protocol
+    ]
+
+
+def _dropouts(assessments: Sequence[StackAssessment], slices: Slices) -> NDArray[np.bool_]:
+    """(S,) the slices that lost their signal."""
+    return np.array(
+        [index in assessments[stack].dropouts for stack, index in zip(slices.stack, slices.index, strict=True)], bool
+    )
+
+
+def _sample(fit: Fit, slices: Slices, resolution: float, scale: float) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
     """Step 7: the field and the region's mask on the output grid."""
     region = region_field(slices, fit.weights.slice)
     affine, shape = grid_over(region, resolution)

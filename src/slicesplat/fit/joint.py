@@ -10,7 +10,7 @@ measured smooth and leaves edges (Rudin, Osher and Fatemi, Physica D 60, 1992, 2
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from slicesplat.field import GaussianField
 from slicesplat.fit.linear import lattice, solve_amplitudes
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.align import align
+from slicesplat.motion.smooth import time_prior
 from slicesplat.splat import CpuSplatter, render
 from slicesplat.splat.grid import grid_slices
 from slicesplat.stack import Slices
@@ -138,6 +139,7 @@ def joint_fit(
     slices: Slices,
     inside: NDArray[np.bool_],
     settings: FitSettings,
+    interleave: Sequence[int],
     tell: Tell = lambda done, total, loss: None,
 ) -> Fit:
     """Fit Gaussians, poses, gains and weights to the slices.
@@ -147,8 +149,10 @@ def joint_fit(
     slices : Slices
         At their registered poses, intensities near 1.
     inside : (P,) bool
-        Pixels that take part.
+        Pixels that take part; a slice without any is left out.
     settings : FitSettings
+    interleave : sequence of int
+        Packages of each stack, for the poses' prior.
     tell : callable
         Told how many iterations are done, of how many, and the loss.
     """
@@ -170,7 +174,7 @@ def joint_fit(
             scale = np.full(len(slices), _POSE_SCALE * weights.sigma)
             found = align(
                 *(here, slices, slices.pixels, inside.astype(np.float32), weights.gain, scale),
-                iterations=2, splatter=splatter,
+                iterations=2, splatter=splatter, prior=time_prior(slices, weights.slice, interleave),
             )  # fmt: skip
             slices, ncc = slices.with_poses(found.pose), found.ncc
         adam.zero_grad()

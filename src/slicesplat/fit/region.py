@@ -47,9 +47,7 @@ def region_field(slices: Slices, weight: NDArray[np.float64]) -> GaussianField:
     return field
 
 
-def grid_over(
-    region: GaussianField, resolution: float
-) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
+def grid_over(region: GaussianField, resolution: float) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
     """The smallest isotropic grid along the world's axes that holds the region: affine (4, 4) and shape.
 
     Raises
@@ -78,9 +76,7 @@ def _grid(corner: NDArray[np.float64], spacing: float) -> NDArray[np.float64]:
     return affine
 
 
-def region_mask(
-    region: GaussianField, affine: NDArray[np.float64], shape: tuple[int, int, int]
-) -> NDArray[np.bool_]:
+def region_mask(region: GaussianField, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
     """The region on a grid: its largest connected piece, without holes, grown by `RIM_MM`."""
     inside = sample_on_grid(region, affine, shape) > 0.5
     pieces, count = ndimage.label(inside)

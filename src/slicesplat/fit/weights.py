@@ -56,7 +56,8 @@ def sum_over_slices(values: NDArray[np.floating], slices: Slices) -> NDArray[np.
 
 def initial_weights(slices: Slices, inside: NDArray[np.bool_]) -> Weights:
     """Every pixel inside counts, every slice has gain 1."""
-    return Weights(inside.astype(np.float32), np.ones(len(slices)), np.ones(len(slices)), np.inf)
+    seen = (sum_over_slices(inside, slices) > 0).astype(np.float64)
+    return Weights(inside.astype(np.float32), seen, np.ones(len(slices)), np.inf)
 
 
 def reweight(
@@ -87,6 +88,7 @@ def reweight(
     large = counts >= min(MIN_PIXELS, counts.max())
     typical = np.median(level[large])
     weight = np.minimum(1.0, SLICE_LIMIT * typical / np.maximum(level, 1e-12)) ** 4
+    weight[sum_over_slices(inside, slices) == 0] = 0.0
     trusted = inside & np.repeat(weight > 0.5, np.diff(slices.offset))
     sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(residual[trusted]))), 1e-6)
     far = np.maximum(np.abs(residual) / (PIXEL_LIMIT * sigma), 1.0)

@@ -15,12 +15,17 @@ from numpy.typing import NDArray
 
 from slicesplat.field import GaussianField
 from slicesplat.motion.rigid import group_jacobian, step_groups
+from slicesplat.motion.smooth import TimePrior
 from slicesplat.splat import CpuSplatter
 from slicesplat.stack import Slices
 
 Float = NDArray[np.float64]
 MAX_SHIFT = 3.0  # mm a step; beyond it the linearisation means nothing on structures of a few mm
 MAX_TURN = np.deg2rad(6.0)
+# Against a prior, a slice's residuals count for less than their number: neighbouring pixels share what the field has
+# not learnt yet, over about the area of the PSF.
+NEIGHBOURING_PIXELS = 4.0
+ROBUST_SIGMAS = 4.0  # `scale` is meant to be so many standard deviations of a residual
 
 
 @dataclass(eq=False)
@@ -68,6 +73,7 @@ def align(
     iterations: int = 8,
     splatter: CpuSplatter | None = None,
     gain_prior: float = 0.1,
+    prior: TimePrior | None = None,
 ) -> Alignment:
     """Move groups of slices onto the field.
 
@@ -89,6 +95,8 @@ def align(
         One for these slices' geometry, to be used again.
     gain_prior : float
         Standard deviation of the gains about 1.
+    prior : TimePrior, optional
+        Where single slices are expected; for slices that move one by one.
     """
     group = np.arange(len(slices)) if group is None else np.asarray(group)
     groups = int(group.max()) + 1
@@ -102,13 +110,15 @@ def align(
     best_cost = np.full(groups, np.inf)
     damping = np.full(groups, 1e-3)
     system: tuple[Float, Float, Float] | None = None
-    for _ in range(iterations + 1):
+    for turn in range(iterations + 1):
         splatter.place(shape["means"], shape["log_scales"], shape["rotations"], pose[:, :3, :3], pose[:, :3, 3])
         hessian, gradient, cost, sums = splatter.pose_systems(amplitudes, gain, pixels, weights, scale)
-        prior = count * (0.1 * scale / gain_prior) ** 2
-        cost = cost + prior * (gain - 1.0) ** 2
-        hessian[:, 6, 6] += prior
-        gradient[:, 6] += prior * (gain - 1.0)
+        hold = count * (0.1 * scale / gain_prior) ** 2
+        cost = cost + hold * (gain - 1.0) ** 2
+        hessian[:, 6, 6] += hold
+        gradient[:, 6] += hold * (gain - 1.0)
+        if prior is not None:
+            cost = cost + _add_prior(prior, pose, NEIGHBOURING_PIXELS * (scale / ROBUST_SIGMAS) ** 2, hessian, gradient)
         group_cost = np.bincount(group, cost, groups)
         better = group_cost < best_cost
         of_better = better[group]
@@ -131,12 +141,25 @@ def align(
         best.gain = np.where(of_better, gain, best.gain)
         best.misfit = np.where(of_better, np.sqrt(cost / count), best.misfit)
         best.ncc = np.where(of_better, correlation(sums), best.ncc)
-        if _ > 0 and np.all(improvement < 1e-4) and np.all(better | (damping > 1e3)):
+        if turn > 0 and np.all(improvement < 1e-4) and np.all(better | (damping > 1e3)):
             break
         step, gain_step = _solve(system, damping, group)
         pose = step_groups(best.pose, group, reference_centre, step)
         gain = np.clip(best.gain + gain_step, 0.2, 5.0)
     return best
+
+
+def _add_prior(prior: TimePrior, pose: Float, variance: Float, hessian: Float, gradient: Float) -> Float:
+    """Add the prior to the slices' systems; `variance` turns its chi-square into squared residuals. Its cost (S,)."""
+    penalty, soft = prior.penalty(pose)
+    step = prior.deviation(pose)
+    precision = (variance * soft)[:, None] / prior.scales() ** 2
+    # A step of the slice in its own frame turns into one in the expected frame by the rotation between the two.
+    turn = np.linalg.inv(prior.pose[:, :3, :3]) @ pose[:, :3, :3]
+    for part in (slice(0, 3), slice(3, 6)):
+        hessian[:, part, part] += turn.transpose(0, 2, 1) @ (precision[:, part, None] * turn)
+        gradient[:, part] += np.einsum("sji,sj->si", turn, precision[:, part] * step[:, part])
+    return variance * penalty
 
 
 def _reduce(
@@ -163,8 +186,6 @@ def _solve(system: tuple[Float, ...], damping: Float, group: NDArray[np.integer]
     floor = 1e-4 * diagonal.max(axis=1, keepdims=True) * [1, 1, 1, 1e3, 1e3, 1e3] + 1e-9
     damped = matrix + np.einsum("gi,ij->gij", damping[:, None] * diagonal + floor, np.eye(6))
     step = -np.linalg.solve(damped, vector[..., None])[..., 0]
-    length = np.maximum(
-        np.linalg.norm(step[:, :3], axis=1) / MAX_SHIFT, np.linalg.norm(step[:, 3:], axis=1) / MAX_TURN
-    )
+    length = np.maximum(np.linalg.norm(step[:, :3], axis=1) / MAX_SHIFT, np.linalg.norm(step[:, 3:], axis=1) / MAX_TURN)
     step = step / np.maximum(length, 1.0)[:, None]
     return step, -(back[:, 6] + np.einsum("si,si->s", back[:, :6], step[group]))

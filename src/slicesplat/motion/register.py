@@ -9,6 +9,7 @@ a wide basin.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -20,14 +21,19 @@ from scipy.spatial.transform import Rotation
 from slicesplat.field import GaussianField
 from slicesplat.fit.linear import lattice, solve_amplitudes
 from slicesplat.motion.align import Alignment, align
+from slicesplat.motion.recover import STRAY, recover
 from slicesplat.motion.rigid import angles, rigid
+from slicesplat.motion.smooth import time_prior
 from slicesplat.splat import CpuSplatter
 from slicesplat.stack import Slices, pixel_indices
 
 Float = NDArray[np.float64]
 Tell = Callable[[int, int, float | None], None]
 
+log = logging.getLogger("slicesplat")
+
 BRAIN_RADIUS = 40.0  # mm; turns a rotation into a displacement when deciding whether anything still moves
+MIN_NCC = 0.5  # below it a slice shows something else than the field
 RIDGE = 0.05
 CG_ITERATIONS = 8
 WHOLE_STACK = -1
@@ -141,21 +147,39 @@ def slice_weights(misfit: Float) -> Float:
 
 
 def _run_level(
-    level: Level, slices: Slices, pixels: NDArray[np.float32], inside: NDArray[np.float32], state: Alignment,
-    interleave: Sequence[int],
-) -> Alignment:  # fmt: skip
+    level: Level, slices: Slices, inside: NDArray[np.float32], state: Alignment, interleave: Sequence[int]
+) -> Alignment:
+    """Fit the field and align the slices to it in turn, until nothing moves."""
     group = runs_in_time(slices, interleave, level.run)
+    scale = np.full(len(slices), level.scale)
     for _ in range(level.rounds):
         here = slices.with_poses(state.pose)
-        trust = np.repeat(slice_weights(state.misfit), np.diff(slices.offset)).astype(np.float32)
-        field, splatter = fit_lattice(here, pixels, inside * trust, state.gain, level.spacing)
-        scale = np.full(len(slices), level.scale)
-        new = align(field, here, pixels, inside, state.gain, scale, group, iterations=3, splatter=splatter)
+        trust = slice_weights(state.misfit)
+        per_pixel = inside * np.repeat(trust, np.diff(slices.offset)).astype(np.float32)
+        field, splatter = fit_lattice(here, slices.pixels, per_pixel, state.gain, level.spacing)
+        prior = time_prior(here, trust, interleave) if level.run == 1 else None
+        start = (field, here, slices.pixels, inside, state.gain, scale, group)
+        new = align(*start, iterations=3, splatter=splatter, prior=prior)
         new.gain = new.gain / np.median(new.gain)
         moved = movement(state.pose, new.pose)
         state = new
         if np.median(moved) < level.still:
             break
+    return state
+
+
+def _search_lost(
+    level: Level, slices: Slices, inside: NDArray[np.float32], state: Alignment, interleave: Sequence[int],
+    random: np.random.Generator,
+) -> Alignment:  # fmt: skip
+    """Search the slices that have not found their place, on a field of the others."""
+    here = slices.with_poses(state.pose)
+    trust = slice_weights(state.misfit)
+    per_pixel = inside * np.repeat(trust, np.diff(slices.offset)).astype(np.float32)
+    field, _ = fit_lattice(here, slices.pixels, per_pixel, state.gain, level.spacing)
+    prior = time_prior(here, trust, interleave)
+    state, replaced = recover(field, slices, inside, state, prior, interleave, level.scale, random)
+    log.debug("slices found again at another place: %d", replaced)
     return state
 
 
@@ -170,6 +194,8 @@ def register(
     slices: Slices,
     reference: int,
     interleave: Sequence[int],
+    dropout: NDArray[np.bool_],
+    random: np.random.Generator,
     tell: Tell = lambda done, total, loss: None,
 ) -> Registration:
     """Find every slice.
@@ -184,11 +210,15 @@ def register(
         The stack with the least motion: the others are brought to it first, and its scanner space is kept.
     interleave : sequence of int
         Packages of each stack.
+    dropout : (S,) bool
+        Slices that lost their signal: they take no part, and get the pose that their neighbours in time suggest.
+    random : numpy Generator
+        For the starts of slices that are searched again.
     tell : callable
         Told how many levels are done, of how many, and the misfit.
     """
     coarse = wide.binned(2)
-    everywhere = np.ones(len(coarse.pixels), np.float32)
+    everywhere = np.repeat(~dropout, np.diff(coarse.offset)).astype(np.float32)
     total = 1 + len(COARSE) + len(FINE)
     tell(0, total, None)
     pose = register_stacks(coarse, reference)
@@ -196,15 +226,29 @@ def register(
     state = Alignment(pose, ones.copy(), ones.copy(), ones.copy())
     for done, level in enumerate(COARSE, 1):
         tell(done, total, float(np.median(state.misfit)) if done > 1 else None)
-        state = _run_level(level, coarse, coarse.pixels, everywhere, state, interleave)
-    inside = slices.mask.astype(np.float32)
+        state = _run_level(level, coarse, everywhere, state, interleave)
+    state = _search_lost(COARSE[-1], coarse, everywhere, state, interleave, random)
+    inside = slices.mask * np.repeat(~dropout, np.diff(slices.offset)).astype(np.float32)
     state.pose = state.pose @ np.linalg.inv(wide.nominal) @ slices.nominal
     for done, level in enumerate(FINE, 1 + len(COARSE)):
         tell(done, total, float(np.median(state.misfit)))
-        state = _run_level(level, slices, slices.pixels, inside, state, interleave)
-    pose = keep_gauge(state.pose, slices, reference, slice_weights(state.misfit))
+        state = _run_level(level, slices, inside, state, interleave)
+    state = _search_lost(FINE[0], slices, inside, state, interleave, random)
+    lost = dropout | out_of_place(slices, state, interleave)
+    trust = np.where(lost, 0.0, slice_weights(state.misfit))
+    prior = time_prior(slices.with_poses(state.pose), trust, interleave)
+    pose = np.where(lost[:, None, None], prior.pose, state.pose)
     tell(total, total, float(np.median(state.misfit)))
-    return Registration(pose, state.gain, slice_weights(state.misfit), state.ncc, reference)
+    return Registration(keep_gauge(pose, slices, reference, trust), state.gain, trust, state.ncc, reference)
+
+
+def out_of_place(slices: Slices, state: Alignment, interleave: Sequence[int]) -> NDArray[np.bool_]:
+    """Slices (S,) that still do not fit: hardly any correlation, or little of it at a place that makes no sense."""
+    prior = time_prior(slices.with_poses(state.pose), slice_weights(state.misfit), interleave)
+    median = np.median(state.ncc)
+    spread = 1.4826 * np.median(np.abs(state.ncc - median)) + 1e-3
+    low = state.ncc < median - 4 * spread
+    return (state.ncc < MIN_NCC) | (low & (prior.stray(state.pose) > STRAY))
 
 
 STACK_SPACING = 10.0

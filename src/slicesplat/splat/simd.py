@@ -1,7 +1,12 @@
-"""Eight float32 lanes as a numba type, so that a kernel's inner loop is packed instructions by construction.
+"""Vectors of lanes as numba types, so that a kernel's inner loop is packed instructions by construction.
 
-LLVM's vectoriser gives up on rows of five to ten pixels; a value of this type is an LLVM vector, which every target
-lowers to what it has (AVX, SSE, NEON). Arithmetic between such values, or with a scalar on the right, reads as usual.
+LLVM's vectoriser gives up on rows of five to ten pixels, and on a hundred lines of geometry about gathered Gaussians. A
+value of these types is an LLVM vector, which every target lowers to what it has (AVX-512, AVX, SSE, NEON):
+
+    eight pairs     one number of each of eight (slice, Gaussian) pairs, for what is done once per pair
+    a tile          two rows by eight columns of pixels, for what is done once per pixel
+
+Arithmetic between such values, or with a scalar, reads as usual.
 """
 
 # numba finds the types of what it compiles.
@@ -10,144 +15,308 @@ lowers to what it has (AVX, SSE, NEON). Arithmetic between such values, or with 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba.core import types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.extending import intrinsic, lower_builtin, models, register_model
 
 LANES = 8
+TILE_ROWS = 2
 # Fused multiply-adds, and no promise that infinities never occur: a lane outside the cut-off may overflow before it is
 # set to zero.
 _FLAGS = ("contract", "reassoc")
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
+_IR = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
+_INT32 = ir.IntType(32)
 
 
-class Float8Type(types.Type):
-    """Numba's name for eight float32 lanes."""
+class Lanes(types.Type):
+    """Numba's name for `count` lanes of float32 or float64."""
 
-    def __init__(self) -> None:
-        super().__init__(name="float8")
+    def __init__(self, element: Any, count: int) -> None:
+        self.element, self.count = element, count
+        super().__init__(name=f"{element}x{count}")
+
+    @property
+    def vector(self) -> ir.VectorType:
+        """The type's LLVM vector."""
+        return ir.VectorType(_IR[self.element], self.count)
 
 
-float8 = Float8Type()
-
-
-@register_model(Float8Type)
-class _Float8Model(models.PrimitiveModel):
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Any) -> None:
-        super().__init__(manager, kind, _VECTOR)
+        super().__init__(manager, kind, kind.vector)
+
+
+TILE = Lanes(types.float32, TILE_ROWS * LANES)
+SINGLE = Lanes(types.float32, LANES)
+
+
+def _constant(kind: Lanes, values: list[float]) -> Any:
+    return ir.Constant(kind.vector, values)
+
+
+def _undefined(kind: Any) -> Any:
+    return ir.Constant(kind, ir.Undefined)
+
+
+def _order(lanes: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(_INT32, len(lanes)), lanes)
+
+
+def _spread(builder: Any, kind: Lanes, scalar: Any) -> Any:
+    one = builder.insert_element(_undefined(kind.vector), scalar, ir.Constant(_INT32, 0))
+    return builder.shuffle_vector(one, _undefined(kind.vector), _order([0] * kind.count))
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
+    """Where eight neighbours of a contiguous array begin, from the flat index `index` on."""
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [index]), _VECTOR.as_pointer())
+    vector = ir.VectorType(_IR[array_type.dtype], LANES)
+    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
 
 
-def _spread(builder: Any, scalar: Any) -> Any:
-    one = builder.insert_element(ir.Constant(_VECTOR, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-    return builder.shuffle_vector(one, ir.Constant(_VECTOR, ir.Undefined), lanes)
+def _bytes(array_type: Any) -> int:
+    return array_type.dtype.bitwidth // 8
+
+
+def _call(builder: Any, name: str, kind: Lanes, *args: Any) -> Any:
+    """One of LLVM's functions of vectors."""
+    full = f"llvm.{name}.v{kind.count}f{kind.element.bitwidth}"
+    function = builder.module.globals.get(full)
+    if function is None:
+        function = ir.Function(builder.module, ir.FunctionType(kind.vector, [kind.vector] * len(args)), full)
+    return builder.call(function, args)
 
 
 @intrinsic
 def load8(typing_context, array, index):
-    """Eight neighbours of a contiguous float32 array, from `index` on."""
+    """Eight neighbours of a contiguous array, from the flat index `index` on."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.load(_pointer(context, builder, signature.args[0], *args), align=4)
+        return builder.load(_pointer(context, builder, array, *args), align=_bytes(array))
 
-    return float8(array, types.intp), build
+    return Lanes(array.dtype, LANES)(array, types.intp), build
 
 
 @intrinsic
 def store8(typing_context, array, index, value):
-    """Write eight neighbours of a contiguous float32 array, from `index` on."""
+    """Write eight neighbours of a contiguous array, from the flat index `index` on."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        builder.store(args[2], _pointer(context, builder, signature.args[0], args[0], args[1]), align=4)
+        builder.store(args[2], _pointer(context, builder, array, args[0], args[1]), align=_bytes(array))
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, float8), build
+    return types.void(array, types.intp, value), build
 
 
 @intrinsic
-def spread8(typing_context, scalar):
-    """The same value in every lane."""
+def gather8(typing_context, records, column, numbers, first):
+    """One column of eight rows of a contiguous table; `numbers` has the rows' numbers, from `first` on."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return _spread(builder, args[0])
+        table = context.make_array(records)(context, builder, args[0])
+        rows = context.make_array(numbers)(context, builder, args[2]).data
+        width = builder.extract_value(table.shape, 1)
+        out = _undefined(signature.return_type.vector)
+        for lane in range(LANES):
+            row = builder.load(builder.gep(rows, [builder.add(args[3], ir.Constant(args[3].type, lane))]))
+            place = builder.add(builder.mul(builder.sext(row, width.type), width), args[1])
+            out = builder.insert_element(
+                out, builder.load(builder.gep(table.data, [place])), ir.Constant(_INT32, lane)
+            )
+        return out
 
-    return float8(types.float32), build
+    return Lanes(records.dtype, LANES)(records, types.intp, numbers, types.intp), build
 
 
 @intrinsic
-def iota8(typing_context):
-    """0, 1, ... 7."""
+def load_tile(typing_context, canvas, index, stride):
+    """Two rows by eight columns of a contiguous image whose rows lie `stride` apart."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return ir.Constant(_VECTOR, [float(i) for i in range(LANES)])
+        below = builder.add(args[1], args[2])
+        rows = [
+            builder.load(_pointer(context, builder, canvas, args[0], place), align=_bytes(canvas))
+            for place in (args[1], below)
+        ]
+        return builder.shuffle_vector(*rows, _order(list(range(TILE.count))))
 
-    return float8(), build
+    return TILE(canvas, types.intp, types.intp), build
 
 
 @intrinsic
-def sum8(typing_context, vector):
+def store_tile(typing_context, canvas, index, stride, value):
+    """Write two rows by eight columns of a contiguous image whose rows lie `stride` apart."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        for row, place in enumerate((args[1], builder.add(args[1], args[2]))):
+            lanes = _order(list(range(row * LANES, (row + 1) * LANES)))
+            half = builder.shuffle_vector(args[3], _undefined(TILE.vector), lanes)
+            builder.store(half, _pointer(context, builder, canvas, args[0], place), align=_bytes(canvas))
+        return context.get_dummy_value()
+
+    return types.void(canvas, types.intp, types.intp, TILE), build
+
+
+@intrinsic
+def tile_columns(typing_context):
+    """0, 1, ... 7 in both rows of a tile."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _constant(TILE, [float(i) for i in range(LANES)] * TILE_ROWS)
+
+    return TILE(), build
+
+
+@intrinsic
+def tile_rows(typing_context):
+    """0 in the first row of a tile, 1 in the second."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _constant(TILE, [float(i) for i in range(TILE_ROWS) for _ in range(LANES)])
+
+    return TILE(), build
+
+
+@intrinsic
+def tile_zero(typing_context):
+    """A tile of zeros."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _constant(TILE, [0.0] * TILE.count)
+
+    return TILE(), build
+
+
+@intrinsic
+def sum_lanes(typing_context, value):
     """The sum of the lanes, in one fixed order."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        value = args[0]
-        for half in (4, 2, 1):
-            count = 2 * half
-            kind = ir.VectorType(ir.IntType(32), half)
-            undefined = ir.Constant(ir.VectorType(ir.FloatType(), count), ir.Undefined)
-            low = builder.shuffle_vector(value, undefined, ir.Constant(kind, list(range(half))))
-            high = builder.shuffle_vector(value, undefined, ir.Constant(kind, list(range(half, count))))
-            value = builder.fadd(low, high)
-        return builder.extract_element(value, ir.Constant(ir.IntType(32), 0))
+        out, count = args[0], value.count
+        while count > 1:
+            nothing, count = _undefined(out.type), count // 2
+            low = builder.shuffle_vector(out, nothing, _order(list(range(count))))
+            high = builder.shuffle_vector(out, nothing, _order(list(range(count, 2 * count))))
+            out = builder.fadd(low, high)
+        return builder.extract_element(out, ir.Constant(_INT32, 0))
 
-    return types.float32(float8), build
+    return value.element(value), build
 
 
 @intrinsic
-def keep_from8(typing_context, value, test, bound):
-    """`value` in the lanes where `test >= bound`, zero in the others."""
+def keep_from(typing_context, value, test, bound):
+    """`value` in the lanes where `test >= bound`, zero in the others; `bound` is a scalar."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        keep = builder.fcmp_ordered(">=", args[1], _spread(builder, args[2]))
-        return builder.select(keep, args[0], ir.Constant(_VECTOR, [0.0] * LANES))
+        limit = context.cast(builder, args[2], bound, test.element)
+        keep = builder.fcmp_ordered(">=", args[1], _spread(builder, test, limit))
+        return builder.select(keep, args[0], _constant(value, [0.0] * value.count))
 
-    return float8(float8, float8, types.float32), build
+    return value(value, test, bound), build
 
 
-def _binary(operation: Callable[..., Any], method: str) -> None:
-    """Let `operation` work between float8 values, and between a float8 and a float32 scalar on its right."""
-
-    @intrinsic
-    def lanes(typing_context, left, right):
-        def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return getattr(builder, method)(args[0], args[1], flags=_FLAGS)
-
-        return float8(float8, float8), build
+def _converter(element: Any) -> Any:
+    """What turns lanes, or a scalar for eight of them, into lanes of `element`."""
 
     @intrinsic
-    def scalar(typing_context, left, right):
+    def convert(typing_context, value):
+        kind = Lanes(element, value.count if isinstance(value, Lanes) else LANES)
+
         def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            return getattr(builder, method)(args[0], _spread(builder, args[1]), flags=_FLAGS)
+            if not isinstance(value, Lanes):
+                return _spread(builder, kind, context.cast(builder, args[0], value, element))
+            if value.element.bitwidth > element.bitwidth:
+                return builder.fptrunc(args[0], kind.vector)
+            return args[0] if value.element == element else builder.fpext(args[0], kind.vector)
 
-        return float8(float8, types.float32), build
+        return kind(value), build
 
-    @overload(operation)
-    def choose(left, right):
-        if isinstance(left, Float8Type):
-            if isinstance(right, Float8Type):
-                return lambda left, right: lanes(left, right)
-            if isinstance(right, types.Float):
-                return lambda left, right: scalar(left, right)
-        return None
+    return convert
+
+
+single = _converter(types.float32)
+double = _converter(types.float64)
+
+
+def _function(name: str) -> Any:
+    """A function of lanes that LLVM knows."""
+
+    @intrinsic
+    def function(typing_context, value):
+        def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return _call(builder, name, value, args[0])
+
+        return value(value), build
+
+    return function
+
+
+root = _function("sqrt")
+floor = _function("floor")
+ceil = _function("ceil")
+
+
+def _extreme(name: str) -> Any:
+    """The larger or the smaller of lanes and a scalar."""
+
+    @intrinsic
+    def function(typing_context, value, bound):
+        def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            limit = context.cast(builder, args[1], bound, value.element)
+            return _call(builder, name, value, args[0], _spread(builder, value, limit))
+
+        return value(value, bound), build
+
+    return function
+
+
+at_least = _extreme("maxnum")
+at_most = _extreme("minnum")
+
+
+def _binary(operation: Any, method: str) -> None:
+    """Let `operation` work between lanes of one type, and between lanes and a scalar on either side."""
+
+    @infer_global(operation)
+    class _Template(AbstractTemplate):
+        def generic(self, args: Any, kws: Any) -> Any:
+            lanes = [a for a in args if isinstance(a, Lanes)]
+            if len(args) != 2 or not lanes or lanes[0] != lanes[-1]:
+                return None
+            if len(lanes) == 1 and not any(isinstance(a, types.Number) for a in args):
+                return None
+            return signature(lanes[0], *args)
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = signature.return_type
+        left, right = (
+            value
+            if isinstance(given, Lanes)
+            else _spread(builder, kind, context.cast(builder, value, given, kind.element))
+            for given, value in zip(signature.args, args, strict=True)
+        )
+        return getattr(builder, method)(left, right, flags=_FLAGS)
+
+    for left, right in ((Lanes, Lanes), (Lanes, types.Number), (types.Number, Lanes)):
+        lower_builtin(operation, left, right)(build)
 
 
 _binary(operator.add, "fadd")
 _binary(operator.sub, "fsub")
 _binary(operator.mul, "fmul")
+_binary(operator.truediv, "fdiv")
+
+
+@infer_global(operator.neg)
+class _Negative(AbstractTemplate):
+    def generic(self, args: Any, kws: Any) -> Any:
+        return signature(args[0], args[0]) if isinstance(args[0], Lanes) else None
+
+
+@lower_builtin(operator.neg, Lanes)
+def _negate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+    return builder.fneg(args[0])

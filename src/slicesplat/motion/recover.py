@@ -1,0 +1,107 @@
+"""Slices that have not found their place are searched for again, from many starts.
+
+A slice is suspect when its correlation with the prediction falls out of what the others reach, or its residual is out
+of proportion, or it strays from where the slices acquired just before and after it are. Its starts are where it is,
+where it is expected, where its neighbours in time and in space are, and random poses about the expected one.
+All starts of all suspects are aligned at once on a coarse field; the best of them by misfit and prior stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicesplat.field import GaussianField
+from slicesplat.motion.align import Alignment, align
+from slicesplat.motion.rigid import Float, step_slices
+from slicesplat.motion.smooth import TimePrior, acquisition_order
+from slicesplat.stack import Slices, pixel_indices
+
+MAX_TURN = np.deg2rad(45.0)
+MAX_SHIFT = 15.0  # mm
+RANDOM_STARTS = 16
+_OUTLIER = 4.0  # robust standard deviations
+_MISFIT = 1.5  # times the median
+STRAY = 3.0  # units of the time prior
+MAD_TO_SIGMA = 1.4826
+
+
+def suspects(state: Alignment, prior: TimePrior) -> NDArray[np.int64]:
+    """Slices that may not have found their place."""
+    median = np.median(state.ncc)
+    spread = MAD_TO_SIGMA * np.median(np.abs(state.ncc - median)) + 1e-3
+    odd = (state.ncc < median - _OUTLIER * spread) | (state.misfit > _MISFIT * np.median(state.misfit))
+    return np.flatnonzero(odd | (prior.stray(state.pose) > STRAY))
+
+
+def recover(
+    field: GaussianField,
+    slices: Slices,
+    weights: NDArray[np.float32],
+    state: Alignment,
+    prior: TimePrior,
+    interleave: Sequence[int],
+    scale: float,
+    random: np.random.Generator,
+) -> tuple[Alignment, int]:
+    """Search suspects again; the alignment with better poses where there are any, and how many were replaced.
+
+    Parameters
+    ----------
+    field : GaussianField
+        A coarse one: smooth, with a wide basin.
+    slices : Slices
+    weights : (P,)
+        Pixels that take part.
+    state : Alignment
+        The present one.
+    prior : TimePrior
+    interleave : sequence of int
+        Packages of each stack.
+    scale : float
+        Residual beyond which a pixel loses influence.
+    random : numpy Generator
+    """
+    lost = suspects(state, prior)
+    if len(lost) == 0:
+        return state, 0
+    here = slices.with_poses(state.pose)
+    starts = [_starts(here, s, prior, interleave, random) for s in lost]
+    which = np.repeat(lost, [len(start) for start in starts])
+    trial = slices.take(which).with_poses(np.concatenate(starts))
+    pixels = pixel_indices(slices.offset, which)
+    own_prior = TimePrior(prior.pose[which], prior.translation, prior.rotation)
+    found = align(
+        *(field, trial, slices.pixels[pixels], weights[pixels], state.gain[which], np.full(len(which), scale)),
+        iterations=5, prior=own_prior,
+    )  # fmt: skip
+    # misfit^2 carries the prior's share too: `align` reports the cost that it has minimised.
+    new = Alignment(state.pose.copy(), state.gain.copy(), state.misfit.copy(), state.ncc.copy())
+    replaced = 0
+    for s in lost:
+        mine = np.flatnonzero(which == s)
+        present, best = mine[0], mine[np.argmin(found.misfit[mine])]
+        replaced += best != present and found.misfit[best] < 0.98 * found.misfit[present]
+        chosen = best if found.misfit[best] < 0.98 * found.misfit[present] else present
+        new.pose[s], new.gain[s] = found.pose[chosen], found.gain[chosen]
+        new.misfit[s], new.ncc[s] = found.misfit[chosen], found.ncc[chosen]
+    return new, int(replaced)
+
+
+def _starts(slices: Slices, s: int, prior: TimePrior, interleave: Sequence[int], random: np.random.Generator) -> Float:
+    """Poses (n, 4, 4) to try for slice s, the present one first."""
+    transforms = slices.world_transforms()
+    order = acquisition_order(slices, int(slices.stack[s]), interleave[slices.stack[s]])
+    place = int(np.flatnonzero(order == s)[0])
+    in_time = [order[p] for p in (place - 2, place - 1, place + 1, place + 2) if 0 <= p < len(order)]
+    same = np.flatnonzero(slices.stack == slices.stack[s])
+    in_space = [n for n in same if abs(slices.index[n] - slices.index[s]) == 1]
+    known = [slices.pose[s], prior.pose[s], *(transforms[n] @ slices.nominal[s] for n in (*in_time, *in_space))]
+    direction = random.standard_normal((RANDOM_STARTS, 2, 3))
+    direction /= np.linalg.norm(direction, axis=2, keepdims=True)
+    length = random.random((RANDOM_STARTS, 2, 1)) * np.array([[MAX_SHIFT], [MAX_TURN]])
+    step = (direction * length).reshape(RANDOM_STARTS, 6)
+    far = step_slices(np.tile(prior.pose[s], (RANDOM_STARTS, 1, 1)), step)
+    return np.concatenate([np.array(known), far])
