@@ -66,9 +66,9 @@ class GaussianField:
             "amplitudes": self.amplitudes,
         }
 
-    def to(self, *args: object, **kwargs: object) -> GaussianField:
-        """Every parameter through `torch.Tensor.to`."""
-        return GaussianField(**{name: value.to(*args, **kwargs) for name, value in self.tensors().items()})
+    def to(self, kind: torch.dtype | torch.device | str) -> GaussianField:
+        """Every parameter as another type or on another device."""
+        return GaussianField(**{name: value.to(kind) for name, value in self.tensors().items()})
 
     def detach(self) -> GaussianField:
         """A copy of the parameters outside any graph."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,7 +125,7 @@ class Slices:
     def __len__(self) -> int:
         return len(self.stack)
 
-    def image(self, values: NDArray[np.generic], s: int) -> NDArray[np.generic]:
+    def image(self, values: NDArray[Any], s: int) -> NDArray[Any]:
         """Slice s of a flat per-pixel array, as a (rows, columns) view."""
         return values[self.offset[s] : self.offset[s + 1]].reshape(self.shape[s])
 
@@ -231,7 +232,7 @@ def cut_slices(
     ValueError
         No slice has that many pixels inside its mask.
     """
-    rows: list[dict[str, object]] = []
+    rows: list[dict[str, Any]] = []
     for number, stack in enumerate(stacks):
         weights, covariances = slice_psf(stack.spacing[:2], stack.thickness, profile)
         for k in np.flatnonzero(stack.mask.sum(axis=(0, 1)) >= min_pixels):

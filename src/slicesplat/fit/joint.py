@@ -10,6 +10,8 @@ measured smooth and leaves edges (Rudin, Osher and Fatemi, Physica D 60, 1992, 2
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slicesplat.field import GaussianField
+from slicesplat.fit.complexity import local_misfit, noise_level, split, to_split
 from slicesplat.fit.linear import lattice, solve_amplitudes
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.align import align
@@ -27,6 +30,7 @@ from slicesplat.splat import CpuSplatter, render
 from slicesplat.splat.grid import grid_slices
 from slicesplat.stack import Slices
 
+log = logging.getLogger("slicesplat")
 Tell = Callable[[int, int, float | None], None]
 
 
@@ -37,28 +41,38 @@ class FitSettings:
     Attributes
     ----------
     spacing : float
-        Lattice constant of the first Gaussians, mm.
+        Lattice constant of the first Gaussians, in units of the in-plane pixel spacing.
     iterations : int
         Of Adam.
     pose_every : int
         Iterations between two refinements of the poses; they stay as they are in the last third.
     weight_every : int
         Iterations between two updates of gains and weights.
+    split_at : float
+        Share of the iterations after which Gaussians are split where the residual is beyond noise.
+    split_excess : float
+        Variance of the residual around a Gaussian, over that of the noise, above which it is split.
     smoothness : float
-        Weight of the total variation, intensity per mm averaged over the region, against the mean squared residual.
+        Weight of the mean total variation over the region, intensity per mm, against the mean squared residual in units
+        of the noise's variance: the prior of a maximum-a-posteriori estimate does not depend on the noise.
     edge : float
         Gradient, in brightest tissue per mm, above which the prior counts as an edge.
     prior_spacing : float
         Voxel size, mm, of the grid on which the prior is evaluated.
+    prior_every : int
+        Iterations between two evaluations of the prior, which then counts that many times.
     """
 
-    spacing: float = 2.5
+    spacing: float = 1.8
     iterations: int = 120
     pose_every: int = 15
     weight_every: int = 10
-    smoothness: float = 0.0
+    split_at: float = 0.4
+    split_excess: float = 1.2
+    smoothness: float = 8.0
     edge: float = 0.02
     prior_spacing: float = 1.25
+    prior_every: int = 2
 
 
 # Adam's steps at the start; they fall to zero as a cosine. Means move by a fraction of the lattice constant.
@@ -156,20 +170,20 @@ def joint_fit(
     tell : callable
         Told how many iterations are done, of how many, and the loss.
     """
-    field, weights = start_field(slices, inside, settings.spacing)
+    spacing = settings.spacing * float(np.median(slices.step))
+    field, weights = start_field(slices, inside, spacing)
+    noise = noise_level(slices, inside)
     prior = TotalVariation(field, settings) if settings.smoothness > 0 else None
+    strength = settings.smoothness * noise**2 * settings.prior_every
     splatter = CpuSplatter(slices)
-    names = list(field.tensors())
-    leaves = [value.clone().requires_grad_() for value in field.tensors().values()]
-    rates = [_RATES[name] * (settings.spacing if name == "means" else 1.0) for name in names]
-    adam = torch.optim.Adam(
-        [{"params": [leaf], "lr": rate} for leaf, rate in zip(leaves, rates, strict=True)], betas=_BETAS, fused=True
-    )
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(adam, settings.iterations)
+    leaves, adam = _leaves(field, spacing)
     measured = torch.from_numpy(slices.pixels)
     ncc = np.ones(len(slices))
     for done in range(settings.iterations):
-        here = GaussianField(**dict(zip(names, leaves, strict=True)))
+        here = GaussianField(**leaves)
+        rate = 0.5 * (1.0 + math.cos(math.pi * done / settings.iterations))
+        for group in adam.param_groups:
+            group["lr"] = group["initial_lr"] * rate
         if done % settings.pose_every == settings.pose_every - 1 and done < 2 * settings.iterations / 3:
             scale = np.full(len(slices), _POSE_SCALE * weights.sigma)
             found = align(
@@ -191,9 +205,27 @@ def joint_fit(
             weight = torch.from_numpy(weights.total(slices))
             norm = float(weight.sum())
         misfit = (weight * (gain * image - measured) ** 2).sum() / norm
-        loss = misfit if prior is None else misfit + settings.smoothness * prior(here)
+        loss = misfit
+        if prior is not None and done % settings.prior_every == 0:
+            loss = misfit + strength * prior(here)
         loss.backward()
         adam.step()
-        schedule.step()
-        tell(done + 1, settings.iterations, float(loss.detach()))
-    return Fit(GaussianField(**dict(zip(names, leaves, strict=True))).detach(), slices.pose, weights, ncc)
+        if done == int(settings.split_at * settings.iterations):
+            residual = (gain * image.detach() - measured).numpy()
+            excess = local_misfit(splatter, residual, weight.numpy(), weights.gain)
+            field = here.detach()
+            field = split(field, to_split(field, excess, noise, settings.split_excess, slices))
+            log.debug("Gaussians: %d, after splitting where the residual is beyond noise: %d", len(here), len(field))
+            leaves, adam = _leaves(field, spacing)
+        tell(done + 1, settings.iterations, float(misfit.detach()))
+    return Fit(GaussianField(**leaves).detach(), slices.pose, weights, ncc)
+
+
+def _leaves(field: GaussianField, spacing: float) -> tuple[dict[str, Tensor], torch.optim.Adam]:
+    """The field's parameters as leaves of the graph, and the optimiser that moves them."""
+    leaves = {name: value.clone().requires_grad_() for name, value in field.tensors().items()}
+    groups = [
+        {"params": [leaf], "initial_lr": _RATES[name] * (spacing if name == "means" else 1.0)}
+        for name, leaf in leaves.items()
+    ]
+    return leaves, torch.optim.Adam(groups, betas=_BETAS, fused=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from slicesplat.stack import Slices
 
-PIXEL_LIMIT = 3.0
+PIXEL_LIMIT = 5.0
 SLICE_LIMIT = 1.25
 MAD_TO_SIGMA = 1.4826
 MIN_PIXELS = 60  # a slice with fewer pixels in the mask says too little to judge it, or by it
@@ -49,7 +49,7 @@ class Weights:
         return self.pixel * np.repeat(self.slice, np.diff(slices.offset)).astype(np.float32)
 
 
-def sum_over_slices(values: NDArray[np.floating], slices: Slices) -> NDArray[np.float64]:
+def sum_over_slices(values: NDArray[np.floating] | NDArray[np.bool_], slices: Slices) -> NDArray[np.float64]:
     """(S,) sums of a per-pixel array."""
     return np.add.reduceat(values, slices.offset[:-1], dtype=np.float64)
 

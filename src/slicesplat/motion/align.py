@@ -109,7 +109,7 @@ def align(
     best = Alignment(pose, gain, np.full(len(slices), np.inf), np.full(len(slices), -1.0))
     best_cost = np.full(groups, np.inf)
     damping = np.full(groups, 1e-3)
-    system: tuple[Float, Float, Float] | None = None
+    system: tuple[Float, ...] = ()
     for turn in range(iterations + 1):
         splatter.place(shape["means"], shape["log_scales"], shape["rotations"], pose[:, :3, :3], pose[:, :3, 3])
         hessian, gradient, cost, sums = splatter.pose_systems(amplitudes, gain, pixels, weights, scale)
@@ -128,7 +128,7 @@ def align(
             np.bincount(group, minlength=groups)[:, None], 1
         )
         solved = _reduce(hessian, gradient, pose, group, centre, groups)
-        if system is None:
+        if not system:
             system = solved
             reference_centre = centre
         else:

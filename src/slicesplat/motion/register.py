@@ -1,10 +1,10 @@
 """From scanner positions to one pose per slice, coarse to fine, on the field itself.
 
-On each level the field is a lattice of Gaussians, solved for by conjugate gradients (`fit.linear`), and groups of slices
-are moved onto it by Levenberg-Marquardt (`motion.align`): whole stacks, then shorter and shorter runs of slices that
-were acquired one after the other, then single slices. Coarse levels see the brain cut out of its surroundings, zero
-outside the mask, in pixels averaged over blocks: its outline is what guides them, and large Gaussians make a cost with
-a wide basin.
+On each level the field is a lattice of Gaussians, solved for by conjugate gradients (`fit.linear`), and groups of
+slices are moved onto it by Levenberg-Marquardt (`motion.align`): whole stacks, then shorter and shorter runs of slices
+that were acquired one after the other, then single slices. Coarse levels see the brain cut out of its surroundings,
+zero outside the mask, in pixels averaged over blocks: its outline is what guides them, and large Gaussians make a cost
+with a wide basin.
 """
 
 from __future__ import annotations
@@ -228,7 +228,7 @@ def register(
         tell(done, total, float(np.median(state.misfit)) if done > 1 else None)
         state = _run_level(level, coarse, everywhere, state, interleave)
     state = _search_lost(COARSE[-1], coarse, everywhere, state, interleave, random)
-    inside = slices.mask * np.repeat(~dropout, np.diff(slices.offset)).astype(np.float32)
+    inside = (slices.mask & np.repeat(~dropout, np.diff(slices.offset))).astype(np.float32)
     state.pose = state.pose @ np.linalg.inv(wide.nominal) @ slices.nominal
     for done, level in enumerate(FINE, 1 + len(COARSE)):
         tell(done, total, float(np.median(state.misfit)))
@@ -303,7 +303,7 @@ def register_stacks(slices: Slices, reference: int) -> Float:
 
 def _centre(slices: Slices, which: NDArray[np.integer]) -> Float:
     """Centre of mass, mm, of the masks of some slices at their present poses."""
-    points = [slices.plane_points(s) @ slices.pose[s, :3, :3].T + slices.pose[s, :3, 3] for s in which]
+    points = [slices.plane_points(s) @ slices.pose[s, :3, :3].T + slices.pose[s, :3, 3] for s in map(int, which)]
     return np.concatenate(points).mean(axis=0)
 
 
@@ -313,7 +313,7 @@ def keep_gauge(pose: Float, slices: Slices, reference: int, weight: Float) -> Fl
     if len(own) == 0:
         own = np.flatnonzero(slices.stack == reference)
     scanned, estimated = [], []
-    for s in own:
+    for s in map(int, own):
         points = slices.plane_points(s)
         scanned.append(points @ slices.nominal[s, :3, :3].T + slices.nominal[s, :3, 3])
         estimated.append(points @ pose[s, :3, :3].T + pose[s, :3, 3])
