@@ -6,8 +6,13 @@ loaded only by who reconstructs.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# Idle threads sleep instead of spinning: on a shared or busy machine they would take the cores from those that work.
+# It has to be said before the first library that brings OpenMP is loaded; a user's own setting stands.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from slicesplat.errors import InputError

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from slicesplat.field import GaussianField
 from slicesplat.fit.complexity import local_misfit, noise_level, split, to_split
+from slicesplat.fit.heldout import held_out_error, hold_out
 from slicesplat.fit.linear import lattice, solve_amplitudes
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.align import align
@@ -78,17 +79,30 @@ class FitSettings:
 # Adam's steps at the start; they fall to zero as a cosine. Means move by a fraction of the lattice constant.
 _RATES = {"means": 0.025, "log_scales": 0.02, "rotations": 0.01, "amplitudes": 0.01}
 _BETAS = (0.9, 0.99)
+OVERFIT = 1.02  # times the least error of the pixels left out: beyond it the field fits noise
 _POSE_SCALE = 4.0  # residual, in sigma, beyond which a pixel loses influence on its slice's pose
 
 
 @dataclass(eq=False)
 class Fit:
-    """What the joint fit found."""
+    """What the joint fit found.
+
+    Attributes
+    ----------
+    field : GaussianField
+    pose : (S, 4, 4)
+    weights : Weights
+    ncc : (S,)
+        Correlation of each slice with its prediction when its pose was last refined.
+    held_out : float
+        Root-mean-square error of the pixels left out, noise included.
+    """
 
     field: GaussianField
     pose: NDArray[np.float64]
     weights: Weights
     ncc: NDArray[np.float64]
+    held_out: float
 
 
 class TotalVariation:
@@ -154,6 +168,7 @@ def joint_fit(
     inside: NDArray[np.bool_],
     settings: FitSettings,
     interleave: Sequence[int],
+    random: np.random.Generator,
     tell: Tell = lambda done, total, loss: None,
 ) -> Fit:
     """Fit Gaussians, poses, gains and weights to the slices.
@@ -167,9 +182,13 @@ def joint_fit(
     settings : FitSettings
     interleave : sequence of int
         Packages of each stack, for the poses' prior.
+    random : numpy Generator
+        Chooses the pixels that are left out; where their error rises, the fit ends with the best field there was.
     tell : callable
         Told how many iterations are done, of how many, and the loss.
     """
+    held = hold_out(slices, inside, random)
+    inside = inside & ~held
     spacing = settings.spacing * float(np.median(slices.step))
     field, weights = start_field(slices, inside, spacing)
     noise = noise_level(slices, inside)
@@ -179,6 +198,9 @@ def joint_fit(
     leaves, adam = _leaves(field, spacing)
     measured = torch.from_numpy(slices.pixels)
     ncc = np.ones(len(slices))
+    best: tuple[float, GaussianField] | None = None
+    # A split Gaussian is worse than its parent for a moment.
+    settled = (settings.split_at + 0.2) * settings.iterations
     for done in range(settings.iterations):
         here = GaussianField(**leaves)
         rate = 0.5 * (1.0 + math.cos(math.pi * done / settings.iterations))
@@ -192,18 +214,18 @@ def joint_fit(
             )  # fmt: skip
             slices, ncc = slices.with_poses(found.pose), found.ncc
         adam.zero_grad()
-        image = render(
-            here,
-            torch.from_numpy(slices.pose[:, :3, :3].copy()),
-            torch.from_numpy(slices.pose[:, :3, 3].copy()),
-            torch.ones(len(slices), dtype=torch.float64),
-            splatter,
-        )
+        image = render(here, *_placement(slices), splatter)
         if done % settings.weight_every == 0:
             weights = reweight(slices, slices.pixels, image.detach().numpy(), inside, weights)
             gain = torch.from_numpy(np.repeat(weights.gain, np.diff(slices.offset)).astype(np.float32))
             weight = torch.from_numpy(weights.total(slices))
-            norm = float(weight.sum())
+            norm = float(weight.numpy().sum())
+            error = held_out_error(slices, held, image.detach().numpy(), weights)
+            if best is None or error < best[0] or done <= settled:
+                best = error, here.detach()
+            elif error > OVERFIT * best[0]:
+                log.info("fit stopped after %d iterations: the error of pixels left out rises", done)
+                return Fit(best[1], slices.pose, weights, ncc, best[0])
         misfit = (weight * (gain * image - measured) ** 2).sum() / norm
         loss = misfit
         if prior is not None and done % settings.prior_every == 0:
@@ -218,7 +240,20 @@ def joint_fit(
             log.debug("Gaussians: %d, after splitting where the residual is beyond noise: %d", len(here), len(field))
             leaves, adam = _leaves(field, spacing)
         tell(done + 1, settings.iterations, float(misfit.detach()))
-    return Fit(GaussianField(**leaves).detach(), slices.pose, weights, ncc)
+    final = GaussianField(**leaves).detach()
+    with torch.no_grad():
+        image = render(final, *_placement(slices), splatter)
+    error = held_out_error(slices, held, image.numpy(), weights)
+    return Fit(final, slices.pose, weights, ncc, error)
+
+
+def _placement(slices: Slices) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotations, translations and unit gains of the slices at their present poses."""
+    return (
+        torch.from_numpy(slices.pose[:, :3, :3].copy()),
+        torch.from_numpy(slices.pose[:, :3, 3].copy()),
+        torch.ones(len(slices), dtype=torch.float64),
+    )
 
 
 def _leaves(field: GaussianField, spacing: float) -> tuple[dict[str, Tensor], torch.optim.Adam]:

@@ -122,7 +122,7 @@ def align(
         group_cost = np.bincount(group, cost, groups)
         better = group_cost < best_cost
         of_better = better[group]
-        improvement = np.where(better, 1.0 - group_cost / best_cost, 0.0)
+        improvement = np.where(better, 1.0 - group_cost / np.maximum(best_cost, 1e-30), 0.0)
         best_cost = np.where(better, group_cost, best_cost)
         centre = np.stack([np.bincount(group, pose[:, k, 3], groups) for k in range(3)], 1) / np.maximum(
             np.bincount(group, minlength=groups)[:, None], 1

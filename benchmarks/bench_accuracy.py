@@ -1,0 +1,215 @@
+"""How close reconstructions come to the truth, motion unknown, and what limits them.
+
+Every shared case is reconstructed as a user would, with the default settings. On request: with the true poses given,
+beside the known-pose least squares, real stacks predicted from the others, a corrupted stack added, stacks left away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from cases import (
+    QUICK_SPACING,
+    REAL,
+    SHARED,
+    Case,
+    Row,
+    Rows,
+    case_folder,
+    chosen_cases,
+    image_quality,
+    load_case,
+    made_case,
+    parser,
+    phantom_source,
+    pose_quality,
+    quick_case,
+    say,
+    stack_files,
+    true_poses,
+)
+from known_pose_least_squares import least_squares
+
+from slicesplat.fit.joint import FitSettings, joint_fit
+from slicesplat.fit.region import grid_over, region_field, region_mask
+from slicesplat.io.nifti import save_volume
+from slicesplat.pipeline import Config, reconstruct, scale_intensities
+from slicesplat.splat.grid import sample_on_grid
+from slicesplat.stack import Stack, cut_slices
+
+PREDICTION = SHARED / "tools" / "unseen_stack.py"
+CORRUPTED_CASE = "fetal-moderate"
+ALLOWED_LOSS = 0.3  # dB, for a corrupted stack
+SUBSET = 3
+
+
+def measured(case: Case, config: Config) -> Row:
+    """One reconstruction: seconds, image quality, slice poses."""
+    start = time.perf_counter()
+    result = reconstruct(case.stacks, config)
+    seconds = time.perf_counter() - start
+    quality = {**image_quality(result.volume, case), **pose_quality(result.slice_records(), case)}
+    return {"gaussians": len(result.field), **quality, "wall_s": round(seconds, 1)}
+
+
+def with_true_poses(case: Case, config: Config) -> Row:
+    """Image quality of the fit when every slice is where it really was, and stays there."""
+    start = time.perf_counter()
+    scaled, _ = scale_intensities(case.stacks)
+    slices = cut_slices(scaled, config.slice_profile)
+    slices = slices.with_poses(true_poses(case, slices))
+    settings = FitSettings()
+    still = replace(settings, pose_every=settings.iterations + 1)
+    fit = joint_fit(slices, slices.mask, still, interleave=[1] * len(scaled))
+    region = region_field(slices, fit.weights.slice)
+    affine, shape = grid_over(region, config.resolution)
+    values = np.maximum(sample_on_grid(fit.field, affine, shape), 0.0) * region_mask(region, affine, shape)
+    seconds = time.perf_counter() - start
+    quality = image_quality(nib.Nifti1Image(values.astype(np.float32), affine), case, register=False)
+    return {"gaussians": len(fit.field), **quality, "wall_s": round(seconds, 1)}
+
+
+def predict_left_out(rows: Rows, case: Case, config: Config, numbers: Sequence[int]) -> None:
+    """Leave each real stack out in turn and predict it from the others: NCC of its slices after aligning them.
+
+    Only the stacks of the given numbers, counted from 1, if there are any.
+    """
+    if not PREDICTION.exists():
+        say("the prediction of unseen stacks needs the shared tools, which are not here: skipped")
+        return
+    stacks, masks = stack_files(case_folder(case.name))
+    found: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for left_out, (stack, mask) in enumerate(zip(stacks, masks, strict=True)):
+            if numbers and left_out + 1 not in numbers:
+                continue
+            start = time.perf_counter()
+            others = [other for i, other in enumerate(case.stacks) if i != left_out]
+            result = reconstruct(others, config)
+            seconds = time.perf_counter() - start
+            volume = Path(folder) / f"without-{left_out + 1}.nii.gz"
+            save_volume(result.volume, volume)
+            thickness = str(case.stacks[left_out].thickness)
+            command = [sys.executable, str(PREDICTION), str(volume), str(stack), str(mask), "--thickness", thickness]
+            answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            found.append(answer["ncc_mean"])
+            ncc = {"ncc": answer["ncc_mean"], "p10_ncc": answer["ncc_p10"]}
+            rows.add(case=case.name, run=f"predict {stack.name}", **ncc, wall_s=round(seconds, 1))
+    rows.add(case=case.name, run=f"predict, mean of {len(found)}", ncc=round(float(np.mean(found)), 4))
+
+
+def corrupted(stack: Stack, how: str, rng: np.random.Generator) -> Stack:
+    """A useless copy of a stack: noise of the same mean and spread, or the images of slices in random order."""
+    if how == "shuffled":
+        order = rng.permutation(stack.n_slices)
+        return replace(stack, data=np.ascontiguousarray(stack.data[:, :, order]), name="shuffled")
+    values = stack.data[stack.mask]
+    noise = np.abs(rng.normal(values.mean(), values.std(), stack.data.shape))
+    return replace(stack, data=noise.astype(np.float32), name="noise")
+
+
+def add_bad_stack(rows: Rows, case: Case, config: Config) -> None:
+    """What a worthless stack, added to the good ones, does to the result."""
+    good = measured(case, config)
+    rows.add(case=case.name, run=f"{len(case.stacks)} good stacks", **good)
+    for how in ("noise", "shuffled"):
+        bad = corrupted(case.stacks[0], how, np.random.default_rng(0))
+        result = reconstruct([*case.stacks, bad], config)
+        quality = image_quality(result.volume, case)
+        records = result.slice_records()
+        trust = [record["weight"] for record in records if record["stack"] == len(case.stacks)]
+        lost = good["psnr"] - quality["psnr"]
+        rows.add(
+            case=case.name,
+            run=f"and one bad: {how}",
+            **quality,
+            **pose_quality([record for record in records if record["stack"] < len(case.stacks)], case),
+            bad_weight=round(float(np.mean(trust)), 3) if trust else 0.0,
+            verdict=f"{'ok' if lost <= ALLOWED_LOSS else 'TOO MUCH'}: {lost:+.2f} dB lost",
+        )
+
+
+def compare_subsets(rows: Rows, case: Case, config: Config, count: int) -> None:
+    """All stacks against any three of them."""
+    whole = measured(case, config)
+    rows.add(case=case.name, run=f"all {len(case.stacks)} stacks", **whole)
+    triples = list(itertools.combinations(range(len(case.stacks)), SUBSET))
+    chosen = [triples[i] for i in np.unique(np.linspace(0, len(triples) - 1, min(count, len(triples))).astype(int))]
+    best = -np.inf
+    for which in chosen:
+        found = measured(case.subset(which, case.name), config)
+        best = max(best, found["psnr"])
+        rows.add(case=case.name, run="stacks " + " ".join(str(i + 1) for i in which), **found)
+    verdict = "ok" if whole["psnr"] > best else "NOT BETTER"
+    rows.add(case=case.name, run="all against best three", verdict=f"{verdict}: {whole['psnr'] - best:+.2f} dB")
+
+
+def many_stacks(args: argparse.Namespace) -> Case:
+    """The case with six stacks on which stacks are added and left away."""
+    if args.quick:
+        return quick_case(stacks=SUBSET + 1)
+    if args.cases:
+        return load_case(case_folder(args.cases[0]))
+    try:
+        return load_case(case_folder(CORRUPTED_CASE))
+    except SystemExit:
+        say("no shared cases here: simulating one from the phantom")
+        return made_case(phantom_source(), "moderate", 0)
+
+
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    options = parser(__doc__)
+    options.add_argument("--true-poses", action="store_true", help="also the fit with the true poses given")
+    options.add_argument("--least-squares", action="store_true", help="also the known-pose least squares")
+    options.add_argument(
+        "--leave-one-out",
+        type=int,
+        nargs="*",
+        metavar="I",
+        help="only: real stacks (I from 1) predicted from the others",
+    )
+    options.add_argument("--bad-stack", action="store_true", help="only: a corrupted stack added to good ones")
+    options.add_argument(
+        "--subsets", type=int, nargs="?", const=20, default=0, metavar="N", help="only: all stacks against N triples"
+    )
+    return options.parse_args(given)
+
+
+def main() -> None:
+    args = arguments()
+    config = Config(resolution=QUICK_SPACING) if args.quick else Config()
+    rows = Rows("Accuracy", args.json)
+    if args.leave_one_out is not None:
+        if stack_files(REAL)[0]:
+            predict_left_out(rows, load_case(REAL), config, args.leave_one_out)
+        else:
+            say("the real stacks are not here: skipped")
+    if args.bad_stack:
+        add_bad_stack(rows, many_stacks(args), config)
+    if args.subsets:
+        compare_subsets(rows, many_stacks(args), config, args.subsets)
+    if args.leave_one_out is None and not (args.bad_stack or args.subsets):
+        for case in chosen_cases(args):
+            rows.add(case=case.name, run="motion unknown", **measured(case, config))
+            if args.true_poses:
+                rows.add(case=case.name, run="true poses", **with_true_poses(case, config))
+            if args.least_squares:
+                found = least_squares(case)
+                kept = {name: found[name] for name in ("psnr", "ssim", "wall_s")}
+                rows.add(case=case.name, run="least squares, true poses", **kept)
+    rows.show()
+
+
+if __name__ == "__main__":
+    main()

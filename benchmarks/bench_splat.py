@@ -1,0 +1,263 @@
+"""Time of the forward model and its gradient, per pair of one pixel and one Gaussian inside the cut-off.
+
+    python benchmarks/bench_splat.py [--quick] [--json rows.json] [--cases growing shared]
+
+`growing`: three orthogonal stacks over a sphere that grows with the number of Gaussians, all of the same size; here the
+slope of log cost against log pairs says whether anything grows faster than the work. `denser`: more and more, smaller
+and smaller Gaussians over the same slices. `shared`: the slices of two data sets, where they are.
+
+Forward is placing the Gaussians with the list of pairs kept, and simulating all pixels; backward is the gradient by
+every parameter of the Gaussians, poses and gains. A new list is timed by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+import torch
+from _machine import copy_bandwidth, median_seconds, processor, sgemm_flops
+
+from slicesplat.fit.linear import lattice
+from slicesplat.io.nifti import load_stacks
+from slicesplat.splat import CpuSplatter, available_devices, splatter
+from slicesplat.stack import Slices, Stack, cut_slices
+
+SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
+DATA = {"fetal-moderate": SHARED / "sim" / "fetal-moderate", "mial-sub01": SHARED / "mial-sub01"}
+SPACING = 2.6  # mm between Gaussians of the growing sphere
+RADIUS = 45.0  # mm, of the sphere that is filled more densely
+PIXEL, THICKNESS = 1.1, 3.0  # mm
+
+# Per pixel pair: exponent 4, exp 14 and the cut-off, in both directions; then 2 to add to the pixel, and 6 for three
+# sums down a column (the other three cost one multiplication a column).
+FLOPS_PER_PIXEL_PAIR = 2 * 18 + 2 + 6
+# Per pair of slice and Gaussian: 11 numbers written once and read twice, 10 gradients written and read.
+BYTES_PER_PAIR = 4 * (3 * 11 + 2 * 10)
+
+Parameters = dict[str, np.ndarray]
+
+
+def sphere_slices(radius: float) -> Slices:
+    """Three orthogonal stacks of thick slices through a ball."""
+    size = np.ceil(2 * radius / np.array([PIXEL, PIXEL, THICKNESS])).astype(int) + 1
+    index = np.indices(size).reshape(3, -1).T
+    stacks = []
+    for axis in range(3):
+        turn = np.roll(np.eye(3), axis, axis=0)
+        affine = np.eye(4)
+        affine[:3, :3] = turn * [PIXEL, PIXEL, THICKNESS]
+        affine[:3, 3] = -affine[:3, :3] @ ((size - 1) / 2)
+        mask = np.linalg.norm(index @ affine[:3, :3].T + affine[:3, 3], axis=1) < radius
+        stacks.append(Stack(np.zeros(size, np.float32), mask.reshape(size), affine, THICKNESS))
+    return cut_slices(stacks)
+
+
+def shared_slices(folder: Path) -> Slices:
+    """The slices of a data set with six stacks, 3 mm thick."""
+    names = [[str(folder / f"{kind}-{i}.nii.gz") for i in range(1, 7)] for kind in ("stack", "mask")]
+    return cut_slices(load_stacks(names[0], masks=names[1], thicknesses=3.0))
+
+
+def gaussians(slices: Slices, spacing: float) -> Parameters:
+    """A lattice that a fit has been at: moved, turned, stretched by a fifth."""
+    field, rng = lattice(slices, spacing), np.random.default_rng(0)
+    n = len(field)
+    return {
+        "means": field.means.numpy() + rng.normal(size=(n, 3)) * 0.15 * spacing,
+        "log_scales": field.log_scales.numpy() + rng.normal(size=(n, 3)) * 0.2,
+        "rotations": rng.normal(size=(n, 4)),
+        "amplitudes": rng.uniform(0.2, 1.0, n),
+    }
+
+
+def about(slices: Slices, number: int) -> Parameters:
+    """About so many Gaussians over the slices."""
+    spacing = 4.0
+    for _ in range(4):
+        spacing *= (len(lattice(slices, spacing)) / number) ** (1 / 3)
+    return gaussians(slices, spacing)
+
+
+def cases(chosen: list[str], quick: bool) -> Iterator[tuple[str, Slices, Parameters]]:
+    """Name, slices and Gaussians of every case."""
+    numbers = [3_000, 10_000, 30_000] if quick else [3_000, 10_000, 30_000, 100_000, 300_000]
+    if "growing" in chosen:
+        for number in numbers:
+            slices = sphere_slices((3 * number / (4 * np.pi)) ** (1 / 3) * SPACING - THICKNESS / 2)
+            yield "growing", slices, gaussians(slices, SPACING)
+    if "denser" in chosen and not quick:
+        slices = sphere_slices(RADIUS)
+        for number in numbers:
+            yield "denser", slices, about(slices, number)
+    if "shared" in chosen:
+        for name, folder in DATA.items():
+            if folder.exists():
+                slices = shared_slices(folder)
+                for number in (10_000, 25_000):
+                    yield name, slices, about(slices, number)
+
+
+def measure(slices: Slices, parameters: Parameters, device: str, threads: int, repeats: int) -> dict[str, Any]:
+    """One row: what the work is, and the time that it takes."""
+
+    def there(value: np.ndarray, dtype: torch.dtype = torch.float64) -> Any:
+        return value if device == "cpu" else torch.as_tensor(value, dtype=dtype, device=device)
+
+    def wait() -> None:
+        if device != "cpu":
+            torch.cuda.synchronize()
+
+    def place(rebuild: bool) -> None:
+        made.place(*shape, *pose, rebuild=rebuild)
+        wait()
+
+    def forward() -> None:
+        made.place(*shape, *pose, rebuild=False)
+        made.splat(amplitudes, gains)
+        wait()
+
+    def backward() -> None:
+        made.gradients(upstream, amplitudes, gains)
+        wait()
+
+    def iteration() -> None:
+        forward()
+        backward()
+
+    def pose_step() -> None:
+        made.pose_systems(amplitudes, gains, pixels, weights, gains)
+        wait()
+
+    numba.set_num_threads(threads)
+    made = splatter(slices, device=device)
+    shape = [there(parameters[key]) for key in ("means", "log_scales", "rotations")]
+    pose = there(slices.pose[:, :3, :3].copy()), there(slices.pose[:, :3, 3].copy())
+    amplitudes, gains = there(parameters["amplitudes"]), there(np.ones(len(slices)))
+    noise = np.random.default_rng(1).normal(size=int(slices.offset[-1])).astype(np.float32)
+    upstream = there(noise, torch.float32)
+    pixels, weights = there(slices.pixels, torch.float32), there(slices.mask.astype(np.float32), torch.float32)
+
+    tracemalloc.start()
+    place(True)
+    iteration()
+    memory = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = {f.__name__: median_seconds(f, repeats) for f in (forward, backward, pose_step)}
+    listing = median_seconds(lambda: place(True), repeats)[0] - median_seconds(lambda: place(False), repeats)[0]
+    if device != "cpu":
+        memory = torch.cuda.max_memory_allocated()
+    wall, cpu = (seconds["forward"][k] + seconds["backward"][k] for k in range(2))
+    return {
+        "backend": device,
+        "threads": threads,
+        "gaussians": len(amplitudes),
+        "slices": len(slices),
+        "pixels": int(slices.offset[-1]),
+        "slice_gaussian_pairs": int(made.pairs),
+        "forward_ms": 1e3 * seconds["forward"][0],
+        "backward_ms": 1e3 * seconds["backward"][0],
+        "list_ms": 1e3 * listing,
+        "pose_ms": 1e3 * seconds["pose_step"][0],
+        "wall_s": wall,
+        "cpu_s": cpu if device == "cpu" else wall,
+        "peak_memory_mb": memory / 2**20,
+    }
+
+
+def count_pairs(slices: Slices, parameters: Parameters) -> int:
+    """Pairs of a pixel and a Gaussian inside the cut-off, counted one by one."""
+    made = CpuSplatter(slices)
+    shape = (parameters[key] for key in ("means", "log_scales", "rotations"))
+    made.place(*shape, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
+    return made.pixel_pairs()
+
+
+def derive(row: dict[str, Any], flops: float, bandwidth: float) -> None:
+    """Add what follows from the times: cost of a pair, and how much of the machine that is.
+
+    `ns_per_pair` counts the seconds that threads were running, which other programs on the same processors do not
+    lengthen; `wall_ns_per_pair` the seconds that passed, times threads.
+    """
+    pairs, threads = row["pairs"], row["threads"]
+    row["ns_per_pair"] = 1e9 * row["cpu_s"] / pairs
+    row["wall_ns_per_pair"] = 1e9 * row["wall_s"] * threads / pairs
+    row["pairs_per_second"] = pairs / row["wall_s"]
+    if row["backend"] == "cpu":
+        row["of_sgemm"] = FLOPS_PER_PIXEL_PAIR * pairs / row["cpu_s"] / flops
+        row["of_copy"] = BYTES_PER_PAIR * row["slice_gaussian_pairs"] / row["cpu_s"] / bandwidth
+
+
+def slope(rows: list[dict[str, Any]]) -> float:
+    """Of log processor time against log pairs."""
+    pairs, cost = (np.log([row[key] for row in rows]) for key in ("pairs", "cpu_s"))
+    return float(np.polyfit(pairs, cost, 1)[0])
+
+
+COLUMNS = {
+    "case": "14s",
+    "backend": "7s",
+    "threads": "7d",
+    "gaussians": "9d",
+    "slices": "6d",
+    "pixels": "8d",
+    "pairs": "10d",
+    "forward_ms": "10.1f",
+    "backward_ms": "11.1f",
+    "list_ms": "7.1f",
+    "pose_ms": "7.1f",
+    "ns_per_pair": "11.2f",
+    "wall_ns_per_pair": "16.2f",
+    "pairs_per_second": "16.2e",
+    "of_sgemm": "8.1%",
+    "of_copy": "7.1%",
+    "peak_memory_mb": "14.0f",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, metavar="F", help="write the rows to this file")
+    parser.add_argument("--quick", action="store_true", help="small cases only, under a minute")
+    kinds = ["growing", "denser", "shared"]
+    parser.add_argument("--cases", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, numba.config.NUMBA_NUM_THREADS}))
+    options = parser.parse_args()
+
+    flops, bandwidth = sgemm_flops(), copy_bandwidth()
+    print(f"{processor()}: sgemm {flops / 1e9:.0f} GFLOP/s, copy {bandwidth / 1e9:.1f} GB/s, one thread each")
+    print(
+        " ".join(
+            f"{name:>{len(format(0, style)) if style[-1] != 's' else style[:-1]}s}" for name, style in COLUMNS.items()
+        )
+    )
+    rows: list[dict[str, Any]] = []
+    for name, slices, parameters in cases(options.cases, options.quick):
+        pairs = count_pairs(slices, parameters)
+        for device in available_devices():
+            for threads in options.threads if device == "cpu" else [1]:
+                timed = measure(slices, parameters, device, threads, 3 if options.quick else 7)
+                row = {"case": name, "pairs": pairs} | timed
+                derive(row, flops, bandwidth)
+                rows.append(row | {"sgemm_flops": flops, "copy_bandwidth": bandwidth})
+                print(
+                    " ".join(f"{row[key]:{style}}" if key in row else "" for key, style in COLUMNS.items()), flush=True
+                )
+    for device in available_devices():
+        growing = [r for r in rows if r["case"] == "growing" and r["backend"] == device and r["threads"] == 1]
+        if len(growing) > 1:
+            print(f"{device}: cost grows as pairs to the power {slope(growing):.3f}")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

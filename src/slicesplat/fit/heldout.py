@@ -1,0 +1,48 @@
+"""Pixels left out of the fit: their error is what can be expected of pixels that were never measured.
+
+Patches, not single pixels: a pixel's neighbours see the same tissue through the same PSF, so that a lone pixel would be
+predicted by the noise-free part of its own slice.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicesplat.fit.weights import PIXEL_LIMIT, Weights
+from slicesplat.stack import Slices
+
+PATCH = 4  # pixels along each side; the PSF is 1.2 wide
+SHARE = 0.02
+
+
+def hold_out(slices: Slices, inside: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.bool_]:
+    """(P,) pixels to leave out: square patches at random places, about `SHARE` of the pixels inside."""
+    held = np.zeros(len(slices.pixels), bool)
+    for s in range(len(slices)):
+        places = np.argwhere(slices.image(inside, s))
+        patches = random.binomial(len(places), SHARE / PATCH**2) if len(places) else 0
+        view = slices.image(held, s)
+        for row, column in places[random.integers(0, max(len(places), 1), patches)]:
+            view[row : row + PATCH, column : column + PATCH] = True
+    return held & inside
+
+
+def held_out_error(slices: Slices, held: NDArray[np.bool_], image: NDArray[np.float32], weights: Weights) -> float:
+    """Root-mean-square error of the pixels left out, in units of the pixels; NaN-free, 0 when none is.
+
+    Parameters
+    ----------
+    slices : Slices
+    held : (P,) bool
+    image : (P,)
+        What the field predicts for gain 1.
+    weights : Weights
+        Gains, noise level and trust in the slices: a slice that lost its signal says nothing about the field, and a
+        residual counts as at most `PIXEL_LIMIT` sigma.
+    """
+    lengths = np.diff(slices.offset)
+    residual = np.repeat(weights.gain, lengths)[held] * image[held] - slices.pixels[held]
+    trust = np.repeat(weights.slice, lengths)[held]
+    square = np.minimum(residual**2, (PIXEL_LIMIT * weights.sigma) ** 2)
+    return float(np.sqrt((trust * square).sum() / max(float(trust.sum()), 1e-9)))
