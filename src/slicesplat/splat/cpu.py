@@ -2,37 +2,82 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numba as nb
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from slicesplat.splat import cpu_kernels as kernels
 from slicesplat.splat import cpu_pose
-from slicesplat.splat.cpu_kernels import LIST_MARGIN, MAX_CUTOFF
+from slicesplat.splat.cpu_kernels import GAUSSIAN_COLUMNS, LIST_MARGIN, MAX_CUTOFF, PAIR_FIELDS, PAIR_GRADIENTS
+from slicesplat.splat.simd import LANES
 from slicesplat.stack import Slices
 
 Float = NDArray[np.float64]
+# Parts of a kernel's work per thread: a thread that is held up leaves its parts to the others.
+_PARTS_PER_THREAD = 8
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="slicesplat")
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has the pools, but not their threads.
+    os.register_at_fork(after_in_child=_pool.cache_clear)
+
+
+def _in_parts(kernel: Callable[..., None], *args: Any) -> None:
+    """Run a kernel, which releases the interpreter's lock, in as many threads as numba is to use."""
+    threads = nb.get_num_threads()
+    parts = threads * _PARTS_PER_THREAD if threads > 1 else 1
+    todo = iter(range(parts))
+
+    def work() -> None:
+        for part in todo:
+            kernel(*args, part, parts)
+
+    helpers = [_pool(threads).submit(work) for _ in range(threads - 1)]
+    work()
+    for helper in helpers:
+        helper.result()
+
+
+def _array(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
+    """Contiguous and writeable, so that a kernel is compiled for one type of arguments only."""
+    return np.require(values, dtype, ["C", "W"])
 
 
 @dataclass(eq=False)
 class _Pairs:
-    """Which Gaussians touch which views, and where all were when that was found out."""
+    """Which Gaussians touch which views, and where all were when that was found out.
 
+    The pairs of view v are `start[v]:start[v + 1]`: whole vectors, filled up with the Gaussian that touches nothing.
+    `flat` and `gradient` are room for what the kernels find for every pair: fresh memory costs as much as filling it.
+    """
+
+    count: int
     start: NDArray[np.int64]
     gaussian: NDArray[np.int32]
     gaussian_start: NDArray[np.int64]
-    pair_of: NDArray[np.int64]
-    mean: Float
-    cov: Float
+    pair_of: NDArray[np.int32]
+    flat: NDArray[np.float32]
+    gradient: NDArray[np.float32]
+    table: Float
     rotation: Float
     translation: Float
 
-    def still_hold(self, mean: Float, cov: Float, rotation: Float, translation: Float, splatter: CpuSplatter) -> bool:
+    def still_hold(self, table: Float, rotation: Float, translation: Float, splatter: CpuSplatter) -> bool:
         """Whether nothing has moved by more than the margin that the list was made with."""
-        now = (mean, cov, self.mean, self.cov, rotation, translation, self.rotation, self.translation)
-        narrowest = splatter.blur.min(initial=np.inf)
+        now = (table, self.table, rotation, translation, self.rotation, self.translation)
+        narrowest = float(splatter.blur.min(initial=np.inf))
         return bool(kernels.farthest_move(*now, splatter.radius, narrowest, splatter.cutoff) <= LIST_MARGIN)
 
 
@@ -52,18 +97,18 @@ class CpuSplatter:
             raise ValueError(f"cutoff {cutoff} is not in (0, {MAX_CUTOFF}]")
         components = slices.psf_weights.shape[1]
         self.cutoff = float(cutoff)
-        self.shape = slices.shape.astype(np.int64)
-        self.offset = slices.offset
-        self.view_start = np.arange(len(slices) + 1) * components
+        self.shape = _array(slices.shape, np.int64)
+        self.offset = _array(slices.offset, np.int64)
+        self.view_start = np.arange(len(slices) + 1, dtype=np.int64) * components
         self.components = components
-        self.weight = slices.psf_weights.reshape(-1)
-        self.blur = slices.psf_covariances.reshape(-1, 3)
-        self.origin = np.repeat(slices.origin, components, axis=0)
-        self.step = np.repeat(slices.step, components, axis=0)
+        self.weight = _array(slices.psf_weights.reshape(-1), np.float64)
+        self.blur = _array(slices.psf_covariances.reshape(-1, 3), np.float64)
+        self.origin = np.repeat(_array(slices.origin, np.float64), components, axis=0)
+        self.step = np.repeat(_array(slices.step, np.float64), components, axis=0)
+        self.view_shape = np.repeat(self.shape, components, axis=0)
         flat = np.zeros((len(self.origin), 1))
         self.low = np.concatenate([self.origin, flat], axis=1)
-        far = self.origin + (np.repeat(slices.shape, components, axis=0) - 1) * self.step
-        self.high = np.concatenate([far, flat], axis=1)
+        self.high = np.concatenate([self.origin + (self.view_shape - 1) * self.step, flat], axis=1)
         self.radius = float(np.linalg.norm(self.high, axis=1).max(initial=0.0))
         self.placements = 0
         self._pairs: _Pairs | None = None
@@ -76,13 +121,19 @@ class CpuSplatter:
     @property
     def pairs(self) -> int:
         """Number of (view, Gaussian) pairs of the last `place`."""
-        return 0 if self._pairs is None else len(self._pairs.gaussian)
+        return 0 if self._pairs is None else self._pairs.count
 
     @property
     def _placed(self) -> _Pairs:
         if self._pairs is None:
             raise RuntimeError("no Gaussians are in place: call place first")
         return self._pairs
+
+    def pixel_pairs(self) -> int:
+        """Number of (pixel, view, Gaussian) triples inside the cut-off: the work in `splat`, counted one by one."""
+        counts = np.zeros(len(self.shape), np.int64)
+        _in_parts(kernels.count_pixels, self._placed.flat, self.view_start, self._placed.start, counts)
+        return int(counts.sum())
 
     def place(
         self,
@@ -107,42 +158,80 @@ class CpuSplatter:
         """
         self.placements += 1
         # Copies: an optimiser changes its parameters in place.
-        self._mean = np.asarray(means, np.float64).copy()
-        self._log_scales = np.asarray(log_scales, np.float64).copy()
-        self._quaternions = np.asarray(quaternions, np.float64).copy()
-        self._rotation = np.repeat(np.asarray(rotations, np.float64), self.components, axis=0)
-        self._translation = np.repeat(np.asarray(translations, np.float64), self.components, axis=0)
-        self._cov, self._determinant = kernels.covariances(self._log_scales, self._quaternions)
-        workers = nb.get_num_threads()
-        where = (self._mean, self._cov, self._rotation, self._translation)
-        listed = self._pairs is not None and len(self._pairs.mean) == len(self._mean)
+        self._quaternions = _array(quaternions, np.float64).copy()
+        rotation, translation = _array(rotations, np.float64).copy(), _array(translations, np.float64).copy()
+        self._rotation = np.repeat(rotation, self.components, axis=0)
+        # The world's origin in the slice's frame, with the opposite sign.
+        self._shift = np.repeat(np.einsum("sik,si->sk", rotation, translation), self.components, axis=0)
+        n = len(self._quaternions)
+        self._variance = np.empty((n, 3))
+        self._table = np.empty((n + 1, GAUSSIAN_COLUMNS))
+        coarse = np.empty((4, n + 1), np.float32)
+        _in_parts(
+            kernels.tabulate,
+            *(_array(means, np.float64), _array(log_scales, np.float64), self._quaternions),
+            *(self._variance, self._table, coarse),
+        )
+        listed = self._pairs is not None and len(self._pairs.table) == n + 1
         if rebuild is False and not listed:
-            raise ValueError(f"no list of pairs for {len(self._mean)} Gaussians to keep: place them with rebuild=True")
-        if rebuild or not listed or (rebuild is None and not self._placed.still_hold(*where, self)):
-            box = (self.blur, self.low, self.high, self.cutoff, LIST_MARGIN)
-            start, gaussian = kernels.list_pairs(*where, *box, workers)
-            gaussian_start, pair_of = kernels.pairs_of_gaussians(gaussian, len(self._mean))
-            self._pairs = _Pairs(start, gaussian, gaussian_start, pair_of, *where)
-        start, gaussian = self._placed.start, self._placed.gaussian
-        self._flat = kernels.project(
-            *(self._mean, self._cov, self._determinant, self._rotation, self._translation, self.weight, self.blur),
-            *(self.origin, self.step, start, gaussian, self.cutoff, workers),
+            raise ValueError(f"no list of pairs for {n} Gaussians to keep: place them with rebuild=True")
+        if (
+            rebuild
+            or not listed
+            or (rebuild is None and not self._placed.still_hold(self._table, rotation, translation, self))
+        ):
+            self._pairs = self._list(coarse, rotation, translation)
+        pairs = self._placed
+        _in_parts(
+            kernels.project,
+            *(self._table, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
+            *(self.view_shape, pairs.start, pairs.gaussian, self.cutoff, pairs.flat),
+        )
+
+    def _list(self, coarse: NDArray[np.float32], rotation: Float, translation: Float) -> _Pairs:
+        """Find the pairs of the Gaussians and poses that are being placed."""
+        views, n = len(self.blur), len(self._table) - 1
+        listed = np.empty((views, n + LANES), np.int32)
+        counts = np.zeros(views, np.int64)
+        _in_parts(
+            kernels.list_pairs,
+            *(self._table, coarse, self._rotation, self._shift, self.blur, self.low, self.high),
+            *(self.cutoff, LIST_MARGIN, listed, counts),
+        )
+        start = np.concatenate([[0], np.cumsum(-(-counts // LANES) * LANES)]).astype(np.int64)
+        gaussian = np.full(start[-1], n, np.int32)
+        for v in range(views):
+            gaussian[start[v] : start[v] + counts[v]] = listed[v, : counts[v]]
+        of_gaussians = kernels.pairs_of_gaussians(gaussian, n)
+        flat = np.empty((len(gaussian) // LANES, PAIR_FIELDS, LANES), np.float32)
+        gradient = np.empty((len(gaussian), PAIR_GRADIENTS), np.float32)
+        return _Pairs(
+            *(int(counts.sum()), start, gaussian, *of_gaussians, flat, gradient, self._table, rotation, translation)
         )
 
     def splat(self, amplitudes: ArrayLike, gains: ArrayLike) -> NDArray[np.float32]:
         """Simulated pixels (P,) for amplitudes (N,) and gains (S,)."""
-        return kernels.splat(
-            *(self._flat, np.asarray(amplitudes, np.float32), np.asarray(gains, np.float32), self.shape, self.offset),
-            *(self.view_start, self._placed.start, self._placed.gaussian, nb.get_num_threads()),
+        out = np.empty(self.pixels, np.float32)
+        amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
+        _in_parts(
+            kernels.splat,
+            *(self._placed.flat, amplitude, _array(gains, np.float32), self.shape, self.offset, self.view_start),
+            *(self._placed.start, self._placed.gaussian, out),
         )
+        return out
 
     def adjoint(self, upstream: ArrayLike, gains: ArrayLike) -> NDArray[np.float32]:
         """The transpose of `splat` as a linear map of the amplitudes: (P,) to (N,)."""
-        pair = kernels.gather(
-            *(self._flat, np.asarray(upstream, np.float32), np.asarray(gains, np.float32), self.shape, self.offset),
-            *(self.view_start, self._placed.start, nb.get_num_threads()),
+        pairs = self._placed
+        pair = np.empty(len(pairs.gaussian), np.float32)
+        _in_parts(
+            kernels.gather,
+            *(self._placed.flat, _array(upstream, np.float32), _array(gains, np.float32), self.shape, self.offset),
+            *(self.view_start, pairs.start, pair),
         )
-        return kernels.sum_pairs(pair, self._placed.gaussian_start, self._placed.pair_of)
+        out = np.empty(len(self._variance), np.float32)
+        _in_parts(kernels.sum_pairs, pair, pairs.gaussian_start, pairs.pair_of, out)
+        return out
 
     def gradients(
         self, upstream: ArrayLike, amplitudes: ArrayLike, gains: ArrayLike
@@ -156,20 +245,38 @@ class CpuSplatter:
         poses : (S, 13)
             Rotation matrices row by row, translations, gains.
         """
-        workers = nb.get_num_threads()
         pairs = self._placed
-        amplitude = np.asarray(amplitudes, np.float64)
-        upstream = np.asarray(upstream, np.float32)
-        moment = kernels.moments(self._flat, upstream, self.shape, self.offset, self.view_start, pairs.start, workers)
-        pair, poses = kernels.chain_pairs(
-            *(self._mean, self._cov, amplitude, np.asarray(gains, np.float64), self._rotation, self._translation),
-            *(self.blur, self.origin, self.step, self.view_start, pairs.start, pairs.gaussian, self._flat, moment),
-            workers,
+        amplitude = np.append(_array(amplitudes, np.float64), 0.0)[:, None]
+        poses = np.empty((len(self.shape), kernels.POSE_GRADIENTS))
+        _in_parts(
+            kernels.gradients_of_pairs,
+            *(self._table, amplitude, _array(gains, np.float64), self._rotation, self._shift, self.blur, self.step),
+            *(self.shape, self.offset, self.view_start, pairs.start, pairs.gaussian, self._placed.flat),
+            *(_array(upstream, np.float32), pairs.gradient, poses),
         )
-        gaussians = kernels.chain_gaussians(
-            self._log_scales, self._quaternions, amplitude, pair, pairs.gaussian_start, pairs.pair_of
+        gaussians = np.empty((len(self._variance), 11), np.float32)
+        _in_parts(
+            kernels.gradients_of_gaussians,
+            *(
+                self._variance,
+                self._quaternions,
+                amplitude,
+                pairs.gradient,
+                pairs.gaussian_start,
+                pairs.pair_of,
+                gaussians,
+            ),
         )
         return gaussians, poses
+
+    def _rendered(self, amplitudes: ArrayLike) -> tuple[NDArray[Any], ...]:
+        """What every kernel of `cpu_pose` begins with."""
+        pairs = self._placed
+        amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
+        return (
+            *(self._table, amplitude, self._rotation, self._shift, self.blur, self.step, self._placed.flat, self.shape),
+            *(self.offset, self.view_start, pairs.start, pairs.gaussian),
+        )
 
     def pose_derivatives(self, amplitudes: ArrayLike) -> NDArray[np.float32]:
         """Images for gain 1 and their derivatives by the slices' poses: (7, P).
@@ -177,17 +284,20 @@ class CpuSplatter:
         The first six are by a step v (mm), w (rad) in the slice's own frame, R -> R exp([w]x), t -> t + R v; the last
         one is the image.
         """
-        return cpu_pose.pose_derivatives(
-            *(self._mean, self._cov, np.asarray(amplitudes, np.float64), self._rotation, self._translation, self.blur),
-            *(self.step, self._flat, self.shape, self.offset, self.view_start, self._placed.start),
-            *(self._placed.gaussian, nb.get_num_threads()),
-        )
+        out = np.empty((cpu_pose.UNKNOWNS, self.pixels), np.float32)
+        _in_parts(cpu_pose.pose_derivatives, *self._rendered(amplitudes), out)
+        return out
 
     def pose_systems(
         self, amplitudes: ArrayLike, gains: ArrayLike, pixels: ArrayLike, weights: ArrayLike, scale: ArrayLike
     ) -> tuple[Float, ...]:
-        """Gauss-Newton system of every slice in its pose and gain; see `cpu_pose.normal_equations`."""
-        return cpu_pose.normal_equations(
-            *(self.pose_derivatives(amplitudes), np.asarray(gains, np.float64), np.asarray(pixels, np.float32)),
-            *(np.asarray(weights, np.float32), np.asarray(scale, np.float64), self.offset, nb.get_num_threads()),
+        """Gauss-Newton system of every slice in its pose and gain; see `cpu_pose.pose_systems`."""
+        slices, unknowns = len(self.shape), cpu_pose.UNKNOWNS
+        systems = (np.empty((slices, unknowns, unknowns)), np.empty((slices, unknowns)), np.empty(slices))
+        sums = np.empty((slices, 6))
+        _in_parts(
+            cpu_pose.pose_systems,
+            *(*self._rendered(amplitudes), _array(gains, np.float64), _array(pixels, np.float32)),
+            *(_array(weights, np.float32), _array(scale, np.float64), *systems, sums),
         )
+        return *systems, sums

@@ -18,18 +18,52 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
-from slicesplat.splat.cpu_kernels import _JIT, F32, _exp8, _exponent8, _in_slice, _padded, _window
-from slicesplat.splat.simd import LANES, iota8, keep_from8, load8, store8
+from slicesplat.splat.cpu_kernels import (
+    _INLINE,
+    _JIT,
+    ACROSS,
+    COLUMN_COLUMN,
+    CUT,
+    DOWN,
+    F32,
+    PEAK,
+    ROW_COLUMN,
+    ROW_ROW,
+    gaussian_tile,
+    in_slice,
+    inverse,
+    lay_out,
+    padded,
+    place_of,
+    share,
+    window,
+)
+from slicesplat.splat.simd import (
+    LANES,
+    TILE_ROWS,
+    add8,
+    double,
+    item,
+    load8,
+    load_tile,
+    single,
+    store8,
+    store_tile,
+    sum_lanes,
+    tile_columns,
+    tile_rows,
+)
 
 UNKNOWNS = 7  # v (3, mm), w (3, rad), gain
+COEFFICIENTS = 3 * 3 + 3 * 6
 
 
-@nb.njit(**_JIT)
+@nb.njit(**_INLINE)
 def _cross(a, b):
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-@nb.njit(**_JIT)
+@nb.njit(**_INLINE)
 def _turned(c, a):
     """The symmetric matrix c (xx, xy, xz, yy, yz, zz) times the vector a."""
     return (
@@ -39,25 +73,21 @@ def _turned(c, a):
     )
 
 
-@nb.njit(**_JIT)
+@nb.njit(**_INLINE)
 def _add(a, b):
     return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
-@nb.njit(**_JIT)
-def _polynomials(mean, cov, rotation, translation, blur, su, sv, out):
-    """Derivatives of log f: (6, 6) coefficients of 1, di, dj, di^2, di dj, dj^2, in pixels, into `out`."""
-    m, c = _in_slice(mean, cov, rotation, translation)
-    xx, xy, xz = c[0] + blur[0], c[1], c[2]
-    yy, yz, zz = c[3] + blur[1], c[4], c[5] + blur[2]
-    pxx = yy * zz - yz * yz
-    pxy = xz * yz - xy * zz
-    pxz = xy * yz - xz * yy
-    scale = 1.0 / (xx * pxx + xy * pxy + xz * pxz)
-    pxx, pxy, pxz = scale * pxx, scale * pxy, scale * pxz
-    pyy, pyz = scale * (xx * zz - xz * xz), scale * (xy * xz - xx * yz)
-    pzz = scale * (xx * yy - xy * xy)
-    g0 = (0.0, 0.0, -m[2] / zz)
+@nb.njit(**_INLINE)
+def _polynomials(table, r, shift, blur, su, sv, gaussian, first, out):
+    """Derivatives of log f of eight pairs, into `out` (27, 8): v and then w, each coefficient by coefficient.
+
+    The coefficients are those of 1, di, dj and, for w, of di^2, di dj, dj^2, in pixels.
+    """
+    m, c = in_slice(table, gaussian, first, r, shift)
+    pxx, pxy, pxz, pyy, pyz, pzz = inverse(c, blur)
+    nothing = double(0.0)
+    g0 = (nothing, nothing, -m[2] / (c[5] + blur[2]))
     gu = (su * pxx, su * pxy, su * pxz)
     gv = (sv * pxy, sv * pyy, sv * pyz)
     h0, hu, hv = _turned(c, g0), _turned(c, gu), _turned(c, gv)
@@ -71,75 +101,160 @@ def _polynomials(mean, cov, rotation, translation, blur, su, sv, out):
     px, py, pz = _turned(c, (pxx, pxy, pxz)), _turned(c, (pxy, pyy, pyz)), _turned(c, (pxz, pyz, pzz))
     trace = (py[2] - pz[1], pz[0] - px[2], px[1] - py[0])
     for k in range(3):
-        out[k, 0], out[k, 1], out[k, 2] = -g0[k], -gu[k], -gv[k]
-        out[k, 3] = out[k, 4] = out[k, 5] = 0.0
-        out[3 + k, 0] = one[k] - turn0[k] - trace[k]
-        out[3 + k, 1] = first_u[k] - turn_u[k]
-        out[3 + k, 2] = first_v[k] - turn_v[k]
-        out[3 + k, 3], out[3 + k, 4], out[3 + k, 5] = square_u[k], mixed[k], square_v[k]
+        store8(out, 3 * k * LANES, single(-g0[k]))
+        store8(out, (3 * k + 1) * LANES, single(-gu[k]))
+        store8(out, (3 * k + 2) * LANES, single(-gv[k]))
+        place = (9 + 6 * k) * LANES
+        store8(out, place, single(one[k] - turn0[k] - trace[k]))
+        store8(out, place + LANES, single(first_u[k] - turn_u[k]))
+        store8(out, place + 2 * LANES, single(first_v[k] - turn_v[k]))
+        store8(out, place + 3 * LANES, single(square_u[k]))
+        store8(out, place + 4 * LANES, single(mixed[k]))
+        store8(out, place + 5 * LANES, single(square_v[k]))
 
 
-@nb.njit(parallel=True, **_JIT)
+@nb.njit(**_INLINE)
+def _add_pair(flat, q, lane, amplitude, c, canvas, stride):
+    """Add a pair's image and its derivatives to the canvas."""
+    place = place_of(q)
+    top, bottom, left, right = window(flat, place)
+    cut = item(flat, place + CUT)
+    down, mixed, wide = item(flat, place + ROW_ROW), item(flat, place + ROW_COLUMN), item(flat, place + COLUMN_COLUMN)
+    peak = item(flat, place + PEAK) * amplitude
+    below = UNKNOWNS * stride
+    across = tile_columns() + item(flat, place + ACROSS)
+    for block in range(left, right, LANES):
+        slope, constant = across * mixed, across * across * wide
+        row = tile_rows() + item(flat, place + DOWN)
+        v0 = across * c[2, lane] + c[0, lane]
+        v1 = across * c[5, lane] + c[3, lane]
+        v2 = across * c[8, lane] + c[6, lane]
+        w0 = (across * c[14, lane] + c[11, lane]) * across + c[9, lane]
+        w1 = (across * c[20, lane] + c[17, lane]) * across + c[15, lane]
+        w2 = (across * c[26, lane] + c[23, lane]) * across + c[21, lane]
+        x0 = across * c[13, lane] + c[10, lane]
+        x1 = across * c[19, lane] + c[16, lane]
+        x2 = across * c[25, lane] + c[22, lane]
+        for i in range(top, bottom, TILE_ROWS):
+            e = gaussian_tile(constant, slope, down, row, cut) * peak
+            here = i * below + block
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + e * (v0 + row * c[1, lane]))
+            here += stride
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + e * (v1 + row * c[4, lane]))
+            here += stride
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + e * (v2 + row * c[7, lane]))
+            here += stride
+            w = w0 + (x0 + row * c[12, lane]) * row
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + e * w)
+            here += stride
+            w = w1 + (x1 + row * c[18, lane]) * row
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + e * w)
+            here += stride
+            w = w2 + (x2 + row * c[24, lane]) * row
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + e * w)
+            here += stride
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + e)
+            row = row + F32(TILE_ROWS)
+        across = across + F32(LANES)
+
+
+@nb.njit(**_INLINE)
+def _render(table, amplitude, rotation, shift, blur, step, flat, rows, columns, views, start, gaussian, c, canvas):
+    """A slice for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row."""
+    stride = columns + LANES
+    canvas[: (rows + TILE_ROWS) * UNKNOWNS * stride] = F32(0)
+    for v in range(views[0], views[1]):
+        frame = (rotation[v], shift[v], blur[v], step[v, 0], step[v, 1])
+        for first in range(start[v], start[v + 1], LANES):
+            _polynomials(table, *frame, gaussian, first, c)
+            for lane in range(LANES):
+                _add_pair(flat, first + lane, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
+
+
+@nb.njit(**_JIT)
 def pose_derivatives(
-    mean, cov, amplitude, rotation, translation, blur, step, flat, shape, offset, view_start, start, gaussian, workers
+    table, amplitude, rotation, shift, blur, step, flat, shape, offset, view_start, start, gaussian, out, part, parts
 ):
     """Rendered pixels for gain 1 and their derivatives with respect to v and w: (7, P) float32, the image last."""
-    out = np.empty((UNKNOWNS, offset[-1]), np.float32)
-    largest = _padded(shape)
-    for worker in nb.prange(workers):
-        canvas = np.empty(UNKNOWNS * largest, np.float32)
-        c = np.empty((6, 6), np.float32)
-        for s in range(worker, len(shape), workers):
-            rows, columns = shape[s, 0], shape[s, 1]
-            stride = columns + LANES
-            plane = rows * stride + LANES
-            canvas[: UNKNOWNS * plane] = F32(0)
-            for v in range(view_start[s], view_start[s + 1]):
-                for q in range(start[v], start[v + 1]):
-                    f = flat[q]
-                    top, bottom, left, right = _window(f, rows, columns)
-                    if top >= bottom or left >= right:
-                        continue
-                    j = gaussian[q]
-                    _polynomials(mean[j], cov[j], rotation[v], translation[v], blur[v], step[v, 0], step[v, 1], c)
-                    peak = F32(f[0] * amplitude[j])
-                    quadratic = (f[3], f[4], f[5])
-                    for block in range(left, right, LANES):
-                        across = iota8() + F32(block - f[2])
-                        v0 = across * c[0, 2] + c[0, 0]
-                        v1 = across * c[1, 2] + c[1, 0]
-                        v2 = across * c[2, 2] + c[2, 0]
-                        w0 = (across * c[3, 5] + c[3, 2]) * across + c[3, 0]
-                        w1 = (across * c[4, 5] + c[4, 2]) * across + c[4, 0]
-                        w2 = (across * c[5, 5] + c[5, 2]) * across + c[5, 0]
-                        x0, x1, x2 = across * c[3, 4] + c[3, 1], across * c[4, 4] + c[4, 1], across * c[5, 4] + c[5, 1]
-                        for i in range(top, bottom):
-                            row = F32(i - f[1])
-                            x = _exponent8(across, row, quadratic)
-                            e = keep_from8(_exp8(x), x, f[6]) * peak
-                            here = i * stride + block
-                            store8(canvas, here, load8(canvas, here) + e * (v0 + c[0, 1] * row))
-                            here += plane
-                            store8(canvas, here, load8(canvas, here) + e * (v1 + c[1, 1] * row))
-                            here += plane
-                            store8(canvas, here, load8(canvas, here) + e * (v2 + c[2, 1] * row))
-                            here += plane
-                            store8(canvas, here, load8(canvas, here) + e * (w0 + (x0 + c[3, 3] * row) * row))
-                            here += plane
-                            store8(canvas, here, load8(canvas, here) + e * (w1 + (x1 + c[4, 3] * row) * row))
-                            here += plane
-                            store8(canvas, here, load8(canvas, here) + e * (w2 + (x2 + c[5, 3] * row) * row))
-                            here += plane
-                            store8(canvas, here, load8(canvas, here) + e)
+    canvas = np.empty(UNKNOWNS * padded(shape), np.float32)
+    c = np.empty((COEFFICIENTS, LANES), np.float32)
+    begin, end = share(len(shape), part, parts)
+    for s in range(begin, end):
+        rows, columns = shape[s, 0], shape[s, 1]
+        views = (view_start[s], view_start[s + 1])
+        _render(table, amplitude, rotation, shift, blur, step, flat, rows, columns, views, start, gaussian, c, canvas)
+        for i in range(rows):
             for k in range(UNKNOWNS):
-                for i in range(rows):
-                    for n in range(columns):
-                        out[k, offset[s] + i * columns + n] = canvas[k * plane + i * stride + n]
-    return out
+                for n in range(columns):
+                    out[k, offset[s] + i * columns + n] = canvas[(i * UNKNOWNS + k) * (columns + LANES) + n]
 
 
-@nb.njit(parallel=True, **_JIT)
-def normal_equations(derivative, gain, pixels, weights, scale, offset, workers):
+@nb.njit(**_INLINE)
+def _normal_equations(canvas, pixels, weights, gain, scale, rows, columns, sums):
+    """Sums over a slice's pixels, into `sums` (42, 8): those of `pose_systems`, the Hessian's lower triangle first."""
+    stride = columns + LANES
+    per_scale = 1.0 / scale
+    sums[:] = 0.0
+    for i in range(rows):
+        for block in range(0, columns, LANES):
+            # Beyond the last column weights are zero.
+            w, p = double(load8(weights, i * stride + block)), double(load8(pixels, i * stride + block))
+            here = i * UNKNOWNS * stride + block
+            d0 = double(load8(canvas, here)) * gain
+            d1 = double(load8(canvas, here + stride)) * gain
+            d2 = double(load8(canvas, here + 2 * stride)) * gain
+            d3 = double(load8(canvas, here + 3 * stride)) * gain
+            d4 = double(load8(canvas, here + 4 * stride)) * gain
+            d5 = double(load8(canvas, here + 5 * stride)) * gain
+            y = double(load8(canvas, here + 6 * stride))
+            r = y * gain - p
+            share = r * per_scale
+            soft = 1.0 / (share * share + 1.0)
+            robust = w * soft
+            add8(sums, 35 * LANES, robust * r * r)
+            robust = robust * soft
+            place = 0
+            d = (d0, d1, d2, d3, d4, d5, y)
+            for k in range(UNKNOWNS):
+                weighted = robust * d[k]
+                add8(sums, (28 + k) * LANES, weighted * r)
+                for n in range(k + 1):
+                    add8(sums, place * LANES, weighted * d[n])
+                    place += 1
+            wy, wp = w * y, w * p
+            add8(sums, 36 * LANES, w)
+            add8(sums, 37 * LANES, wy)
+            add8(sums, 38 * LANES, wp)
+            add8(sums, 39 * LANES, wy * y)
+            add8(sums, 40 * LANES, wp * p)
+            add8(sums, 41 * LANES, wy * p)
+
+
+@nb.njit(**_JIT)
+def pose_systems(
+    table,
+    amplitude,
+    rotation,
+    shift,
+    blur,
+    step,
+    flat,
+    shape,
+    offset,
+    view_start,
+    start,
+    gaussian,
+    gain,
+    pixels,
+    weights,
+    scale,
+    hessian,
+    gradient,
+    cost,
+    sums,
+    part,
+    parts,
+):
     """Gauss-Newton systems of the robust misfit sum w r^2 / (1 + (r / scale)^2), r = gain * image - pixel.
 
     The weight of a pixel is that of Geman and McClure, w / (1 + (r / scale)^2)^2.
@@ -152,39 +267,25 @@ def normal_equations(derivative, gain, pixels, weights, scale, offset, workers):
     sums : (S, 6)
         Sums of w, w y, w p, w y^2, w p^2, w y p over image y and pixels p: all that a correlation needs.
     """
-    slices = len(offset) - 1
-    hessian = np.zeros((slices, UNKNOWNS, UNKNOWNS))
-    gradient = np.zeros((slices, UNKNOWNS))
-    cost = np.zeros(slices)
-    sums = np.zeros((slices, 6))
-    for worker in nb.prange(workers):
-        d = np.empty(UNKNOWNS)
-        for s in range(worker, slices, workers):
-            h, b = hessian[s], gradient[s]
-            total = 0.0
-            for n in range(offset[s], offset[s + 1]):
-                w = np.float64(weights[n])
-                if w > 0:
-                    y, p = np.float64(derivative[6, n]), np.float64(pixels[n])
-                    r = gain[s] * y - p
-                    soft = 1.0 / (1.0 + (r / scale[s]) ** 2)
-                    total += w * r * r * soft
-                    robust = w * soft * soft
-                    for k in range(6):
-                        d[k] = gain[s] * derivative[k, n]
-                    d[6] = y
-                    for k in range(UNKNOWNS):
-                        b[k] += robust * d[k] * r
-                        for i in range(k + 1):
-                            h[k, i] += robust * d[k] * d[i]
-                    sums[s, 0] += w
-                    sums[s, 1] += w * y
-                    sums[s, 2] += w * p
-                    sums[s, 3] += w * y * y
-                    sums[s, 4] += w * p * p
-                    sums[s, 5] += w * y * p
-            cost[s] = total
-            for k in range(UNKNOWNS):
-                for i in range(k):
-                    h[i, k] = h[k, i]
-    return hessian, gradient, cost, sums
+    room = padded(shape)
+    canvas = np.empty(UNKNOWNS * room, np.float32)
+    measured, weight = np.empty(room, np.float32), np.empty(room, np.float32)
+    c = np.empty((COEFFICIENTS, LANES), np.float32)
+    lanes = np.empty((42, LANES))
+    begin, end = share(len(shape), part, parts)
+    for s in range(begin, end):
+        rows, columns = shape[s, 0], shape[s, 1]
+        views = (view_start[s], view_start[s + 1])
+        _render(table, amplitude, rotation, shift, blur, step, flat, rows, columns, views, start, gaussian, c, canvas)
+        lay_out(pixels, measured, offset[s], rows, columns)
+        lay_out(weights, weight, offset[s], rows, columns)
+        _normal_equations(canvas, measured, weight, gain[s], scale[s], rows, columns, lanes)
+        place = 0
+        for k in range(UNKNOWNS):
+            gradient[s, k] = sum_lanes(load8(lanes, (28 + k) * LANES))
+            for n in range(k + 1):
+                hessian[s, k, n] = hessian[s, n, k] = sum_lanes(load8(lanes, place * LANES))
+                place += 1
+        cost[s] = sum_lanes(load8(lanes, 35 * LANES))
+        for k in range(6):
+            sums[s, k] = sum_lanes(load8(lanes, (36 + k) * LANES))

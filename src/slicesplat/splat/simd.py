@@ -18,7 +18,7 @@ import operator
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
@@ -113,6 +113,19 @@ def store8(typing_context, array, index, value):
 
 
 @intrinsic
+def add8(typing_context, array, index, value):
+    """Add to eight neighbours of a contiguous float64 array, from the flat index `index` on."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        pointer = _pointer(context, builder, array, args[0], args[1])
+        wide = builder.fpext(args[2], ir.VectorType(_IR[array.dtype], LANES)) if value == SINGLE else args[2]
+        builder.store(builder.fadd(builder.load(pointer, align=_bytes(array)), wide), pointer, align=_bytes(array))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, value), build
+
+
+@intrinsic
 def gather8(typing_context, records, column, numbers, first):
     """One column of eight rows of a contiguous table; `numbers` has the rows' numbers, from `first` on."""
 
@@ -124,12 +137,64 @@ def gather8(typing_context, records, column, numbers, first):
         for lane in range(LANES):
             row = builder.load(builder.gep(rows, [builder.add(args[3], ir.Constant(args[3].type, lane))]))
             place = builder.add(builder.mul(builder.sext(row, width.type), width), args[1])
-            out = builder.insert_element(
-                out, builder.load(builder.gep(table.data, [place])), ir.Constant(_INT32, lane)
-            )
+            out = builder.insert_element(out, builder.load(builder.gep(table.data, [place])), ir.Constant(_INT32, lane))
         return out
 
     return Lanes(records.dtype, LANES)(records, types.intp, numbers, types.intp), build
+
+
+@intrinsic
+def item(typing_context, array, index):
+    """One number of a contiguous array, at the flat index `index`, which cannot count from the end."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(array)(context, builder, args[0]).data
+        return builder.load(builder.gep(data, [args[1]]))
+
+    return array.dtype(array, types.intp), build
+
+
+@intrinsic
+def transpose8(typing_context, rows):
+    """Eight vectors of eight lanes, rows for columns."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values = cgutils.unpack_tuple(builder, args[0], LANES)
+        for far in (4, 2, 1):
+            # Lane l of row i changes places with lane l - far of row i + far, wherever l has the bit `far`, i has not.
+            first = _order([lane ^ far | LANES if lane & far else lane for lane in range(LANES)])
+            second = _order([lane | LANES if lane & far else lane | far for lane in range(LANES)])
+            for i in range(LANES):
+                if not i & far:
+                    upper, lower = values[i], values[i + far]
+                    values[i] = builder.shuffle_vector(upper, lower, first)
+                    values[i + far] = builder.shuffle_vector(upper, lower, second)
+        return context.make_tuple(builder, rows, values)
+
+    return rows(rows), build
+
+
+@intrinsic
+def sum_tiles(typing_context, tiles):
+    """The sums over the lanes of up to eight tiles, one in each of eight lanes, in one fixed order."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        values = cgutils.unpack_tuple(builder, args[0], len(tiles))
+        values = [_add_parts(builder, v, v, range(LANES), LANES) for v in values]
+        for half in (4, 2, 1):
+            # Two vectors' blocks of 2 * half lanes become blocks of half in one vector.
+            values += values[-1:] * (len(values) % 2)
+            low = [lane for lane in range(2 * LANES) if not lane & half]
+            values = [_add_parts(builder, a, b, low, half) for a, b in zip(values[::2], values[1::2], strict=True)]
+        return values[0]
+
+    return SINGLE(tiles), build
+
+
+def _add_parts(builder: Any, a: Any, b: Any, low: Any, apart: int) -> Any:
+    """The lanes `low` of a and b, plus those that lie `apart` from them."""
+    high = [lane + apart for lane in low]
+    return builder.fadd(*(builder.shuffle_vector(a, b, _order(list(lanes))) for lanes in (low, high)))
 
 
 @intrinsic
@@ -261,13 +326,15 @@ ceil = _function("ceil")
 
 
 def _extreme(name: str) -> Any:
-    """The larger or the smaller of lanes and a scalar."""
+    """The larger or the smaller of lanes and a scalar, or of lanes and lanes."""
 
     @intrinsic
     def function(typing_context, value, bound):
         def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-            limit = context.cast(builder, args[1], bound, value.element)
-            return _call(builder, name, value, args[0], _spread(builder, value, limit))
+            limit = args[1]
+            if bound != value:
+                limit = _spread(builder, value, context.cast(builder, limit, bound, value.element))
+            return _call(builder, name, value, args[0], limit)
 
         return value(value, bound), build
 
