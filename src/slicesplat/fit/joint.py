@@ -64,7 +64,7 @@ class FitSettings:
         Iterations between two evaluations of the prior, which then counts that many times.
     """
 
-    spacing: float = 1.8
+    spacing: float = 2.0
     iterations: int = 120
     pose_every: int = 15
     weight_every: int = 10
