@@ -20,7 +20,16 @@ from scipy.spatial.transform import Rotation
 
 from slicesplat.field import GaussianField
 from slicesplat.psf import SliceProfile
-from slicesplat.splat import CpuSplatter, available_devices, choose_device, reference, render, splatter
+from slicesplat.splat import (
+    CpuSplatter,
+    available_devices,
+    choose_device,
+    cpu_kernels,
+    cpu_pose,
+    reference,
+    render,
+    splatter,
+)
 from slicesplat.stack import Slices, Stack, cut_slices
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -249,6 +258,57 @@ def test_same_bits_for_any_number_of_threads() -> None:
         numba.set_num_threads(before)
     for first, second in zip(*runs, strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("cutoff", [3.0, 5.0])
+def test_pixel_pairs_are_those_inside_the_cutoff(cutoff: float) -> None:
+    slices, parameters = scene(n=20)
+    made = CpuSplatter(slices, cutoff)
+    place(made, CpuSplatter, parameters)
+    field, (turns, shifts, _) = GaussianField(*parameters[:4]), parameters[4:]
+    count = 0
+    for s in range(len(slices)):
+        distance = (
+            torch.from_numpy(slices.plane_points(s, inside=False))[:, None] - (field.means - shifts[s]) @ turns[s]
+        )
+        blurred = turns[s].mT @ field.covariances() @ turns[s] + torch.diag(
+            torch.from_numpy(slices.psf_covariances[s, 0])
+        )
+        square = torch.einsum("pni,nij,pnj->pn", distance, torch.linalg.inv(blurred), distance)
+        count += int((square <= cutoff**2).sum())
+    # One of these may lie on the cut-off to within float32's rounding.
+    assert made.pixel_pairs() == pytest.approx(count, abs=1)
+
+
+def test_kernels_are_compiled_for_one_type_of_arguments() -> None:
+    slices, parameters = scene(n=4)
+    narrow = tuple(p.float() for p in parameters)
+    rows = torch.from_numpy(np.random.default_rng(5).normal(size=(slices.offset[-1], 2)))
+    for given in (parameters, narrow):
+        made = CpuSplatter(slices)
+        made.place(*given[:3], *given[4:6])
+        made.splat(given[3], given[6])
+        for upstream in (rows[:, 0], rows[:1, :1].expand(len(rows), 1)[:, 0], rows[:, 1].numpy().astype(int)):
+            made.adjoint(upstream, given[6])
+            made.gradients(upstream, given[3], given[6])
+            made.pose_systems(given[3], given[6], upstream, upstream, given[6])
+    for kernel in (
+        *(cpu_kernels.tabulate, cpu_kernels.list_pairs, cpu_kernels.project, cpu_kernels.splat, cpu_kernels.gather),
+        *(cpu_kernels.gradients_of_pairs, cpu_kernels.gradients_of_gaussians, cpu_pose.pose_systems),
+    ):
+        assert len(kernel.signatures) == 1, kernel.__name__
+
+
+@pytest.mark.skipif(not hasattr(os, "fork") or numba.config.NUMBA_NUM_THREADS < 2, reason="one core, or no fork")
+def test_threads_work_in_a_forked_process() -> None:
+    code = (
+        "import os, numba, test_splat as t; slices, p = t.scene(n=4); numba.set_num_threads(2)\n"
+        "made = t.CpuSplatter(slices); t.place(made, t.CpuSplatter, p); made.splat(p[3], p[6])\n"
+        "child = os.fork()\n"
+        "if child: raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "made.splat(p[3], p[6]); os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True, timeout=120)
 
 
 def moved(parameters: Parameters, scale: float) -> Parameters:

@@ -79,6 +79,8 @@ def _grid(corner: NDArray[np.float64], spacing: float) -> NDArray[np.float64]:
 def region_mask(region: GaussianField, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
     """The region on a grid: its largest connected piece, without holes, grown by `RIM_MM`."""
     inside = sample_on_grid(region, affine, shape) > 0.5
+    if not inside.any():
+        return inside
     pieces, count = ndimage.label(inside)
     if count > 1:
         inside = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))

@@ -21,6 +21,7 @@ SLICE_LIMIT = 1.25
 MAD_TO_SIGMA = 1.4826
 MIN_PIXELS = 60  # a slice with fewer pixels in the mask says too little to judge it, or by it
 GAIN_RANGE = (0.2, 5.0)
+TINY = 1e-6  # residuals below it are rounding
 
 
 @dataclass(eq=False)
@@ -86,11 +87,11 @@ def reweight(
     residual = np.where(inside, pixels - np.repeat(gain, np.diff(slices.offset)) * image, 0).astype(np.float32)
     level = np.sqrt(sum_over_slices(residual**2, slices) / counts)
     large = counts >= min(MIN_PIXELS, counts.max())
-    typical = np.median(level[large])
-    weight = np.minimum(1.0, SLICE_LIMIT * typical / np.maximum(level, 1e-12)) ** 4
+    typical = max(float(np.median(level[large])), TINY)
+    weight = np.minimum(1.0, SLICE_LIMIT * typical / np.maximum(level, TINY)) ** 4
     weight[sum_over_slices(inside, slices) == 0] = 0.0
     trusted = inside & np.repeat(weight > 0.5, np.diff(slices.offset))
-    sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(residual[trusted]))), 1e-6)
+    sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(residual[trusted]))), TINY)
     far = np.maximum(np.abs(residual) / (PIXEL_LIMIT * sigma), 1.0)
     gain = gain / np.exp(np.average(np.log(gain), weights=weight * counts))
     return Weights((inside / far**2).astype(np.float32), weight, gain, sigma)

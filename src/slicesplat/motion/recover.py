@@ -3,7 +3,8 @@
 A slice is suspect when its correlation with the prediction falls out of what the others reach, or its residual is out
 of proportion, or it strays from where the slices acquired just before and after it are. Its starts are where it is,
 where it is expected, where its neighbours in time and in space are, and random poses about the expected one.
-All starts of all suspects are aligned at once on a coarse field; the best of them by misfit and prior stands.
+All starts of all suspects take two steps at once on a coarse field, the best of each slice's go on, and the best of
+them by misfit and prior stands.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from slicesplat.stack import Slices, pixel_indices
 
 MAX_TURN = np.deg2rad(45.0)
 MAX_SHIFT = 15.0  # mm
-RANDOM_STARTS = 16
+RANDOM_STARTS = 48
+KEPT_STARTS = 6
 _OUTLIER = 4.0  # robust standard deviations
 _MISFIT = 1.5  # times the median
 STRAY = 3.0  # units of the time prior
@@ -68,15 +70,16 @@ def recover(
     if len(lost) == 0:
         return state, 0
     here = slices.with_poses(state.pose)
-    starts = [_starts(here, s, prior, interleave, random) for s in lost]
+    # The same steps for every slice: a slice's starts must not depend on which others are lost.
+    steps = _random_steps(random)
+    starts = [_starts(here, s, prior, interleave, steps) for s in lost]
     which = np.repeat(lost, [len(start) for start in starts])
-    trial = slices.take(which).with_poses(np.concatenate(starts))
-    pixels = pixel_indices(slices.offset, which)
-    own_prior = TimePrior(prior.pose[which], prior.translation, prior.rotation)
-    found = align(
-        *(field, trial, slices.pixels[pixels], weights[pixels], state.gain[which], np.full(len(which), scale)),
-        iterations=5, prior=own_prior,
-    )  # fmt: skip
+    looked = _align_starts(field, slices, weights, state, prior, scale, which, np.concatenate(starts), iterations=2)
+    # The present pose, the first of each slice's starts, stays in the race to be compared on equal terms.
+    near = [_best(looked, np.flatnonzero(which == s)) for s in lost]
+    chosen = np.concatenate(near)
+    found = _align_starts(field, slices, weights, state, prior, scale, which[chosen], looked.pose[chosen], iterations=5)
+    which = which[chosen]
     # misfit^2 carries the prior's share too: `align` reports the cost that it has minimised.
     new = Alignment(state.pose.copy(), state.gain.copy(), state.misfit.copy(), state.ncc.copy())
     replaced = 0
@@ -90,7 +93,33 @@ def recover(
     return new, int(replaced)
 
 
-def _starts(slices: Slices, s: int, prior: TimePrior, interleave: Sequence[int], random: np.random.Generator) -> Float:
+def _align_starts(
+    field: GaussianField, slices: Slices, weights: NDArray[np.float32], state: Alignment, prior: TimePrior,
+    scale: float, which: NDArray[np.int64], pose: Float, iterations: int,
+) -> Alignment:  # fmt: skip
+    """Align slices `which`, each as often as it is named, from the poses given."""
+    trial = slices.take(which).with_poses(pose)
+    pixels = pixel_indices(slices.offset, which)
+    own_prior = TimePrior(prior.pose[which], prior.translation, prior.rotation)
+    start = (field, trial, slices.pixels[pixels], weights[pixels], state.gain[which], np.full(len(which), scale))
+    return align(*start, iterations=iterations, prior=own_prior)
+
+
+def _best(looked: Alignment, mine: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The first of some starts, and the best of the others."""
+    others = mine[1:]
+    return np.concatenate([mine[:1], others[np.argsort(looked.misfit[others], kind="stable")[:KEPT_STARTS]]])
+
+
+def _random_steps(random: np.random.Generator) -> Float:
+    """(n, 6) steps in random directions, up to the largest shift and turn."""
+    direction = random.standard_normal((RANDOM_STARTS, 2, 3))
+    direction /= np.linalg.norm(direction, axis=2, keepdims=True)
+    length = random.random((RANDOM_STARTS, 2, 1)) * np.array([[MAX_SHIFT], [MAX_TURN]])
+    return (direction * length).reshape(RANDOM_STARTS, 6)
+
+
+def _starts(slices: Slices, s: int, prior: TimePrior, interleave: Sequence[int], steps: Float) -> Float:
     """Poses (n, 4, 4) to try for slice s, the present one first."""
     transforms = slices.world_transforms()
     order = acquisition_order(slices, int(slices.stack[s]), interleave[slices.stack[s]])
@@ -99,9 +128,4 @@ def _starts(slices: Slices, s: int, prior: TimePrior, interleave: Sequence[int],
     same = np.flatnonzero(slices.stack == slices.stack[s])
     in_space = [n for n in same if abs(slices.index[n] - slices.index[s]) == 1]
     known = [slices.pose[s], prior.pose[s], *(transforms[n] @ slices.nominal[s] for n in (*in_time, *in_space))]
-    direction = random.standard_normal((RANDOM_STARTS, 2, 3))
-    direction /= np.linalg.norm(direction, axis=2, keepdims=True)
-    length = random.random((RANDOM_STARTS, 2, 1)) * np.array([[MAX_SHIFT], [MAX_TURN]])
-    step = (direction * length).reshape(RANDOM_STARTS, 6)
-    far = step_slices(np.tile(prior.pose[s], (RANDOM_STARTS, 1, 1)), step)
-    return np.concatenate([np.array(known), far])
+    return np.concatenate([np.array(known), step_slices(np.tile(prior.pose[s], (len(steps), 1, 1)), steps)])

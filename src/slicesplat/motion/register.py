@@ -252,15 +252,14 @@ def out_of_place(slices: Slices, state: Alignment, interleave: Sequence[int]) ->
 
 
 STACK_SPACING = 10.0
-STACK_TURN = np.deg2rad(25.0)
+STACK_TURNS = np.deg2rad([25.0, 50.0, -25.0, -50.0])
 
 
 def register_stacks(slices: Slices, reference: int) -> Float:
     """Poses (S, 4, 4) with every stack brought onto the reference stack as a rigid body.
 
-    Starts from scanner positions and from matching centres of the masks, each upright and turned by 25 degrees to
-    either side about the three axes; the start that ends at the least misfit wins. A turn of up to 40 degrees between
-    stacks is within 25 degrees of one of the starts' basins.
+    Starts from scanner positions and from matching centres of the masks, each as it is and turned by 25 and 50 degrees
+    to either side about the three axes; the start that ends at the least misfit wins.
     """
     own = np.flatnonzero(slices.stack == reference)
     field, _ = fit_lattice(
@@ -270,7 +269,7 @@ def register_stacks(slices: Slices, reference: int) -> Float:
     target = _centre(slices, own)
     starts, members, candidate = [], [], []
     others = [s for s in np.unique(slices.stack) if s != reference]
-    turns = np.concatenate([np.zeros((1, 3)), STACK_TURN * np.eye(3), -STACK_TURN * np.eye(3)])
+    turns = np.concatenate([np.zeros((1, 3)), np.multiply.outer(STACK_TURNS, np.eye(3)).reshape(-1, 3)])
     for stack in others:
         mine = np.flatnonzero(slices.stack == stack)[::2]
         centre = _centre(slices, mine)

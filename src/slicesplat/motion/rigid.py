@@ -23,7 +23,7 @@ def rigid(rotation_vector: Float, translation: Float) -> Float:
     """
     rotation_vector, translation = np.broadcast_arrays(rotation_vector, translation)
     out = np.zeros((*rotation_vector.shape[:-1], 4, 4))
-    turns = Rotation.from_rotvec(rotation_vector.reshape(-1, 3)).as_matrix()
+    turns = Rotation.from_rotvec(rotation_vector.reshape(-1, 3).copy()).as_matrix()
     out[..., :3, :3] = turns.reshape(*rotation_vector.shape[:-1], 3, 3)
     out[..., :3, 3] = translation
     out[..., 3, 3] = 1.0

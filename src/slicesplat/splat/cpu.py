@@ -76,9 +76,12 @@ class _Pairs:
 
     def still_hold(self, table: Float, rotation: Float, translation: Float, splatter: CpuSplatter) -> bool:
         """Whether nothing has moved by more than the margin that the list was made with."""
-        now = (table, self.table, rotation, translation, self.rotation, self.translation)
+        moves = np.zeros(len(table) - 1)
         narrowest = float(splatter.blur.min(initial=np.inf))
-        return bool(kernels.farthest_move(*now, splatter.radius, narrowest, splatter.cutoff) <= LIST_MARGIN)
+        _in_parts(kernels.moves, table, self.table, narrowest, splatter.cutoff, moves)
+        turn = np.linalg.norm(rotation - self.rotation, axis=(1, 2))
+        views = np.linalg.norm(translation - self.translation, axis=1) + turn * (splatter.radius + splatter.cutoff**2)
+        return bool(moves.max(initial=0.0) + views.max(initial=0.0) <= LIST_MARGIN)
 
 
 class CpuSplatter:

@@ -253,13 +253,13 @@ def list_pairs(table, coarse, rotation, shift, blur, low, high, reach, margin, l
 
 
 @nb.njit(**_JIT)
-def farthest_move(table, table0, rotation, translation, rotation0, translation0, radius, blur, reach):
-    """A bound, mm, on how far any Gaussian's ellipsoid has moved or grown against any view since the list was made.
+def moves(table, table0, blur, reach, out, part, parts):
+    """Bounds (N,), mm, on how far every Gaussian's blurred ellipsoid at `reach` has moved or grown between two tables.
 
     Growth: |sqrt(a) - sqrt(b)| <= |a - b| / (2 sqrt(blur)) for variances a, b of at least `blur`.
     """
-    largest = 0.0
-    for j in range(len(table) - 1):
+    begin, end = share(len(out), part, parts)
+    for j in range(begin, end):
         moved = 0.0
         grown = 0.0
         for k in range(3):
@@ -267,13 +267,7 @@ def farthest_move(table, table0, rotation, translation, rotation0, translation0,
         for k in range(3, 9):
             twice = 1.0 if k == 3 or k == 6 or k == 8 else 2.0
             grown += twice * (table[j, k] - table0[j, k]) ** 2
-        largest = max(largest, np.sqrt(moved) + reach * np.sqrt(grown / blur) / 2)
-    turned = 0.0
-    for v in range(len(rotation)):
-        shift = np.sqrt(((translation[v] - translation0[v]) ** 2).sum())
-        turn = np.sqrt(((rotation[v] - rotation0[v]) ** 2).sum())
-        turned = max(turned, shift + turn * (radius + reach * reach))
-    return largest + turned
+        out[j] = np.sqrt(moved) + reach * np.sqrt(grown / blur) / 2
 
 
 @nb.njit(**_JIT)
