@@ -10,8 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 
@@ -73,6 +76,23 @@ class GaussianField:
     def detach(self) -> GaussianField:
         """A copy of the parameters outside any graph."""
         return GaussianField(**{name: value.detach().clone() for name, value in self.tensors().items()})
+
+    def moved(self, transform: NDArray[np.float64]) -> GaussianField:
+        """The field after a rigid transform (4, 4) of the world.
+
+        Examples
+        --------
+        >>> one = GaussianField(torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.ones(1))
+        >>> transform = np.eye(4); transform[:3, 3] = [1.0, 2.0, 3.0]
+        >>> one.moved(transform).means.tolist()
+        [[1.0, 2.0, 3.0]]
+        """
+        turn = Rotation.from_matrix(transform[:3, :3])
+        own = Rotation.from_quat(self.rotations.detach().cpu().numpy(), scalar_first=True)
+        quaternions = torch.as_tensor((turn * own).as_quat(scalar_first=True)).to(self.rotations)
+        matrix = torch.as_tensor(transform).to(torch.float64)
+        means = self.means.double() @ matrix[:3, :3].T.to(self.means.device) + matrix[:3, 3].to(self.means.device)
+        return GaussianField(means.to(self.means), self.log_scales, quaternions, self.amplitudes)
 
     def select(self, keep: Tensor) -> GaussianField:
         """The Gaussians that a boolean mask or an index names."""

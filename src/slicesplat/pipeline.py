@@ -26,8 +26,9 @@ from slicesplat.fit.joint import Fit, FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
 from slicesplat.motion.assess import StackAssessment, assess, least_motion
 from slicesplat.motion.register import Registration as Poses
+from slicesplat.motion.register import gauge
 from slicesplat.motion.register import register as find_poses
-from slicesplat.splat.grid import sample_on_grid
+from slicesplat.splat.grid import compile_kernels, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
 
 __all__ = ["Config", "Progress", "Reconstruction", "Registration", "reconstruct", "register"]
@@ -37,7 +38,7 @@ Callback = Callable[[Progress], None]
 
 OUTLINE_MARGIN = 8  # pixels around the mask that the coarse registration sees as empty
 FIT_MARGIN = 2  # pixels; the fit sees the mask only
-USED_WEIGHT = 0.1  # a slice with less is reported as left out
+SPIKE = np.float32(3.0)  # times the brightest tissue: no tissue is brighter, and one such pixel would bend a field
 
 
 @dataclass
@@ -184,6 +185,8 @@ def reconstruct(
     config = config or Config()
     clock = _Clock(progress)
     with _threads(config.threads):
+        with clock.step("compile kernels (once per installation)"):
+            compile_kernels()
         with clock.step("prepare"):
             scaled, scale = scale_intensities(stacks)
         with clock.step("register") as tell:
@@ -191,9 +194,9 @@ def reconstruct(
         with clock.step("fit") as tell:
             kept = slices.mask & np.repeat(poses.weight > 0, np.diff(slices.offset))
             fit = joint_fit(slices, kept, FitSettings(), interleave, np.random.default_rng(config.seed), tell)
-            slices = slices.with_poses(fit.pose)
+            slices, field = _keep_gauge(fit, slices, reference)
         with clock.step("sample"):
-            volume, mask = _sample(fit, slices, config.resolution, scale)
+            volume, mask = _sample(field, fit.weights.slice, slices, config.resolution, scale)
     return Reconstruction(
         slices=slices,
         weight=fit.weights.slice,
@@ -204,7 +207,7 @@ def reconstruct(
         steps=clock.steps,
         volume=volume,
         mask=mask,
-        field=replace(fit.field, amplitudes=fit.field.amplitudes * scale),
+        field=replace(field, amplitudes=field.amplitudes * scale),
         noise=round(fit.weights.sigma * scale, 4),
         expected_error=round(fit.held_out * scale, 4),
     )
@@ -218,6 +221,8 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     config = config or Config()
     clock = _Clock(progress)
     with _threads(config.threads):
+        with clock.step("compile kernels (once per installation)"):
+            compile_kernels()
         with clock.step("prepare"):
             scaled, _ = scale_intensities(stacks)
         with clock.step("register") as tell:
@@ -244,7 +249,7 @@ def _threads(threads: int) -> Iterator[None]:
 
 
 def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
-    """Stacks with the brightest tissue at 1 and equal medians, and the factor that brings intensities back.
+    """Stacks with the brightest tissue at 1, equal medians and no spikes, and the factor that brings intensities back.
 
     Raises
     ------
@@ -263,7 +268,7 @@ def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
     bright = np.concatenate([stack.data[stack.mask] * factor for stack, factor in zip(stacks, level, strict=True)])
     scale = float(np.percentile(bright, 99))
     return [
-        replace(stack, data=(stack.data * np.float32(factor / scale)).astype(np.float32))
+        replace(stack, data=np.minimum(stack.data * np.float32(factor / scale), SPIKE).astype(np.float32))
         for stack, factor in zip(stacks, level, strict=True)
     ], scale
 
@@ -305,12 +310,20 @@ def _dropouts(assessments: Sequence[StackAssessment], slices: Slices) -> NDArray
     )
 
 
-def _sample(fit: Fit, slices: Slices, resolution: float, scale: float) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+def _keep_gauge(fit: Fit, slices: Slices, reference: int) -> tuple[Slices, GaussianField]:
+    """Slices and field moved as one so that the reference stack is, on average, where the scanner put it."""
+    back = gauge(fit.pose, slices, reference, fit.weights.slice)
+    return slices.with_poses(back @ fit.pose), fit.field.moved(back)
+
+
+def _sample(
+    field: GaussianField, weight: NDArray[np.float64], slices: Slices, resolution: float, scale: float
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
     """Step 7: the field and the region's mask on the output grid."""
-    region = region_field(slices, fit.weights.slice)
+    region = region_field(slices, weight)
     affine, shape = grid_over(region, resolution)
     mask = region_mask(region, affine, shape)
-    values = np.maximum(sample_on_grid(fit.field, affine, shape), 0.0) * np.float32(scale)
+    values = np.maximum(sample_on_grid(field, affine, shape), 0.0) * np.float32(scale)
     return nib.Nifti1Image(np.where(mask, values, 0.0).astype(np.float32), affine), nib.Nifti1Image(
         mask.astype(np.uint8), affine
     )

@@ -209,7 +209,8 @@ def pixel_indices(offset: NDArray[np.int64], which: NDArray[np.integer]) -> NDAr
     >>> pixel_indices(np.array([0, 2, 5]), np.array([1, 0])).tolist()
     [2, 3, 4, 0, 1]
     """
-    return np.concatenate([np.arange(offset[s], offset[s + 1]) for s in which]).astype(np.int64)
+    parts = [np.arange(offset[s], offset[s + 1]) for s in which]
+    return np.concatenate(parts).astype(np.int64) if parts else np.empty(0, np.int64)
 
 
 def cut_slices(

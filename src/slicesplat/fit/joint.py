@@ -225,6 +225,7 @@ def joint_fit(
                 best = error, here.detach()
             elif error > OVERFIT * best[0]:
                 log.info("fit stopped after %d iterations: the error of pixels left out rises", done)
+                tell(settings.iterations, settings.iterations, None)
                 return Fit(best[1], slices.pose, weights, ncc, best[0])
         misfit = (weight * (gain * image - measured) ** 2).sum() / norm
         loss = misfit

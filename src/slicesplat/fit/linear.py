@@ -33,12 +33,18 @@ def lattice(slices: Slices, spacing: float, reach: float = 1.5) -> GaussianField
     reach : float
         Distance through plane, mm, over which a slice counts as having seen.
     """
-    cells = []
+    corners, cells = [], []
     for s in range(len(slices)):
         plane = slices.plane_points(s)[:, None, :] + np.array([-reach, 0.0, reach])[:, None] * [0.0, 0.0, 1.0]
-        world = plane.reshape(-1, 3) @ slices.pose[s, :3, :3].T + slices.pose[s, :3, 3]
-        cells.append(np.unique(np.rint(world / spacing).astype(np.int64), axis=0))
-    means = np.unique(np.concatenate(cells), axis=0) * spacing
+        cell = np.rint((plane.reshape(-1, 3) @ slices.pose[s, :3, :3].T + slices.pose[s, :3, 3]) / spacing)
+        if len(cell):
+            cells.append(cell.astype(np.int64))
+            corners += [cell.min(axis=0), cell.max(axis=0)]
+    low = np.min(corners, axis=0).astype(np.int64)
+    occupied = np.zeros(np.max(corners, axis=0).astype(np.int64) - low + 1, bool)
+    for cell in cells:
+        occupied[tuple((cell - low).T)] = True
+    means = (np.argwhere(occupied) + low) * spacing
     n = len(means)
     return GaussianField(
         means=torch.tensor(means, dtype=torch.float32),

@@ -2,9 +2,10 @@
 
 A residual is Gaussian noise of one standard deviation sigma for the whole examination, with two kinds of contamination:
 single pixels (motion within a slice, fat, pulsation) beyond `PIXEL_LIMIT` sigma, whose influence falls off as 1/r, and
-whole slices (dropouts, slices that have not found their place) whose root-mean-square residual is out of proportion,
-whose weight falls with its fourth power. Scales are medians, so that up to half of either may be contaminated
-(Huber and Ronchetti, Robust Statistics, 2nd ed., chapters 4 and 5).
+whole slices (dropouts, slices that have not found their place) whose root-mean-square residual is out of proportion in
+their stack, whose weight falls with its fourth power. A stack with more noise than the others has the weight of its
+inverse variance: it counts for less, and does not vanish. Scales are medians, so that up to half of either may be
+contaminated (Huber and Ronchetti, Robust Statistics, 2nd ed., chapters 4 and 5).
 """
 
 from __future__ import annotations
@@ -87,8 +88,14 @@ def reweight(
     residual = np.where(inside, pixels - np.repeat(gain, np.diff(slices.offset)) * image, 0).astype(np.float32)
     level = np.sqrt(sum_over_slices(residual**2, slices) / counts)
     large = counts >= min(MIN_PIXELS, counts.max())
-    typical = max(float(np.median(level[large])), TINY)
-    weight = np.minimum(1.0, SLICE_LIMIT * typical / np.maximum(level, TINY)) ** 4
+    everywhere = max(float(np.median(level[large])), TINY)
+    weight = np.zeros(len(slices))
+    for stack in np.unique(slices.stack):
+        own = slices.stack == stack
+        typical = max(float(np.median(level[own & large])) if (own & large).any() else everywhere, TINY)
+        # Against its own stack a slice is an outlier or not; a stack with more noise counts by its inverse variance.
+        outlier = np.minimum(1.0, SLICE_LIMIT * typical / np.maximum(level[own], TINY)) ** 4
+        weight[own] = outlier * min(1.0, SLICE_LIMIT * everywhere / typical) ** 2
     weight[sum_over_slices(inside, slices) == 0] = 0.0
     trusted = inside & np.repeat(weight > 0.5, np.diff(slices.offset))
     sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(residual[trusted]))), TINY)

@@ -3,7 +3,7 @@
 A slice is suspect when its correlation with the prediction falls out of what the others reach, or its residual is out
 of proportion, or it strays from where the slices acquired just before and after it are. Its starts are where it is,
 where it is expected, where its neighbours in time and in space are, and random poses about the expected one.
-All starts of all suspects take two steps at once on a coarse field, the best of each slice's go on, and the best of
+All starts of all suspects take four steps at once on a coarse field, the best of each slice's go on, and the best of
 them by misfit and prior stands.
 """
 
@@ -46,7 +46,7 @@ def recover(
     prior: TimePrior,
     interleave: Sequence[int],
     scale: float,
-    random: np.random.Generator,
+    random: np.random.Generator | None,
 ) -> tuple[Alignment, int]:
     """Search suspects again; the alignment with better poses where there are any, and how many were replaced.
 
@@ -64,17 +64,18 @@ def recover(
         Packages of each stack.
     scale : float
         Residual beyond which a pixel loses influence.
-    random : numpy Generator
+    random : numpy Generator or None
+        For random starts; without it only poses that are known from other slices are tried.
     """
     lost = suspects(state, prior)
     if len(lost) == 0:
         return state, 0
     here = slices.with_poses(state.pose)
     # The same steps for every slice: a slice's starts must not depend on which others are lost.
-    steps = _random_steps(random)
+    steps = _random_steps(random) if random else np.empty((0, 6))
     starts = [_starts(here, s, prior, interleave, steps) for s in lost]
     which = np.repeat(lost, [len(start) for start in starts])
-    looked = _align_starts(field, slices, weights, state, prior, scale, which, np.concatenate(starts), iterations=2)
+    looked = _align_starts(field, slices, weights, state, prior, scale, which, np.concatenate(starts), iterations=4)
     # The present pose, the first of each slice's starts, stays in the race to be compared on equal terms.
     near = [_best(looked, np.flatnonzero(which == s)) for s in lost]
     chosen = np.concatenate(near)

@@ -170,7 +170,7 @@ def _run_level(
 
 def _search_lost(
     level: Level, slices: Slices, inside: NDArray[np.float32], state: Alignment, interleave: Sequence[int],
-    random: np.random.Generator,
+    random: np.random.Generator | None = None,
 ) -> Alignment:  # fmt: skip
     """Search the slices that have not found their place, on a field of the others."""
     here = slices.with_poses(state.pose)
@@ -233,7 +233,7 @@ def register(
     for done, level in enumerate(FINE, 1 + len(COARSE)):
         tell(done, total, float(np.median(state.misfit)))
         state = _run_level(level, slices, inside, state, interleave)
-    state = _search_lost(FINE[0], slices, inside, state, interleave, random)
+    state = _search_lost(FINE[0], slices, inside, state, interleave)
     lost = dropout | out_of_place(slices, state, interleave)
     trust = np.where(lost, 0.0, slice_weights(state.misfit))
     prior = time_prior(slices.with_poses(state.pose), trust, interleave)
@@ -307,7 +307,12 @@ def _centre(slices: Slices, which: NDArray[np.integer]) -> Float:
 
 
 def keep_gauge(pose: Float, slices: Slices, reference: int, weight: Float) -> Float:
-    """Move everything as one so that the reference stack is, on average, where the scanner put it."""
+    """Poses moved as one so that the reference stack is, on average, where the scanner put it."""
+    return gauge(pose, slices, reference, weight) @ pose
+
+
+def gauge(pose: Float, slices: Slices, reference: int, weight: Float) -> Float:
+    """The rigid transform (4, 4) that brings the reference stack back to where the scanner put it, on average."""
     own = np.flatnonzero((slices.stack == reference) & (weight > 0.5))
     if len(own) == 0:
         own = np.flatnonzero(slices.stack == reference)
@@ -321,4 +326,4 @@ def keep_gauge(pose: Float, slices: Slices, reference: int, weight: Float) -> Fl
     back = np.eye(4)
     back[:3, :3] = turn.as_matrix()
     back[:3, 3] = b.mean(axis=0) - back[:3, :3] @ a.mean(axis=0)
-    return back @ pose
+    return back

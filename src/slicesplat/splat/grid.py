@@ -61,3 +61,18 @@ def sample_on_grid(
     )
     flat = splatter.splat(values["amplitudes"], np.ones(len(planes)))
     return np.ascontiguousarray(flat.reshape(shape[2], shape[0], shape[1]).transpose(1, 2, 0))
+
+
+def compile_kernels() -> None:
+    """Compile every CPU kernel, or load it from the cache: on one Gaussian over a grid of a few voxels."""
+    planes = grid_slices(np.eye(4), (4, 4, 2), 1.0)
+    splatter = CpuSplatter(planes)
+    one = np.ones(1, np.float32)
+    shape = (np.full((1, 3), 1.5), np.zeros((1, 3)), np.array([[1.0, 0.0, 0.0, 0.0]]))
+    gains = np.ones(len(planes))
+    for shift in (0.0, 1e-3):
+        splatter.place(shape[0] + shift, *shape[1:], planes.pose[:, :3, :3], planes.pose[:, :3, 3])
+    image = splatter.splat(one, gains)
+    splatter.adjoint(image, gains)
+    splatter.gradients(image, one, gains)
+    splatter.pose_systems(one, gains, image, np.ones_like(image), gains)
