@@ -8,6 +8,7 @@ import platform
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -37,6 +38,7 @@ log = logging.getLogger("slicesplat")
 Callback = Callable[[Progress], None]
 
 OUTLINE_MARGIN = 8  # pixels around the mask that the coarse registration sees as empty
+USED_WEIGHT = 0.1  # a slice with less is reported as left out
 FIT_MARGIN = 2  # pixels; the fit sees the mask only
 SPIKE = np.float32(3.0)  # times the brightest tissue: no tissue is brighter, and one such pixel would bend a field
 
@@ -83,6 +85,8 @@ class Registration:
         The stack whose scanner space everything is in.
     settings, steps
         What was asked for; seconds and peak memory of each step.
+    dropout : (S,) bool
+        Slices that had lost their signal before anything was registered.
     """
 
     slices: Slices
@@ -92,9 +96,24 @@ class Registration:
     reference: int
     settings: Config
     steps: list[dict[str, Any]]
+    dropout: NDArray[np.bool_]
+
+    def left_out(self) -> list[str | None]:
+        """Why each slice was left out; None for one that was used."""
+        return [
+            None
+            if weight >= USED_WEIGHT
+            else "signal dropout"
+            if lost
+            else "no match"
+            if weight == 0
+            else "large residual"
+            for weight, lost in zip(self.weight, self.dropout, strict=True)
+        ]
 
     def slice_records(self) -> list[dict[str, Any]]:
-        """For every slice: stack, slice, world_transform (4, 4), weight, gain, ncc."""
+        """For every slice: stack, slice, world_transform (4, 4), weight, gain, ncc, and why it was left out or None."""
+        reasons = self.left_out()
         return [
             {
                 "stack": int(self.slices.stack[s]),
@@ -103,6 +122,7 @@ class Registration:
                 "weight": round(float(self.weight[s]), 4),
                 "gain": round(float(self.gain[s]), 4),
                 "ncc": round(float(self.ncc[s]), 4),
+                "left_out": reasons[s],
             }
             for s, transform in enumerate(self.slices.world_transforms())
         ]
@@ -190,14 +210,14 @@ def reconstruct(
         with clock.step("prepare"):
             scaled, scale = scale_intensities(stacks)
         with clock.step("register") as tell:
-            reference, interleave, poses, slices = _register(scaled, config, tell)
+            reference, interleave, dropout, poses, slices = _register(scaled, config, tell)
         with clock.step("fit") as tell:
             kept = slices.mask & np.repeat(poses.weight > 0, np.diff(slices.offset))
             fit = joint_fit(slices, kept, FitSettings(), interleave, np.random.default_rng(config.seed), tell)
             slices, field = _keep_gauge(fit, slices, reference)
         with clock.step("sample"):
             volume, mask = _sample(field, fit.weights.slice, slices, config.resolution, scale)
-    return Reconstruction(
+    result = Reconstruction(
         slices=slices,
         weight=fit.weights.slice,
         gain=fit.weights.gain,
@@ -205,12 +225,15 @@ def reconstruct(
         reference=reference,
         settings=config,
         steps=clock.steps,
+        dropout=dropout,
         volume=volume,
         mask=mask,
         field=replace(field, amplitudes=field.amplitudes * scale),
         noise=round(fit.weights.sigma * scale, 4),
         expected_error=round(fit.held_out * scale, 4),
     )
+    _log_left_out(result, stacks)
+    return result
 
 
 def register(stacks: Sequence[Stack], config: Config | None = None, progress: Callback | None = None) -> Registration:
@@ -226,8 +249,22 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
         with clock.step("prepare"):
             scaled, _ = scale_intensities(stacks)
         with clock.step("register") as tell:
-            reference, _, poses, slices = _register(scaled, config, tell)
-    return Registration(slices, poses.weight, poses.gain, poses.ncc, reference, config, clock.steps)
+            reference, _, dropout, poses, slices = _register(scaled, config, tell)
+    result = Registration(slices, poses.weight, poses.gain, poses.ncc, reference, config, clock.steps, dropout)
+    _log_left_out(result, stacks)
+    return result
+
+
+def _log_left_out(result: Registration, stacks: Sequence[Stack]) -> None:
+    """Say how many slices of each stack are left out, and why; a whole stack never goes silently."""
+    reasons = result.left_out()
+    for number, stack in enumerate(stacks):
+        own = [reason for reason, s in zip(reasons, result.slices.stack, strict=True) if s == number]
+        lost = Counter(reason for reason in own if reason)
+        if lost:
+            told = ", ".join(f"{count} for {reason}" for reason, count in sorted(lost.items()))
+            level = logging.WARNING if sum(lost.values()) > len(own) / 2 else logging.INFO
+            log.log(level, "%s: %d of %d slices left out: %s", stack.name, sum(lost.values()), len(own), told)
 
 
 @contextmanager
@@ -275,8 +312,8 @@ def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
 
 def _register(
     stacks: Sequence[Stack], config: Config, tell: Callable[[int, int, float | None], None]
-) -> tuple[int, list[int], Poses, Slices]:
-    """Steps 3 and 4: the reference stack, packages, poses, and the slices as the fit sees them, at their poses."""
+) -> tuple[int, list[int], NDArray[np.bool_], Poses, Slices]:
+    """Steps 3 and 4: reference stack, packages, dropouts, poses, and the slices as the fit sees them, at their poses."""
     try:
         wide = cut_slices(stacks, config.slice_profile, OUTLINE_MARGIN)
         slices = cut_slices(stacks, config.slice_profile, FIT_MARGIN)
@@ -288,8 +325,9 @@ def _register(
     log.info("reference stack: %s", stacks[reference].name)
     log.debug("packages: %s", interleave)
     random = np.random.default_rng(config.seed)
-    poses = find_poses(wide, slices, reference, interleave, _dropouts(assessments, slices), random, tell)
-    return reference, interleave, poses, slices.with_poses(poses.pose)
+    dropout = _dropouts(assessments, slices)
+    poses = find_poses(wide, slices, reference, interleave, dropout, random, tell)
+    return reference, interleave, dropout, poses, slices.with_poses(poses.pose)
 
 
 def _packages(assessments: Sequence[StackAssessment], given: int) -> list[int]:

@@ -33,7 +33,8 @@ Tell = Callable[[int, int, float | None], None]
 log = logging.getLogger("slicesplat")
 
 BRAIN_RADIUS = 40.0  # mm; turns a rotation into a displacement when deciding whether anything still moves
-MIN_NCC = 0.5  # below it a slice shows something else than the field
+FAR = 5.0  # mm from where its neighbours in time say that it is
+MIN_NCC = 0.45  # below it a slice shows something else than the field
 RIDGE = 0.05
 CG_ITERATIONS = 8
 WHOLE_STACK = -1
@@ -248,7 +249,8 @@ def out_of_place(slices: Slices, state: Alignment, interleave: Sequence[int]) ->
     median = np.median(state.ncc)
     spread = 1.4826 * np.median(np.abs(state.ncc - median)) + 1e-3
     low = state.ncc < median - 4 * spread
-    return (state.ncc < MIN_NCC) | (low & (prior.stray(state.pose) > STRAY))
+    far = (prior.stray(state.pose) > 2 * STRAY) & (movement(prior.pose, state.pose) > FAR)
+    return (state.ncc < MIN_NCC) | (low & far)
 
 
 STACK_SPACING = 10.0
