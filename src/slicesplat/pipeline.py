@@ -313,7 +313,7 @@ def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
 def _register(
     stacks: Sequence[Stack], config: Config, tell: Callable[[int, int, float | None], None]
 ) -> tuple[int, list[int], NDArray[np.bool_], Poses, Slices]:
-    """Steps 3 and 4: reference stack, packages, dropouts, poses, and the slices as the fit sees them, at their poses."""
+    """Steps 3 and 4: reference, packages, dropouts, poses, and the slices as the fit sees them, at their poses."""
     try:
         wide = cut_slices(stacks, config.slice_profile, OUTLINE_MARGIN)
         slices = cut_slices(stacks, config.slice_profile, FIT_MARGIN)
