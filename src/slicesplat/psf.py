@@ -17,8 +17,9 @@ SliceProfile = Literal["gaussian", "box", "sinc"]
 
 FWHM_TO_SIGMA = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
 IN_PLANE_FWHM_IN_PIXELS = 1.2
-# Standard deviations, in slice thicknesses, of the Gaussians that a profile is written in, the fewest that bring the
-# root-mean-square error of the fit under 6 % of the peak; narrower ones only add ringing.
+# Standard deviations, in slice thicknesses, of the Gaussians that a profile is written in. Root-mean-square error over
+# two thicknesses to either side, of the peak: sinc 1.0 %; box 13.8 %, its vertical edges being out of reach of centred
+# Gaussians (the best three that a search found leave 11.7 %, with weights that cancel each other).
 _COMPONENT_SIGMAS = {"box": (0.16, 0.23, 0.33), "sinc": (0.24, 0.36, 0.54)}
 # A selective RF pulse of time-bandwidth product 3 excites a box whose edges are smoothed over a third of its width and
 # followed by a small negative side lobe: a windowed sinc in time, seen in space.
