@@ -188,80 +188,119 @@ def joint_fit(
         Told how many iterations are done, of how many, and the loss.
     """
     held = hold_out(slices, inside, random)
-    inside = inside & ~held
-    spacing = settings.spacing * float(np.median(slices.step))
-    field, weights = start_field(slices, inside, spacing)
-    noise = noise_level(slices, inside)
-    prior = TotalVariation(field, settings) if settings.smoothness > 0 else None
-    strength = settings.smoothness * noise**2 * settings.prior_every
-    splatter = CpuSplatter(slices)
-    leaves, adam = _leaves(field, spacing)
-    measured = torch.from_numpy(slices.pixels)
-    ncc = np.ones(len(slices))
+    state = _State(slices, inside & ~held, held, settings, interleave)
     best: tuple[float, GaussianField] | None = None
     # A split Gaussian is worse than its parent for a moment.
     settled = (settings.split_at + 0.2) * settings.iterations
     for done in range(settings.iterations):
-        here = GaussianField(**leaves)
-        rate = 0.5 * (1.0 + math.cos(math.pi * done / settings.iterations))
-        for group in adam.param_groups:
-            group["lr"] = group["initial_lr"] * rate
         if done % settings.pose_every == settings.pose_every - 1 and done < 2 * settings.iterations / 3:
-            scale = np.full(len(slices), _POSE_SCALE * weights.sigma)
-            found = align(
-                *(here, slices, slices.pixels, inside.astype(np.float32), weights.gain, scale),
-                iterations=2, splatter=splatter, prior=time_prior(slices, weights.slice, interleave),
-            )  # fmt: skip
-            slices, ncc = slices.with_poses(found.pose), found.ncc
-        adam.zero_grad()
-        image = render(here, *_placement(slices), splatter)
+            state.refine_poses()
+        image = state.render()
         if done % settings.weight_every == 0:
-            weights = reweight(slices, slices.pixels, image.detach().numpy(), inside, weights)
-            gain = torch.from_numpy(np.repeat(weights.gain, np.diff(slices.offset)).astype(np.float32))
-            weight = torch.from_numpy(weights.total(slices))
-            norm = float(weight.numpy().sum())
-            error = held_out_error(slices, held, image.detach().numpy(), weights)
+            error = state.reweight(image)
             if best is None or error < best[0] or done <= settled:
-                best = error, here.detach()
+                best = error, state.field().detach()
             elif error > OVERFIT * best[0]:
                 log.info("fit stopped after %d iterations: the error of pixels left out rises", done)
                 tell(settings.iterations, settings.iterations, None)
-                return Fit(best[1], slices.pose, weights, ncc, best[0])
-        misfit = (weight * (gain * image - measured) ** 2).sum() / norm
-        loss = misfit
-        if prior is not None and done % settings.prior_every == 0:
-            loss = misfit + strength * prior(here)
-        loss.backward()
-        adam.step()
+                return state.result(*best)
+        loss = state.descend(image, done)
         if done == int(settings.split_at * settings.iterations):
-            residual = (gain * image.detach() - measured).numpy()
-            excess = local_misfit(splatter, residual, weight.numpy(), weights.gain)
-            field = here.detach()
-            field = split(field, to_split(field, excess, noise, settings.split_excess, slices))
-            log.debug("Gaussians: %d, after splitting where the residual is beyond noise: %d", len(here), len(field))
-            leaves, adam = _leaves(field, spacing)
-        tell(done + 1, settings.iterations, float(misfit.detach()))
-    final = GaussianField(**leaves).detach()
+            state.split(image)
+        tell(done + 1, settings.iterations, loss)
     with torch.no_grad():
-        image = render(final, *_placement(slices), splatter)
-    error = held_out_error(slices, held, image.numpy(), weights)
-    return Fit(final, slices.pose, weights, ncc, error)
+        error = held_out_error(state.slices, held, state.render().numpy(), state.weights)
+    return state.result(error, state.field().detach())
 
 
-def _placement(slices: Slices) -> tuple[Tensor, Tensor, Tensor]:
-    """Rotations, translations and unit gains of the slices at their present poses."""
-    return (
-        torch.from_numpy(slices.pose[:, :3, :3].copy()),
-        torch.from_numpy(slices.pose[:, :3, 3].copy()),
-        torch.ones(len(slices), dtype=torch.float64),
-    )
+class _State:
+    """Everything that the joint fit changes, and the moves that change it."""
 
+    def __init__(
+        self,
+        slices: Slices,
+        inside: NDArray[np.bool_],
+        held: NDArray[np.bool_],
+        settings: FitSettings,
+        interleave: Sequence[int],
+    ) -> None:
+        self.slices, self.inside, self.held = slices, inside, held
+        self.settings, self.interleave = settings, interleave
+        self.spacing = settings.spacing * float(np.median(slices.step))
+        start, self.weights = start_field(slices, inside, self.spacing)
+        self.noise = noise_level(slices, inside)
+        self.prior = TotalVariation(start, settings) if settings.smoothness > 0 else None
+        self.splatter = CpuSplatter(slices)
+        self.measured = torch.from_numpy(slices.pixels)
+        self.ncc = np.ones(len(slices))
+        self._take(start)
 
-def _leaves(field: GaussianField, spacing: float) -> tuple[dict[str, Tensor], torch.optim.Adam]:
-    """The field's parameters as leaves of the graph, and the optimiser that moves them."""
-    leaves = {name: value.clone().requires_grad_() for name, value in field.tensors().items()}
-    groups = [
-        {"params": [leaf], "initial_lr": _RATES[name] * (spacing if name == "means" else 1.0)}
-        for name, leaf in leaves.items()
-    ]
-    return leaves, torch.optim.Adam(groups, betas=_BETAS, fused=True)
+    def _take(self, field: GaussianField) -> None:
+        """Make the field's parameters the leaves of the graph, with an optimiser that moves them."""
+        self.leaves = {name: value.clone().requires_grad_() for name, value in field.tensors().items()}
+        groups = [
+            {"params": [leaf], "initial_lr": _RATES[name] * (self.spacing if name == "means" else 1.0)}
+            for name, leaf in self.leaves.items()
+        ]
+        self.adam = torch.optim.Adam(groups, betas=_BETAS, fused=True)
+
+    def field(self) -> GaussianField:
+        """The present field, part of the graph."""
+        return GaussianField(**self.leaves)
+
+    def render(self) -> Tensor:
+        """Every pixel (P,) as the present field predicts it for gain 1."""
+        pose = self.slices.pose
+        return render(
+            self.field(),
+            torch.from_numpy(pose[:, :3, :3].copy()),
+            torch.from_numpy(pose[:, :3, 3].copy()),
+            torch.ones(len(pose), dtype=torch.float64),
+            self.splatter,
+        )
+
+    def refine_poses(self) -> None:
+        """Gauss-Newton steps of all poses against the present field."""
+        scale = np.full(len(self.slices), _POSE_SCALE * self.weights.sigma)
+        data = (self.slices.pixels, self.inside.astype(np.float32), self.weights.gain, scale)
+        prior = time_prior(self.slices, self.weights.slice, self.interleave)
+        found = align(self.field(), self.slices, *data, iterations=2, splatter=self.splatter, prior=prior)
+        self.slices, self.ncc = self.slices.with_poses(found.pose), found.ncc
+
+    def reweight(self, image: Tensor) -> float:
+        """Set gains and weights to what the prediction says; the error of the pixels left out."""
+        predicted = image.detach().numpy()
+        self.weights = reweight(self.slices, self.slices.pixels, predicted, self.inside, self.weights)
+        lengths = np.diff(self.slices.offset)
+        self.gain = torch.from_numpy(np.repeat(self.weights.gain, lengths).astype(np.float32))
+        self.weight = torch.from_numpy(self.weights.total(self.slices))
+        self.norm = max(float(self.weight.numpy().sum()), 1e-12)
+        return held_out_error(self.slices, self.held, predicted, self.weights)
+
+    def descend(self, image: Tensor, done: int) -> float:
+        """One step of Adam, `done` of them lying behind; the misfit."""
+        rate = 0.5 * (1.0 + math.cos(math.pi * done / self.settings.iterations))
+        for group in self.adam.param_groups:
+            group["lr"] = group["initial_lr"] * rate
+        self.adam.zero_grad()
+        misfit = (self.weight * (self.gain * image - self.measured) ** 2).sum() / self.norm
+        loss = misfit
+        if self.prior is not None and done % self.settings.prior_every == 0:
+            strength = self.settings.smoothness * self.noise**2 * self.settings.prior_every
+            loss = misfit + strength * self.prior(self.field())
+        loss.backward()
+        self.adam.step()
+        return float(misfit.detach())
+
+    def split(self, image: Tensor) -> None:
+        """Split Gaussians where the residual is beyond noise."""
+        residual = (self.gain * image.detach() - self.measured).numpy()
+        misfit = local_misfit(self.splatter, residual, self.weight.numpy(), self.weights.gain)
+        before = self.field().detach()
+        chosen = to_split(before, misfit, self.noise, self.settings.split_excess, self.slices)
+        self._take(split(before, chosen))
+        log.debug("Gaussians: %d, of which %d are split in two: residual beyond noise", len(before), chosen.sum())
+
+    def result(self, error: float, field: GaussianField) -> Fit:
+        """The fit that ends with this field."""
+        return Fit(field, self.slices.pose, self.weights, self.ncc, error)
