@@ -23,7 +23,7 @@ from torch import Tensor
 from slicesplat.field import GaussianField
 from slicesplat.fit.complexity import local_misfit, noise_level, split, to_split
 from slicesplat.fit.heldout import held_out_error, hold_out
-from slicesplat.fit.linear import lattice, solve_amplitudes
+from slicesplat.fit.linear import placed_lattice, solve_amplitudes
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.align import align
 from slicesplat.motion.smooth import time_prior
@@ -149,10 +149,7 @@ def start_field(
     slices: Slices, inside: NDArray[np.bool_], spacing: float, rounds: int = 4
 ) -> tuple[GaussianField, Weights]:
     """A lattice of Gaussians solved for its amplitudes, alternating with gains and weights."""
-    field = lattice(slices, spacing)
-    splatter = CpuSplatter(slices)
-    shapes = (field.means.numpy(), field.log_scales.numpy(), field.rotations.numpy())
-    splatter.place(*shapes, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
+    field, splatter = placed_lattice(slices, spacing)
     weights = initial_weights(slices, inside)
     amplitudes = field.amplitudes.numpy()
     for _ in range(rounds):

@@ -54,6 +54,15 @@ def lattice(slices: Slices, spacing: float, reach: float = 1.5) -> GaussianField
     )
 
 
+def placed_lattice(slices: Slices, spacing: float) -> tuple[GaussianField, CpuSplatter]:
+    """The lattice of Gaussians over the slices, and a splatter that has it and the slices' poses in place."""
+    field = lattice(slices, spacing)
+    splatter = CpuSplatter(slices)
+    shapes = (field.means.numpy(), field.log_scales.numpy(), field.rotations.numpy())
+    splatter.place(*shapes, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
+    return field, splatter
+
+
 def solve_amplitudes(
     splatter: CpuSplatter,
     pixels: NDArray[np.float32],

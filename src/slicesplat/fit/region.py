@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from slicesplat.field import GaussianField
-from slicesplat.fit.linear import lattice, solve_amplitudes
-from slicesplat.splat import CpuSplatter
+from slicesplat.fit.linear import placed_lattice, solve_amplitudes
 from slicesplat.splat.grid import sample_on_grid
 from slicesplat.stack import Slices
 
@@ -34,10 +33,7 @@ def region_field(slices: Slices, weight: NDArray[np.float64]) -> GaussianField:
     weight : (S,)
         Trust in the slices.
     """
-    field = lattice(slices, REGION_SPACING)
-    splatter = CpuSplatter(slices)
-    shapes = (field.means.numpy(), field.log_scales.numpy(), field.rotations.numpy())
-    splatter.place(*shapes, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
+    field, splatter = placed_lattice(slices, REGION_SPACING)
     trust = np.repeat(weight, np.diff(slices.offset)).astype(np.float32)
     inside = slices.mask.astype(np.float32)
     ones = np.ones(len(slices))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from slicesplat.field import GaussianField
-from slicesplat.fit.linear import lattice, solve_amplitudes
+from slicesplat.fit.linear import placed_lattice, solve_amplitudes
 from slicesplat.motion.align import Alignment, align
 from slicesplat.motion.recover import STRAY, recover
 from slicesplat.motion.rigid import angles, rigid
@@ -113,10 +113,7 @@ def fit_lattice(
     iterations: int = CG_ITERATIONS,
 ) -> tuple[GaussianField, CpuSplatter]:
     """The field of a lattice of Gaussians that explains the pixels, and the splatter that has it in place."""
-    field = lattice(slices, spacing)
-    splatter = CpuSplatter(slices)
-    shapes = (field.means.numpy(), field.log_scales.numpy(), field.rotations.numpy())
-    splatter.place(*shapes, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
+    field, splatter = placed_lattice(slices, spacing)
     amplitudes = solve_amplitudes(splatter, pixels, weights, gain, field.amplitudes.numpy(), iterations, ridge)
     field.amplitudes = torch.from_numpy(amplitudes)
     return field, splatter
