@@ -24,7 +24,7 @@ from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import scale_intensities
 from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.splat import CpuSplatter
+from slicesplat.splat import CpuSplatter, place
 from slicesplat.splat.grid import SAMPLING_CUTOFF, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
 
@@ -64,8 +64,7 @@ def some_field(n: int = 12, seed: int = 0) -> GaussianField:
 
 def placed(field: GaussianField, slices: Slices) -> CpuSplatter:
     splatter = CpuSplatter(slices)
-    shapes = (field.means.numpy(), field.log_scales.numpy(), field.rotations.numpy())
-    splatter.place(*shapes, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
+    place(splatter, field, slices.pose)
     return splatter
 
 
@@ -109,7 +108,8 @@ def test_amplitudes_are_the_least_squares_solution(ridge: float) -> None:
     matrix = np.concatenate([root[:, None] * columns, np.sqrt(ridge) * np.eye(len(field))])
     wanted = np.linalg.lstsq(matrix, np.concatenate([root * pixels, np.zeros(len(field))]), rcond=None)[0]
     start = rng.normal(size=len(field)).astype(np.float32)
-    found = solve_amplitudes(splatter, pixels, weights, gain, start, 100, ridge)
+    given = (torch.from_numpy(pixels), torch.from_numpy(weights), gain, torch.from_numpy(start))
+    found = solve_amplitudes(splatter, *given, 100, ridge)
     # Products in float32, with a condition number of about a hundred.
     np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
 
@@ -117,22 +117,22 @@ def test_amplitudes_are_the_least_squares_solution(ridge: float) -> None:
 def test_more_iterations_fit_better() -> None:
     slices, field = ball(), some_field(30)
     splatter = placed(field, slices)
-    gain, ones = np.ones(len(slices)), np.ones(splatter.pixels, np.float32)
-    pixels = np.random.default_rng(1).normal(size=splatter.pixels).astype(np.float32)
-    start = np.zeros(len(field), np.float32)
+    gain, ones = np.ones(len(slices)), torch.ones(splatter.pixels)
+    pixels = torch.from_numpy(np.random.default_rng(1).normal(size=splatter.pixels).astype(np.float32))
+    start = torch.zeros(len(field))
     left = []
     for iterations in (0, 1, 2, 5, 20):
         amplitudes = solve_amplitudes(splatter, pixels, ones, gain, start, iterations)
-        left.append(float(((splatter.splat(amplitudes, gain) - pixels).astype(float) ** 2).sum()))
+        left.append(float(((splatter.splat(amplitudes, gain) - pixels).double() ** 2).sum()))
     assert left == sorted(left, reverse=True)
-    assert left[0] == pytest.approx(float((pixels.astype(float) ** 2).sum()))
+    assert left[0] == pytest.approx(float((pixels.double() ** 2).sum()))
 
 
 def test_nothing_to_fit_leaves_the_start() -> None:
     slices, field = ball(), some_field()
     splatter = placed(field, slices)
-    zero, start = np.zeros(splatter.pixels, np.float32), field.amplitudes.numpy()
-    np.testing.assert_array_equal(solve_amplitudes(splatter, zero, zero, np.ones(len(slices)), start, 5), start)
+    zero, start = torch.zeros(splatter.pixels), field.amplitudes
+    assert solve_amplitudes(splatter, zero, zero, np.ones(len(slices)), start, 5).equal(start)
 
 
 # --- weights
@@ -154,9 +154,10 @@ def judged() -> tuple[Slices, Weights, NDArray]:
     slices.image(pixels, BAD_SLICE)[:] = rng.uniform(0, 1.2, slices.shape[BAD_SLICE])
     wild = (rng.random(len(pixels)) < 0.02) & (slices.slice_of_pixel() != BAD_SLICE)
     pixels = np.where(wild, pixels + 0.6, pixels).astype(np.float32)
-    weights = initial_weights(slices, slices.mask)
+    inside = torch.from_numpy(slices.mask)
+    weights = initial_weights(slices, inside)
     for _ in range(4):
-        weights = reweight(slices, pixels, image, slices.mask, weights)
+        weights = reweight(slices, torch.from_numpy(pixels), torch.from_numpy(image), inside, weights)
     return slices, weights, wild
 
 
@@ -193,16 +194,17 @@ def test_wild_pixels_lose_their_weight_and_others_keep_it() -> None:
 def test_total_weight_is_pixel_times_slice() -> None:
     slices, weights, _ = judged()
     owner = slices.slice_of_pixel()
-    np.testing.assert_allclose(weights.total(slices), weights.pixel * weights.slice[owner], rtol=1e-6)
+    np.testing.assert_allclose(weights.total(slices), weights.pixel.numpy() * weights.slice[owner], rtol=1e-6)
 
 
 def test_slice_without_pixels_has_no_weight_and_gain_one() -> None:
     slices = still_slices()
-    inside = slices.mask & (slices.slice_of_pixel() != 4)
+    inside = torch.from_numpy(slices.mask & (slices.slice_of_pixel() != 4))
     weights = initial_weights(slices, inside)
     assert weights.slice[4] == 0
     noise = np.random.default_rng(0).normal(0, SIGMA, len(slices.pixels)).astype(np.float32)
-    weights = reweight(slices, slices.pixels + noise, slices.pixels, inside, weights)
+    pixels = torch.from_numpy(slices.pixels)
+    weights = reweight(slices, pixels + torch.from_numpy(noise), pixels, inside, weights)
     assert weights.slice[4] == 0
     assert weights.gain[4] == pytest.approx(1.0, abs=1e-3)
     assert np.isfinite(weights.sigma) and weights.sigma > 0
@@ -210,7 +212,8 @@ def test_slice_without_pixels_has_no_weight_and_gain_one() -> None:
 
 def test_exact_fit_is_trusted() -> None:
     slices = still_slices()
-    weights = reweight(slices, slices.pixels, slices.pixels, slices.mask, initial_weights(slices, slices.mask))
+    pixels, inside = torch.from_numpy(slices.pixels), torch.from_numpy(slices.mask)
+    weights = reweight(slices, pixels, pixels, inside, initial_weights(slices, inside))
     np.testing.assert_array_equal(weights.slice, 1)
     np.testing.assert_allclose(weights.gain, 1, rtol=1e-6)
 
@@ -252,7 +255,7 @@ def test_joint_fit_lowers_the_loss() -> None:
 def test_joint_fit_comes_closer_to_the_truth_than_the_lattice_it_starts_from() -> None:
     slices, fit = still_slices(), fitted()[0]
     spacing = FitSettings().spacing * float(np.median(slices.step))
-    assert psnr(fit.field) > psnr(start_field(slices, slices.mask, spacing)[0]) + 0.4
+    assert psnr(fit.field) > psnr(start_field(slices, torch.from_numpy(slices.mask), spacing)[0]) + 0.4
 
 
 def test_joint_fit_does_no_harm_to_still_slices() -> None:
@@ -275,15 +278,16 @@ def test_joint_fit_finds_the_noise() -> None:
 
 def test_noise_is_measured_ahead_of_the_fit_and_anatomy_hardly_adds_to_it() -> None:
     slices = still_slices()
-    measured = noise_level(slices, slices.mask)
+    inside = torch.from_numpy(slices.mask)
+    measured = noise_level(slices, inside)
     assert 0.015 < measured < 0.04
     noise = np.random.default_rng(0).normal(0, 0.1, len(slices.pixels)).astype(np.float32)
-    assert noise_level(replace(slices, pixels=noise), slices.mask) == pytest.approx(0.1, rel=0.05)
+    assert noise_level(replace(slices, pixels=noise), inside) == pytest.approx(0.1, rel=0.05)
 
 
 def test_split_gaussian_resembles_its_parent() -> None:
     field = some_field(1)
-    parts = split(field, np.array([True]))
+    parts = split(field, torch.tensor([True]))
     assert len(parts) == 2
     points = torch.tensor(np.random.default_rng(0).normal(0, 5, (500, 3)), dtype=torch.float32)
     peak = float(field.amplitudes.abs())
@@ -293,7 +297,7 @@ def test_split_gaussian_resembles_its_parent() -> None:
         return float((some.amplitudes * some.covariances().det().sqrt()).sum())
 
     assert mass(parts) == pytest.approx(mass(field), rel=0.01)
-    untouched = split(some_field(5), np.array([False, True, False, False, True]))
+    untouched = split(some_field(5), torch.tensor([False, True, False, False, True]))
     assert len(untouched) == 7
     np.testing.assert_array_equal(untouched.means[:3], some_field(5).means[[0, 2, 3]])
 
@@ -304,9 +308,9 @@ def test_error_is_largest_around_the_gaussian_that_does_not_fit() -> None:
     wrong = np.zeros(len(field), np.float32)
     wrong[7] = 1.0
     residual = splatter.splat(wrong, gain)
-    misfit = local_misfit(splatter, residual, np.ones_like(residual), gain)
+    misfit = local_misfit(splatter, residual, torch.ones_like(residual), gain)
     assert misfit.argmax() == 7
-    assert (local_misfit(splatter, residual, np.zeros_like(residual), gain) == 0).all()
+    assert (local_misfit(splatter, residual, torch.zeros_like(residual), gain) == 0).all()
 
 
 def test_pixels_held_out_are_patches_inside_the_mask_and_few() -> None:

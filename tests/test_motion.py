@@ -29,7 +29,7 @@ from slicesplat.motion.smooth import JUMP, TimePrior, acquisition_order, time_pr
 from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import Config, Registration, register, scale_intensities
 from slicesplat.simulate import Motion, Simulation, SimulationConfig, simulate
-from slicesplat.splat import CpuSplatter
+from slicesplat.splat import CpuSplatter, place
 from slicesplat.stack import Slices, Stack, cut_slices
 
 RADIUS = 18.0  # mm, of what the stacks see
@@ -69,9 +69,8 @@ def known_field() -> GaussianField:
 def observed(slices: Slices) -> np.ndarray:
     """What the known field shows in the slices where they are."""
     field, splatter = known_field(), CpuSplatter(slices)
-    shapes = (field.means.numpy(), field.log_scales.numpy(), field.rotations.numpy())
-    splatter.place(*shapes, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
-    return splatter.splat(field.amplitudes.numpy(), np.ones(len(slices)))
+    place(splatter, field, slices.pose)
+    return splatter.splat(field.amplitudes, np.ones(len(slices))).numpy()
 
 
 def full(slices: Slices, value: float = 1.0) -> np.ndarray:

@@ -21,14 +21,15 @@ from scipy.spatial.transform import Rotation
 from slicesplat.field import GaussianField
 from slicesplat.psf import SliceProfile
 from slicesplat.splat import (
+    CPU,
     CpuSplatter,
     available_devices,
+    choose_backend,
     choose_device,
     cpu_kernels,
     cpu_pose,
     reference,
     render,
-    splatter,
 )
 from slicesplat.stack import Slices, Stack, cut_slices
 
@@ -498,8 +499,7 @@ def test_a_cutoff_that_the_exponential_does_not_cover_is_refused(backend: Backen
 
 
 def test_a_device_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    slices, _ = scene(n=1)
-    assert isinstance(splatter(slices), CpuSplatter)
+    assert choose_backend("cpu") is CPU
     assert choose_device("auto") == available_devices()[0]
     with pytest.raises(ValueError, match="choose auto, cpu or cuda"):
         choose_device("tpu")
@@ -511,11 +511,11 @@ def test_a_device_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slicesplat.splat.find_spec", lambda name: None)
     assert choose_device("auto") == "cpu"
     with pytest.raises(ValueError, match="Triton is not installed"):
-        splatter(slices, device="cuda")
+        choose_backend("cuda")
 
 
 def test_the_package_needs_no_triton() -> None:
-    code = "import sys; sys.modules['triton'] = None; import slicesplat.splat as s; print(*s.available_devices())"
+    code = "import sys; sys.modules['triton'] = None; import slicesplat.pipeline, slicesplat.splat as s; print(*s.available_devices())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["cpu"]
 

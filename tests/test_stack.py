@@ -190,7 +190,7 @@ def test_psf_of_binned_pixels_explains_the_average_of_what_the_fine_ones_show(fa
     def shown(where: Slices) -> np.ndarray:
         splatter = CpuSplatter(where, 5.0)
         splatter.place(means, field.log_scales, field.rotations, where.pose[:, :3, :3], where.pose[:, :3, 3])
-        return splatter.splat(ones, np.ones(len(where)))
+        return splatter.splat(ones, np.ones(len(where))).numpy()
 
     fine = replace(slices, pixels=shown(slices)).binned(factor)
     # A Gaussian has the variance of the window, not its shape: they differ in fourth order: 5e-4 of a blob of 5 mm

@@ -23,7 +23,7 @@ class Config:
     threads : int
         Threads to use. 0: all cores.
     device : {"auto", "cpu", "cuda"}
-        Where to compute. auto: where it is implemented, which is the CPU so far; cuda is refused.
+        Where to compute. auto: on a CUDA device where there is one, else on the CPU.
     """
 
     resolution: float = 0.8
@@ -40,8 +40,6 @@ class Config:
             raise ValueError(f"interleave {self.interleave}: give the number of packages, or 0 to detect it")
         if self.seed < 0:
             raise ValueError(f"seed {self.seed}: give zero or a positive number")
-        if self.device == "cuda":
-            raise ValueError("device cuda: the reconstruction runs on the CPU so far; give auto or cpu")
         if self.threads < 0:
             raise ValueError(f"threads {self.threads}: give a number of threads, or 0 for all cores")
 

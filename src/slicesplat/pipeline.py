@@ -29,6 +29,7 @@ from slicesplat.motion.assess import StackAssessment, assess, least_motion
 from slicesplat.motion.register import Registration as Poses
 from slicesplat.motion.register import gauge
 from slicesplat.motion.register import register as find_poses
+from slicesplat.splat import Backend, choose_backend
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
 
@@ -87,6 +88,8 @@ class Registration:
         What was asked for; seconds and peak memory of each step.
     dropout : (S,) bool
         Slices that had lost their signal before anything was registered.
+    device : str
+        Where it was computed: "cpu" or "cuda".
     """
 
     slices: Slices
@@ -97,6 +100,7 @@ class Registration:
     settings: Config
     steps: list[dict[str, Any]]
     dropout: NDArray[np.bool_]
+    device: str
 
     def left_out(self) -> list[str | None]:
         """Why each slice was left out; None for one that was used."""
@@ -132,6 +136,7 @@ class Registration:
         packages = ("slicesplat", "torch", "numba", "numpy", "nibabel")
         return {
             "settings": asdict(self.settings),
+            "device": self.device,
             "versions": {
                 "python": platform.python_version(),
                 **{name: importlib.metadata.version(name) for name in packages},
@@ -190,7 +195,7 @@ def reconstruct(
     Raises
     ------
     InputError
-        The stacks hold nothing to reconstruct.
+        The stacks hold nothing to reconstruct, or there is no such device.
 
     Examples
     --------
@@ -204,19 +209,21 @@ def reconstruct(
     """
     config = config or Config()
     clock = _Clock(progress)
+    backend = _backend(config)
     with _threads(config.threads):
         with clock.step("compile kernels (once per installation)"):
-            compile_kernels()
+            compile_kernels(backend)
         with clock.step("prepare"):
             scaled, scale = scale_intensities(stacks)
         with clock.step("register") as tell:
-            reference, interleave, dropout, poses, slices = _register(scaled, config, tell)
+            reference, interleave, dropout, poses, slices = _register(scaled, config, backend, tell)
         with clock.step("fit") as tell:
             kept = slices.mask & np.repeat(poses.weight > 0, np.diff(slices.offset))
-            fit = joint_fit(slices, kept, FitSettings(), interleave, np.random.default_rng(config.seed), tell)
+            fit = joint_fit(slices, kept, FitSettings(), interleave, np.random.default_rng(config.seed), tell, backend)
             slices, field = _keep_gauge(fit, slices, reference)
         with clock.step("sample"):
-            volume, mask = _sample(field, fit.weights.slice, slices, config.resolution, scale)
+            volume, mask = _sample(field, fit.weights.slice, slices, config.resolution, scale, backend)
+            field = field.to("cpu")
     result = Reconstruction(
         slices=slices,
         weight=fit.weights.slice,
@@ -226,6 +233,7 @@ def reconstruct(
         settings=config,
         steps=clock.steps,
         dropout=dropout,
+        device=backend.device.type,
         volume=volume,
         mask=mask,
         field=replace(field, amplitudes=field.amplitudes * scale),
@@ -243,16 +251,28 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     """
     config = config or Config()
     clock = _Clock(progress)
+    backend = _backend(config)
     with _threads(config.threads):
         with clock.step("compile kernels (once per installation)"):
-            compile_kernels()
+            compile_kernels(backend)
         with clock.step("prepare"):
             scaled, _ = scale_intensities(stacks)
         with clock.step("register") as tell:
-            reference, _, dropout, poses, slices = _register(scaled, config, tell)
-    result = Registration(slices, poses.weight, poses.gain, poses.ncc, reference, config, clock.steps, dropout)
+            reference, _, dropout, poses, slices = _register(scaled, config, backend, tell)
+    found = (slices, poses.weight, poses.gain, poses.ncc, reference)
+    result = Registration(*found, config, clock.steps, dropout, backend.device.type)
     _log_left_out(result, stacks)
     return result
+
+
+def _backend(config: Config) -> Backend:
+    """The backend that was asked for."""
+    try:
+        backend = choose_backend(config.device)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    log.info("device: %s", backend.device.type)
+    return backend
 
 
 def _log_left_out(result: Registration, stacks: Sequence[Stack]) -> None:
@@ -311,7 +331,7 @@ def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
 
 
 def _register(
-    stacks: Sequence[Stack], config: Config, tell: Callable[[int, int, float | None], None]
+    stacks: Sequence[Stack], config: Config, backend: Backend, tell: Callable[[int, int, float | None], None]
 ) -> tuple[int, list[int], NDArray[np.bool_], Poses, Slices]:
     """Steps 3 and 4: reference, packages, dropouts, poses, and the slices as the fit sees them, at their poses."""
     try:
@@ -326,7 +346,7 @@ def _register(
     log.debug("packages: %s", interleave)
     random = np.random.default_rng(config.seed)
     dropout = _dropouts(assessments, slices)
-    poses = find_poses(wide, slices, reference, interleave, dropout, random, tell)
+    poses = find_poses(wide, slices, reference, interleave, dropout, random, tell, backend)
     return reference, interleave, dropout, poses, slices.with_poses(poses.pose)
 
 
@@ -355,13 +375,18 @@ def _keep_gauge(fit: Fit, slices: Slices, reference: int) -> tuple[Slices, Gauss
 
 
 def _sample(
-    field: GaussianField, weight: NDArray[np.float64], slices: Slices, resolution: float, scale: float
+    field: GaussianField,
+    weight: NDArray[np.float64],
+    slices: Slices,
+    resolution: float,
+    scale: float,
+    backend: Backend,
 ) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
     """Step 7: the field and the region's mask on the output grid."""
-    region = region_field(slices, weight)
-    affine, shape = grid_over(region, resolution)
-    mask = region_mask(region, affine, shape)
-    values = np.maximum(sample_on_grid(field, affine, shape), 0.0) * np.float32(scale)
+    region = region_field(slices, weight, backend)
+    affine, shape = grid_over(region, resolution, backend)
+    mask = region_mask(region, affine, shape, backend)
+    values = np.maximum(sample_on_grid(field, affine, shape, backend), 0.0) * np.float32(scale)
     return nib.Nifti1Image(np.where(mask, values, 0.0).astype(np.float32), affine), nib.Nifti1Image(
         mask.astype(np.uint8), affine
     )

@@ -9,16 +9,18 @@ along its longest axis.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.ndimage import convolve
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from slicesplat.field import GaussianField, rotation_matrices
-from slicesplat.splat import CpuSplatter
+from slicesplat.splat import CPU, Backend, Splatter
+from slicesplat.splat.pixels import median
 from slicesplat.stack import Slices
 
-_STENCIL = np.outer([1.0, -2.0, 1.0], [1.0, -2.0, 1.0]) / 6.0
 MAD_TO_SIGMA = 1.4826
 # Children of a split: two Gaussians at +-OFFSET standard deviations along the longest axis, of SHRINK times its length,
 # which together have their parent's second moments and resemble it to 1.4 % of its peak.
@@ -27,32 +29,32 @@ _OFFSET, _SHRINK, _SHARE = 0.45, 0.893, 0.56
 _SMALLEST_OF_PSF = 0.33
 
 
-def noise_level(slices: Slices, inside: NDArray[np.bool_]) -> float:
-    """Standard deviation of the noise, in units of the pixels: the median over the slices."""
+def noise_level(slices: Slices, inside: Tensor, backend: Backend = CPU) -> float:
+    """Standard deviation of the noise, in units of the pixels: the median over the slices; `inside` is (P,) bool."""
     levels = []
-    for s in range(len(slices)):
-        mask = slices.image(inside, s)
-        if mask.sum() >= 100:
-            response = np.abs(convolve(slices.image(slices.pixels, s).astype(np.float64), _STENCIL)[mask])
-            levels.append(MAD_TO_SIGMA * float(np.median(response)))
+    pixels = backend.tensor(slices.pixels, torch.float64)
+    for (first, last), shape in zip(itertools.pairwise(slices.offset.tolist()), slices.shape.tolist(), strict=True):
+        mask, image = inside[first:last], pixels[first:last].reshape(shape)
+        if int(mask.sum()) >= 100:
+            # The outer product of (1, -2, 1) with itself, over its length of 6; beyond the edge, the edge's pixels.
+            padded = torch.nn.functional.pad(image[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+            response = padded.diff(n=2, dim=0).diff(n=2, dim=1).flatten()[mask].abs() / 6
+            levels.append(MAD_TO_SIGMA * median(response))
     return float(np.median(levels)) if levels else 0.0
 
 
-def local_misfit(
-    splatter: CpuSplatter, residual: NDArray[np.float32], weights: NDArray[np.float32], gain: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Weighted mean squared residual (N,) around each Gaussian; zero for one that no pixel sees."""
-    energy = splatter.adjoint(weights * residual**2, gain).astype(np.float64)
-    seen = splatter.adjoint(weights, gain).astype(np.float64)
-    return np.where(seen > 1e-6, energy / np.maximum(seen, 1e-6), 0.0)
+def local_misfit(splatter: Splatter, residual: Tensor, weights: Tensor, gain: ArrayLike) -> Tensor:
+    """Weighted mean squared residual (N,) float64 around each Gaussian; zero for one that no pixel sees."""
+    energy = splatter.adjoint(weights * residual**2, gain).double()
+    seen = splatter.adjoint(weights, gain).double()
+    return torch.where(seen > 1e-6, energy / seen.clamp(min=1e-6), 0.0)
 
 
-def split(field: GaussianField, chosen: NDArray[np.bool_]) -> GaussianField:
-    """The field with some Gaussians split in two along their longest axis."""
-    which = torch.from_numpy(chosen)
-    parent = field.select(which)
+def split(field: GaussianField, chosen: Tensor) -> GaussianField:
+    """The field with some Gaussians, (N,) bool, split in two along their longest axis."""
+    parent = field.select(chosen)
     longest = parent.log_scales.argmax(dim=1)
-    rows = torch.arange(len(parent))
+    rows = torch.arange(len(parent), device=longest.device)
     axes = rotation_matrices(parent.rotations)[rows, :, longest]
     reach = parent.log_scales[rows, longest].exp().unsqueeze(1) * axes * _OFFSET
     scales = parent.log_scales.clone()
@@ -61,13 +63,11 @@ def split(field: GaussianField, chosen: NDArray[np.bool_]) -> GaussianField:
         GaussianField(parent.means + side * reach, scales, parent.rotations, parent.amplitudes * _SHARE)
         for side in (-1.0, 1.0)
     ]
-    return GaussianField.concatenate([field.select(~which), *children])
+    return GaussianField.concatenate([field.select(~chosen), *children])
 
 
-def to_split(
-    field: GaussianField, misfit: NDArray[np.float64], noise: float, excess: float, slices: Slices
-) -> NDArray[np.bool_]:
+def to_split(field: GaussianField, misfit: Tensor, noise: float, excess: float, slices: Slices) -> Tensor:
     """Gaussians (N,) around which the residual's variance is `excess` times the noise's, and that may be divided."""
     smallest = _SMALLEST_OF_PSF * float(np.sqrt(slices.psf_covariances[:, :, :2].min()))
-    large = field.log_scales.detach().numpy().max(axis=1) + np.log(_SHRINK) > np.log(smallest)
+    large = field.log_scales.detach().amax(dim=1) + float(np.log(_SHRINK)) > float(np.log(smallest))
     return (misfit > excess * noise**2) & large

@@ -6,10 +6,15 @@ predicted by the noise-free part of its own slice.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from slicesplat.fit.weights import PIXEL_LIMIT, Weights
+from slicesplat.splat.pixels import slice_of_pixel
 from slicesplat.stack import Slices
 
 PATCH = 4  # pixels along each side; the PSF is 1.2 wide
@@ -28,21 +33,24 @@ def hold_out(slices: Slices, inside: NDArray[np.bool_], random: np.random.Genera
     return held & inside
 
 
-def held_out_error(slices: Slices, held: NDArray[np.bool_], image: NDArray[np.float32], weights: Weights) -> float:
+def held_out_error(slices: Slices, held: Tensor, pixels: Tensor, image: Tensor, weights: Weights) -> float:
     """Root-mean-square error of the pixels left out, in units of the pixels; NaN-free, 0 when none is.
 
     Parameters
     ----------
     slices : Slices
     held : (P,) bool
-    image : (P,)
+    pixels : (P,) float32
+        What was measured.
+    image : (P,) float32
         What the field predicts for gain 1.
     weights : Weights
         Gains, noise level and trust in the slices: a slice that lost its signal says nothing about the field, and a
         residual counts as at most `PIXEL_LIMIT` sigma.
     """
-    lengths = np.diff(slices.offset)
-    residual = np.repeat(weights.gain, lengths)[held] * image[held] - slices.pixels[held]
-    trust = np.repeat(weights.slice, lengths)[held]
-    square = np.minimum(residual**2, (PIXEL_LIMIT * weights.sigma) ** 2)
-    return float(np.sqrt((trust * square).sum() / max(float(trust.sum()), 1e-9)))
+    which = held.nonzero()[:, 0]
+    owner = slice_of_pixel(slices, held.device)[which]
+    gain, trust = (torch.as_tensor(values, device=held.device)[owner] for values in (weights.gain, weights.slice))
+    residual = gain * image[which] - pixels[which]
+    square = torch.clamp(residual**2, max=(PIXEL_LIMIT * weights.sigma) ** 2)
+    return math.sqrt(float((trust * square).sum()) / max(float(trust.sum()), 1e-9))

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
+from torch import Tensor
 
 from slicesplat.field import GaussianField
-from slicesplat.splat import CpuSplatter
+from slicesplat.splat import CPU, Backend, Splatter, place
+from slicesplat.splat.pixels import slice_of_pixel
 from slicesplat.stack import Slices
 
 # Standard deviation of a lattice Gaussian in units of the lattice spacing: 0.6 makes neighbours sum to a constant
@@ -21,7 +23,7 @@ from slicesplat.stack import Slices
 LATTICE_SIGMA = 0.6
 
 
-def lattice(slices: Slices, spacing: float, reach: float = 1.5) -> GaussianField:
+def lattice(slices: Slices, spacing: float, reach: float = 1.5, backend: Backend = CPU) -> GaussianField:
     """Isotropic Gaussians of amplitude zero on a cubic lattice over everything that the slices saw.
 
     Parameters
@@ -32,70 +34,81 @@ def lattice(slices: Slices, spacing: float, reach: float = 1.5) -> GaussianField
         Lattice constant, mm.
     reach : float
         Distance through plane, mm, over which a slice counts as having seen.
+    backend : Backend
+        Where the field is to be.
     """
-    corners, cells = [], []
-    for s in range(len(slices)):
-        plane = slices.plane_points(s)[:, None, :] + np.array([-reach, 0.0, reach])[:, None] * [0.0, 0.0, 1.0]
-        cell = np.rint((plane.reshape(-1, 3) @ slices.pose[s, :3, :3].T + slices.pose[s, :3, 3]) / spacing)
-        if len(cell):
-            cells.append(cell.astype(np.int64))
-            corners += [cell.min(axis=0), cell.max(axis=0)]
-    low = np.min(corners, axis=0).astype(np.int64)
-    occupied = np.zeros(np.max(corners, axis=0).astype(np.int64) - low + 1, bool)
+    plane, owner = _points_inside(slices, backend)
+    x, y, z, origin = backend.tensor(slices.pose[:, :3], torch.float64).unbind(2)  # (S, 3) each
+    middle = plane[:, :1] * x[owner] + plane[:, 1:] * y[owner] + origin[owner]
+    across = reach * z[owner]
+    cells = [torch.round(points / spacing).long() for points in (middle - across, middle, middle + across)]
+    low = torch.stack([cell.amin(dim=0) for cell in cells]).amin(dim=0)
+    high = torch.stack([cell.amax(dim=0) for cell in cells]).amax(dim=0)
+    occupied = torch.zeros((high - low + 1).tolist(), dtype=torch.bool, device=backend.device)
     for cell in cells:
         occupied[tuple((cell - low).T)] = True
-    means = (np.argwhere(occupied) + low) * spacing
+    means = ((occupied.nonzero() + low).double() * spacing).float()
     n = len(means)
     return GaussianField(
-        means=torch.tensor(means, dtype=torch.float32),
-        log_scales=torch.full((n, 3), float(np.log(LATTICE_SIGMA * spacing))),
-        rotations=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(n, 1),
-        amplitudes=torch.zeros(n),
+        means=means,
+        log_scales=torch.full_like(means, float(np.log(LATTICE_SIGMA * spacing))),
+        rotations=backend.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(n, 1),
+        amplitudes=torch.zeros(n, device=backend.device),
     )
 
 
-def placed_lattice(slices: Slices, spacing: float) -> tuple[GaussianField, CpuSplatter]:
+def _points_inside(slices: Slices, backend: Backend) -> tuple[Tensor, Tensor]:
+    """Positions (n, 2) mm, in their slice's plane, of all pixels inside the masks, and the slices (n,) they are in."""
+    pixel = backend.tensor(slices.mask, torch.bool).nonzero()[:, 0]
+    owner = slice_of_pixel(slices, backend.device)[pixel]
+    place = pixel - backend.tensor(slices.offset, torch.int64)[owner]
+    columns = backend.tensor(slices.shape[:, 1], torch.int64)[owner]
+    index = torch.stack([torch.div(place, columns, rounding_mode="floor"), place % columns], dim=1)
+    origin, step = (backend.tensor(values, torch.float64)[owner] for values in (slices.origin, slices.step))
+    return origin + index * step, owner
+
+
+def placed_lattice(slices: Slices, spacing: float, backend: Backend = CPU) -> tuple[GaussianField, Splatter]:
     """The lattice of Gaussians over the slices, and a splatter that has it and the slices' poses in place."""
-    field = lattice(slices, spacing)
-    splatter = CpuSplatter(slices)
-    shapes = (field.means.numpy(), field.log_scales.numpy(), field.rotations.numpy())
-    splatter.place(*shapes, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
+    field = lattice(slices, spacing, backend=backend)
+    splatter = backend.splatter(slices)
+    place(splatter, field, slices.pose)
     return field, splatter
 
 
 def solve_amplitudes(
-    splatter: CpuSplatter,
-    pixels: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    gain: NDArray[np.floating],
-    start: NDArray[np.float32],
+    splatter: Splatter,
+    pixels: Tensor,
+    weights: Tensor,
+    gain: ArrayLike,
+    start: Tensor,
     iterations: int,
     ridge: float = 0.0,
-) -> NDArray[np.float32]:
+) -> Tensor:
     """Amplitudes (N,) of the field that the splatter has in place, by conjugate gradients from `start`.
 
     Parameters
     ----------
-    splatter : CpuSplatter
+    splatter : CpuSplatter or GpuSplatter
         With the field's shapes and the slices' poses placed.
-    pixels, weights : (P,)
+    pixels, weights : (P,) float32
     gain : (S,)
-    start : (N,)
+    start : (N,) float32
     iterations : int
     ridge : float
         Weight of the squared amplitudes, in units of the pixels' weights.
     """
-    amplitudes = start.astype(np.float32)
+    amplitudes = start
     residual = splatter.adjoint(weights * (pixels - splatter.splat(amplitudes, gain)), gain) - ridge * amplitudes
-    direction = residual.copy()
+    direction = residual
     square = float(residual @ residual)
     for _ in range(iterations):
         if square <= 1e-20:
             break
         curved = splatter.adjoint(weights * splatter.splat(direction, gain), gain) + ridge * direction
-        length = np.float32(square / max(float(direction @ curved), 1e-30))
+        length = square / max(float(direction @ curved), 1e-30)
         amplitudes = amplitudes + length * direction
         residual = residual - length * curved
         previous, square = square, float(residual @ residual)
-        direction = residual + np.float32(square / previous) * direction
+        direction = residual + (square / previous) * direction
     return amplitudes

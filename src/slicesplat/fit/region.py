@@ -7,13 +7,14 @@ and cut at one half. So the outline is as smooth as the field allows, and slices
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from slicesplat.field import GaussianField
 from slicesplat.fit.linear import placed_lattice, solve_amplitudes
+from slicesplat.splat import CPU, Backend
 from slicesplat.splat.grid import sample_on_grid
+from slicesplat.splat.pixels import spread
 from slicesplat.stack import Slices
 
 REGION_SPACING = 3.0  # mm; finer than the distance between most slices is noise
@@ -23,7 +24,7 @@ RIM_MM = 1.5
 _PADDING = 3  # voxels around the region
 
 
-def region_field(slices: Slices, weight: NDArray[np.float64]) -> GaussianField:
+def region_field(slices: Slices, weight: NDArray[np.float64], backend: Backend = CPU) -> GaussianField:
     """A field that is about 1 inside the region and 0 outside.
 
     Parameters
@@ -32,18 +33,18 @@ def region_field(slices: Slices, weight: NDArray[np.float64]) -> GaussianField:
         At their final poses.
     weight : (S,)
         Trust in the slices.
+    backend : Backend
+        Where the field is to be.
     """
-    field, splatter = placed_lattice(slices, REGION_SPACING)
-    trust = np.repeat(weight, np.diff(slices.offset)).astype(np.float32)
-    inside = slices.mask.astype(np.float32)
-    ones = np.ones(len(slices))
-    field.amplitudes = torch.from_numpy(
-        solve_amplitudes(splatter, inside, trust, ones, field.amplitudes.numpy(), _ITERATIONS)
-    )
+    field, splatter = placed_lattice(slices, REGION_SPACING, backend)
+    trust, inside = spread(weight, slices, backend.device), backend.tensor(slices.mask)
+    field.amplitudes = solve_amplitudes(splatter, inside, trust, np.ones(len(slices)), field.amplitudes, _ITERATIONS)
     return field
 
 
-def grid_over(region: GaussianField, resolution: float) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
+def grid_over(
+    region: GaussianField, resolution: float, backend: Backend = CPU
+) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
     """The smallest isotropic grid along the world's axes that holds the region: affine (4, 4) and shape.
 
     Raises
@@ -52,11 +53,11 @@ def grid_over(region: GaussianField, resolution: float) -> tuple[NDArray[np.floa
         The region is empty.
     """
     coarse = max(resolution, REGION_SPACING / 2)
-    low = region.means.numpy().min(axis=0) - REGION_SPACING
-    high = region.means.numpy().max(axis=0) + REGION_SPACING
+    low = region.means.amin(dim=0).cpu().numpy() - REGION_SPACING
+    high = region.means.amax(dim=0).cpu().numpy() + REGION_SPACING
     affine = _grid(low, coarse)
     shape = tuple(int(n) for n in np.ceil((high - low) / coarse).astype(int) + 1)
-    inside = np.argwhere(region_mask(region, affine, (shape[0], shape[1], shape[2])))
+    inside = np.argwhere(region_mask(region, affine, (shape[0], shape[1], shape[2]), backend))
     if len(inside) == 0:
         raise ValueError("the motion-corrected masks have no voxel in common")
     first = low + inside.min(axis=0) * coarse
@@ -72,9 +73,11 @@ def _grid(corner: NDArray[np.float64], spacing: float) -> NDArray[np.float64]:
     return affine
 
 
-def region_mask(region: GaussianField, affine: NDArray[np.float64], shape: tuple[int, int, int]) -> NDArray[np.bool_]:
+def region_mask(
+    region: GaussianField, affine: NDArray[np.float64], shape: tuple[int, int, int], backend: Backend = CPU
+) -> NDArray[np.bool_]:
     """The region on a grid: its largest connected piece, without holes, grown by `RIM_MM`."""
-    inside = sample_on_grid(region, affine, shape) > 0.5
+    inside = sample_on_grid(region, affine, shape, backend) > 0.5
     if not inside.any():
         return inside
     pieces, count = ndimage.label(inside)

@@ -13,8 +13,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from slicesplat.splat.pixels import median, spread, sum_over_slices
 from slicesplat.stack import Slices
 
 PIXEL_LIMIT = 5.0
@@ -41,51 +44,45 @@ class Weights:
         Noise level, in units of the pixels.
     """
 
-    pixel: NDArray[np.float32]
+    pixel: Tensor
     slice: NDArray[np.float64]
     gain: NDArray[np.float64]
     sigma: float
 
-    def total(self, slices: Slices) -> NDArray[np.float32]:
+    def total(self, slices: Slices) -> Tensor:
         """(P,) float32: pixel weight times slice weight."""
-        return self.pixel * np.repeat(self.slice, np.diff(slices.offset)).astype(np.float32)
+        return self.pixel * spread(self.slice, slices, self.pixel.device)
 
 
-def sum_over_slices(values: NDArray[np.floating] | NDArray[np.bool_], slices: Slices) -> NDArray[np.float64]:
-    """(S,) sums of a per-pixel array."""
-    return np.add.reduceat(values, slices.offset[:-1], dtype=np.float64)
-
-
-def initial_weights(slices: Slices, inside: NDArray[np.bool_]) -> Weights:
+def initial_weights(slices: Slices, inside: Tensor) -> Weights:
     """Every pixel inside counts, every slice has gain 1."""
     seen = (sum_over_slices(inside, slices) > 0).astype(np.float64)
-    return Weights(inside.astype(np.float32), seen, np.ones(len(slices)), np.inf)
+    return Weights(inside.float(), seen, np.ones(len(slices)), np.inf)
 
 
-def reweight(
-    slices: Slices, pixels: NDArray[np.float32], image: NDArray[np.float32], inside: NDArray[np.bool_], old: Weights
-) -> Weights:
+def reweight(slices: Slices, pixels: Tensor, image: Tensor, inside: Tensor, old: Weights) -> Weights:
     """Gains, noise level and weights from the present prediction.
 
     Parameters
     ----------
     slices : Slices
-    pixels : (P,)
+    pixels : (P,) float32
         What was measured.
-    image : (P,)
+    image : (P,) float32
         What the field predicts for gain 1.
     inside : (P,) bool
         Pixels that take part.
     old : Weights
         The previous ones, under which the gains are fitted.
     """
-    counts = np.maximum(sum_over_slices(inside, slices), 1)
+    present = sum_over_slices(inside, slices)
+    counts = np.maximum(present, 1)
     fitted = old.pixel * image
     square = sum_over_slices(fitted * image, slices)
     # One noise-free prior observation of gain 1 with a tenth of the slice's energy: a gain cannot run away.
     gain = (sum_over_slices(fitted * pixels, slices) + 0.1 * square) / np.maximum(1.1 * square, 1e-9)
     gain = np.where(square > 1e-9 * counts, np.clip(gain, *GAIN_RANGE), 1.0)
-    residual = np.where(inside, pixels - np.repeat(gain, np.diff(slices.offset)) * image, 0).astype(np.float32)
+    residual = torch.where(inside, pixels - spread(gain, slices, image.device) * image, 0.0)
     level = np.sqrt(sum_over_slices(residual**2, slices) / counts)
     large = counts >= min(MIN_PIXELS, counts.max())
     everywhere = max(float(np.median(level[large])), TINY)
@@ -96,9 +93,9 @@ def reweight(
         # Against its own stack a slice is an outlier or not; a stack with more noise counts by its inverse variance.
         outlier = np.minimum(1.0, SLICE_LIMIT * typical / np.maximum(level[own], TINY)) ** 4
         weight[own] = outlier * min(1.0, SLICE_LIMIT * everywhere / typical) ** 2
-    weight[sum_over_slices(inside, slices) == 0] = 0.0
-    trusted = inside & np.repeat(weight > 0.5, np.diff(slices.offset))
-    sigma = max(MAD_TO_SIGMA * float(np.median(np.abs(residual[trusted]))), TINY)
-    far = np.maximum(np.abs(residual) / (PIXEL_LIMIT * sigma), 1.0)
+    weight[present == 0] = 0.0
+    trusted = inside & (spread(weight > 0.5, slices, image.device) > 0)
+    sigma = max(MAD_TO_SIGMA * median(residual[trusted].abs()), TINY)
+    far = torch.clamp(residual.abs() / (PIXEL_LIMIT * sigma), min=1.0)
     gain = gain / np.exp(np.average(np.log(gain), weights=weight * counts))
-    return Weights((inside / far**2).astype(np.float32), weight, gain, sigma)
+    return Weights(inside / far**2, weight, gain, sigma)

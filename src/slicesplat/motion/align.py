@@ -11,12 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from slicesplat.field import GaussianField
 from slicesplat.motion.rigid import group_jacobian, step_groups
 from slicesplat.motion.smooth import TimePrior
-from slicesplat.splat import CpuSplatter
+from slicesplat.splat import CPU, Backend, Splatter, place
+from slicesplat.splat.pixels import sum_over_slices
 from slicesplat.stack import Slices
 
 Float = NDArray[np.float64]
@@ -65,15 +68,16 @@ def correlation(sums: Float) -> Float:
 def align(
     field: GaussianField,
     slices: Slices,
-    pixels: NDArray[np.float32],
-    weights: NDArray[np.float32],
+    pixels: ArrayLike | Tensor,
+    weights: ArrayLike | Tensor,
     gain: Float,
     scale: Float,
     group: NDArray[np.integer] | None = None,
     iterations: int = 8,
-    splatter: CpuSplatter | None = None,
+    splatter: Splatter | None = None,
     gain_prior: float = 0.1,
     prior: TimePrior | None = None,
+    backend: Backend = CPU,
 ) -> Alignment:
     """Move groups of slices onto the field.
 
@@ -91,19 +95,21 @@ def align(
         Slices with the same number, 0 to G - 1, move as one; every slice by itself when not given.
     iterations : int
         Systems solved at most.
-    splatter : CpuSplatter, optional
+    splatter : CpuSplatter or GpuSplatter, optional
         One for these slices' geometry, to be used again.
     gain_prior : float
         Standard deviation of the gains about 1.
     prior : TimePrior, optional
         Where single slices are expected; for slices that move one by one.
+    backend : Backend
+        Where to compute when no splatter is given.
     """
     group = np.arange(len(slices)) if group is None else np.asarray(group)
     groups = int(group.max()) + 1
-    splatter = splatter or CpuSplatter(slices)
-    shape = {name: value.detach().numpy() for name, value in field.tensors().items()}
-    amplitudes = shape["amplitudes"]
-    count = np.maximum(np.add.reduceat(weights, slices.offset[:-1]), 1e-6)
+    splatter = splatter or backend.splatter(slices)
+    amplitudes = field.amplitudes.detach()
+    pixels, weights = (torch.as_tensor(x, dtype=torch.float32, device=splatter.device) for x in (pixels, weights))
+    count = np.maximum(sum_over_slices(weights, slices), 1e-6)
 
     pose, gain = slices.pose.copy(), gain.astype(np.float64).copy()
     best = Alignment(pose, gain, np.full(len(slices), np.inf), np.full(len(slices), -1.0))
@@ -111,8 +117,9 @@ def align(
     damping = np.full(groups, 1e-3)
     system: tuple[Float, ...] = ()
     for turn in range(iterations + 1):
-        splatter.place(shape["means"], shape["log_scales"], shape["rotations"], pose[:, :3, :3], pose[:, :3, 3])
-        hessian, gradient, cost, sums = splatter.pose_systems(amplitudes, gain, pixels, weights, scale)
+        place(splatter, field, pose)
+        systems = splatter.pose_systems(amplitudes, gain, pixels, weights, scale)
+        hessian, gradient, cost, sums = (part.cpu().numpy() for part in systems)
         hold = count * (0.1 * scale / gain_prior) ** 2
         cost = cost + hold * (gain - 1.0) ** 2
         hessian[:, 6, 6] += hold

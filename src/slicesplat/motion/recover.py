@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from slicesplat.field import GaussianField
 from slicesplat.motion.align import Alignment, align
 from slicesplat.motion.rigid import Float, step_slices
 from slicesplat.motion.smooth import TimePrior, acquisition_order
+from slicesplat.splat import CPU, Backend
 from slicesplat.stack import Slices, pixel_indices
 
 MAX_TURN = np.deg2rad(45.0)
@@ -41,12 +44,13 @@ def suspects(state: Alignment, prior: TimePrior) -> NDArray[np.int64]:
 def recover(
     field: GaussianField,
     slices: Slices,
-    weights: NDArray[np.float32],
+    weights: Tensor,
     state: Alignment,
     prior: TimePrior,
     interleave: Sequence[int],
     scale: float,
     random: np.random.Generator | None,
+    backend: Backend = CPU,
 ) -> tuple[Alignment, int]:
     """Search suspects again; the alignment with better poses where there are any, and how many were replaced.
 
@@ -66,6 +70,7 @@ def recover(
         Residual beyond which a pixel loses influence.
     random : numpy Generator or None
         For random starts; without it only poses that are known from other slices are tried.
+    backend : Backend
     """
     lost = suspects(state, prior)
     if len(lost) == 0:
@@ -75,11 +80,12 @@ def recover(
     steps = _random_steps(random) if random else np.empty((0, 6))
     starts = [_starts(here, s, prior, interleave, steps) for s in lost]
     which = np.repeat(lost, [len(start) for start in starts])
-    looked = _align_starts(field, slices, weights, state, prior, scale, which, np.concatenate(starts), iterations=4)
+    given = (field, slices, weights, state, prior, scale)
+    looked = _align_starts(*given, which, np.concatenate(starts), iterations=4, backend=backend)
     # The present pose, the first of each slice's starts, stays in the race to be compared on equal terms.
     near = [_best(looked, np.flatnonzero(which == s)) for s in lost]
     chosen = np.concatenate(near)
-    found = _align_starts(field, slices, weights, state, prior, scale, which[chosen], looked.pose[chosen], iterations=5)
+    found = _align_starts(*given, which[chosen], looked.pose[chosen], iterations=5, backend=backend)
     which = which[chosen]
     # misfit^2 carries the prior's share too: `align` reports the cost that it has minimised.
     new = Alignment(state.pose.copy(), state.gain.copy(), state.misfit.copy(), state.ncc.copy())
@@ -95,15 +101,15 @@ def recover(
 
 
 def _align_starts(
-    field: GaussianField, slices: Slices, weights: NDArray[np.float32], state: Alignment, prior: TimePrior,
-    scale: float, which: NDArray[np.int64], pose: Float, iterations: int,
+    field: GaussianField, slices: Slices, weights: Tensor, state: Alignment, prior: TimePrior,
+    scale: float, which: NDArray[np.int64], pose: Float, iterations: int, backend: Backend,
 ) -> Alignment:  # fmt: skip
     """Align slices `which`, each as often as it is named, from the poses given."""
     trial = slices.take(which).with_poses(pose)
-    pixels = pixel_indices(slices.offset, which)
+    pixels = torch.as_tensor(pixel_indices(slices.offset, which), device=weights.device)
     own_prior = TimePrior(prior.pose[which], prior.translation, prior.rotation)
-    start = (field, trial, slices.pixels[pixels], weights[pixels], state.gain[which], np.full(len(which), scale))
-    return align(*start, iterations=iterations, prior=own_prior)
+    start = (field, trial, trial.pixels, weights[pixels], state.gain[which], np.full(len(which), scale))
+    return align(*start, iterations=iterations, prior=own_prior, backend=backend)
 
 
 def _best(looked: Alignment, mine: NDArray[np.int64]) -> NDArray[np.int64]:

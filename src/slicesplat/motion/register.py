@@ -14,9 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
+from torch import Tensor
 
 from slicesplat.field import GaussianField
 from slicesplat.fit.linear import placed_lattice, solve_amplitudes
@@ -24,8 +24,9 @@ from slicesplat.motion.align import Alignment, align
 from slicesplat.motion.recover import STRAY, recover
 from slicesplat.motion.rigid import angles, rigid
 from slicesplat.motion.smooth import time_prior
-from slicesplat.splat import CpuSplatter
-from slicesplat.stack import Slices, pixel_indices
+from slicesplat.splat import CPU, Backend, Splatter
+from slicesplat.splat.pixels import spread
+from slicesplat.stack import Slices
 
 Float = NDArray[np.float64]
 Tell = Callable[[int, int, float | None], None]
@@ -104,18 +105,12 @@ def runs_in_time(slices: Slices, interleave: Sequence[int], length: int) -> NDAr
 
 
 def fit_lattice(
-    slices: Slices,
-    pixels: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    gain: Float,
-    spacing: float,
-    ridge: float = RIDGE,
-    iterations: int = CG_ITERATIONS,
-) -> tuple[GaussianField, CpuSplatter]:
-    """The field of a lattice of Gaussians that explains the pixels, and the splatter that has it in place."""
-    field, splatter = placed_lattice(slices, spacing)
-    amplitudes = solve_amplitudes(splatter, pixels, weights, gain, field.amplitudes.numpy(), iterations, ridge)
-    field.amplitudes = torch.from_numpy(amplitudes)
+    slices: Slices, weights: Tensor, gain: Float, spacing: float, backend: Backend = CPU
+) -> tuple[GaussianField, Splatter]:
+    """The field of a lattice of Gaussians that explains the slices' pixels, and the splatter that has it in place."""
+    field, splatter = placed_lattice(slices, spacing, backend)
+    pixels = backend.tensor(slices.pixels)
+    field.amplitudes = solve_amplitudes(splatter, pixels, weights, gain, field.amplitudes, CG_ITERATIONS, RIDGE)
     return field, splatter
 
 
@@ -145,7 +140,7 @@ def slice_weights(misfit: Float) -> Float:
 
 
 def _run_level(
-    level: Level, slices: Slices, inside: NDArray[np.float32], state: Alignment, interleave: Sequence[int]
+    level: Level, slices: Slices, inside: Tensor, state: Alignment, interleave: Sequence[int], backend: Backend
 ) -> Alignment:
     """Fit the field and align the slices to it in turn, until nothing moves."""
     group = runs_in_time(slices, interleave, level.run)
@@ -153,8 +148,8 @@ def _run_level(
     for _ in range(level.rounds):
         here = slices.with_poses(state.pose)
         trust = slice_weights(state.misfit)
-        per_pixel = inside * np.repeat(trust, np.diff(slices.offset)).astype(np.float32)
-        field, splatter = fit_lattice(here, slices.pixels, per_pixel, state.gain, level.spacing)
+        per_pixel = inside * spread(trust, slices, backend.device)
+        field, splatter = fit_lattice(here, per_pixel, state.gain, level.spacing, backend)
         prior = time_prior(here, trust, interleave) if level.run == 1 else None
         start = (field, here, slices.pixels, inside, state.gain, scale, group)
         new = align(*start, iterations=3, splatter=splatter, prior=prior)
@@ -167,16 +162,16 @@ def _run_level(
 
 
 def _search_lost(
-    level: Level, slices: Slices, inside: NDArray[np.float32], state: Alignment, interleave: Sequence[int],
+    level: Level, slices: Slices, inside: Tensor, state: Alignment, interleave: Sequence[int], backend: Backend,
     random: np.random.Generator | None = None,
 ) -> Alignment:  # fmt: skip
     """Search the slices that have not found their place, on a field of the others."""
     here = slices.with_poses(state.pose)
     trust = slice_weights(state.misfit)
-    per_pixel = inside * np.repeat(trust, np.diff(slices.offset)).astype(np.float32)
-    field, _ = fit_lattice(here, slices.pixels, per_pixel, state.gain, level.spacing)
+    per_pixel = inside * spread(trust, slices, backend.device)
+    field, _ = fit_lattice(here, per_pixel, state.gain, level.spacing, backend)
     prior = time_prior(here, trust, interleave)
-    state, replaced = recover(field, slices, inside, state, prior, interleave, level.scale, random)
+    state, replaced = recover(field, slices, inside, state, prior, interleave, level.scale, random, backend)
     log.debug("slices found again at another place: %d", replaced)
     return state
 
@@ -195,6 +190,7 @@ def register(
     dropout: NDArray[np.bool_],
     random: np.random.Generator,
     tell: Tell = lambda done, total, loss: None,
+    backend: Backend = CPU,
 ) -> Registration:
     """Find every slice.
 
@@ -214,24 +210,26 @@ def register(
         For the starts of slices that are searched again.
     tell : callable
         Told how many levels are done, of how many, and the misfit.
+    backend : Backend
+        Where to compute.
     """
     coarse = wide.binned(2)
-    everywhere = np.repeat(~dropout, np.diff(coarse.offset)).astype(np.float32)
+    everywhere = spread(~dropout, coarse, backend.device)
     total = 1 + len(COARSE) + len(FINE)
     tell(0, total, None)
-    pose = register_stacks(coarse, reference)
+    pose = register_stacks(coarse, reference, backend)
     ones = np.ones(len(slices))
     state = Alignment(pose, ones.copy(), ones.copy(), ones.copy())
     for done, level in enumerate(COARSE, 1):
         tell(done, total, float(np.median(state.misfit)) if done > 1 else None)
-        state = _run_level(level, coarse, everywhere, state, interleave)
-    state = _search_lost(COARSE[-1], coarse, everywhere, state, interleave, random)
-    inside = (slices.mask & np.repeat(~dropout, np.diff(slices.offset))).astype(np.float32)
+        state = _run_level(level, coarse, everywhere, state, interleave, backend)
+    state = _search_lost(COARSE[-1], coarse, everywhere, state, interleave, backend, random)
+    inside = backend.tensor(slices.mask) * spread(~dropout, slices, backend.device)
     state.pose = state.pose @ np.linalg.inv(wide.nominal) @ slices.nominal
     for done, level in enumerate(FINE, 1 + len(COARSE)):
         tell(done, total, float(np.median(state.misfit)))
-        state = _run_level(level, slices, inside, state, interleave)
-    state = _search_lost(FINE[0], slices, inside, state, interleave)
+        state = _run_level(level, slices, inside, state, interleave, backend)
+    state = _search_lost(FINE[0], slices, inside, state, interleave, backend)
     lost = dropout | out_of_place(slices, state, interleave)
     trust = np.where(lost, 0.0, slice_weights(state.misfit))
     prior = time_prior(slices.with_poses(state.pose), trust, interleave)
@@ -254,17 +252,16 @@ STACK_SPACING = 10.0
 STACK_TURNS = np.deg2rad([25.0, 50.0, -25.0, -50.0])
 
 
-def register_stacks(slices: Slices, reference: int) -> Float:
+def register_stacks(slices: Slices, reference: int, backend: Backend = CPU) -> Float:
     """Poses (S, 4, 4) with every stack brought onto the reference stack as a rigid body.
 
     Starts from scanner positions and from matching centres of the masks, each as it is and turned by 25 and 50 degrees
     to either side about the three axes; the start that ends at the least misfit wins.
     """
     own = np.flatnonzero(slices.stack == reference)
-    field, _ = fit_lattice(
-        slices.take(own), slices.pixels[pixel_indices(slices.offset, own)],
-        np.ones(len(pixel_indices(slices.offset, own)), np.float32), np.ones(len(own)), STACK_SPACING,
-    )  # fmt: skip
+    still = slices.take(own)
+    everything = backend.tensor(np.ones_like(still.pixels))
+    field, _ = fit_lattice(still, everything, np.ones(len(own)), STACK_SPACING, backend)
     target = _centre(slices, own)
     starts, members, candidate = [], [], []
     others = [s for s in np.unique(slices.stack) if s != reference]
@@ -285,7 +282,7 @@ def register_stacks(slices: Slices, reference: int) -> Float:
     trial = slices.take(which)
     trial = trial.with_poses(np.array(starts)[group] @ trial.nominal)
     ones = np.ones(len(trial))
-    found = align(field, trial, trial.pixels, np.ones(len(trial.pixels), np.float32), ones, 0.5 * ones, group, 8)
+    found = align(field, trial, trial.pixels, np.ones_like(trial.pixels), ones, 0.5 * ones, group, 8, backend=backend)
     pixels = np.diff(trial.offset)
     misfit = np.bincount(group, found.misfit**2 * pixels) / np.bincount(group, pixels)
     pose = slices.pose.copy()

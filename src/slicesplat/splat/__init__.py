@@ -2,20 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from slicesplat.field import GaussianField
 from slicesplat.splat.cpu import CpuSplatter
-from slicesplat.stack import Slices
 
 if TYPE_CHECKING:
     from slicesplat.splat.gpu import GpuSplatter
 
-__all__ = ["CpuSplatter", "available_devices", "choose_device", "render", "splatter"]
+__all__ = ["CPU", "Backend", "CpuSplatter", "available_devices", "choose_backend", "choose_device", "place", "render"]
+
+Splatter: TypeAlias = "CpuSplatter | GpuSplatter"
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where to compute, and with which kernels.
+
+    Attributes
+    ----------
+    device : torch.device
+        Where everything is that has the size of pixels or Gaussians.
+    splatter : callable
+        Makes the forward model of slices: `splatter(slices, cutoff=3.0)`.
+    """
+
+    device: torch.device
+    splatter: Callable[..., Splatter]
+
+    def tensor(self, values: ArrayLike | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The values on the device, without a copy where they are there already."""
+        return torch.as_tensor(values, dtype=dtype, device=self.device)
+
+
+CPU = Backend(torch.device("cpu"), CpuSplatter)
 
 
 def available_devices() -> tuple[str, ...]:
@@ -50,13 +78,20 @@ def choose_device(name: str) -> str:
     raise ValueError("device 'cuda': Triton is not installed; pip install 'slicesplat[gpu]', or use --device cpu")
 
 
-def splatter(slices: Slices, cutoff: float = 3.0, device: str = "cpu") -> CpuSplatter | GpuSplatter:
-    """The forward model of `slices` on a device: "auto", "cpu" or "cuda"."""
-    if choose_device(device) == "cpu":
-        return CpuSplatter(slices, cutoff)
+def choose_backend(name: str) -> Backend:
+    """The backend of the device that "auto", "cpu" or "cuda" stands for here; errors as `choose_device`."""
+    if choose_device(name) == "cpu":
+        return CPU
     from slicesplat.splat.gpu import GpuSplatter
 
-    return GpuSplatter(slices, cutoff, device="cuda")
+    return Backend(torch.device("cuda"), GpuSplatter)
+
+
+def place(splatter: Splatter, field: GaussianField, pose: ArrayLike, rebuild: bool | None = None) -> None:
+    """Put a field and the slices' poses (S, 4, 4) in place; `rebuild` as in `CpuSplatter.place`."""
+    shapes = (field.means.detach(), field.log_scales.detach(), field.rotations.detach())
+    pose = np.asarray(pose)
+    splatter.place(*shapes, pose[:, :3, :3], pose[:, :3, 3], rebuild=rebuild)
 
 
 class _Render(torch.autograd.Function):
@@ -70,20 +105,20 @@ class _Render(torch.autograd.Function):
         rotations: Tensor,
         translations: Tensor,
         gains: Tensor,
-        made: CpuSplatter | GpuSplatter,
+        made: Splatter,
         rebuild: bool | None,
     ) -> Tensor:
         made.place(means, log_scales, quaternions, rotations, translations, rebuild=rebuild)
         ctx.splatter, ctx.placement = made, made.placements
         ctx.save_for_backward(amplitudes, gains, means, rotations)
-        return torch.as_tensor(made.splat(amplitudes, gains))
+        return made.splat(amplitudes, gains)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         amplitudes, gains, means, rotations = ctx.saved_tensors
         if ctx.splatter.placements != ctx.placement:
             raise RuntimeError("the splatter has been given other Gaussians or poses since this was rendered")
-        gaussians, poses = map(torch.as_tensor, ctx.splatter.gradients(upstream[0], amplitudes, gains))
+        gaussians, poses = ctx.splatter.gradients(upstream[0], amplitudes, gains)
         g, p = gaussians.to(means.dtype), poses.to(rotations.dtype)
         return (
             *(g[:, 0:3], g[:, 3:6], g[:, 6:10], g[:, 10].to(amplitudes.dtype)),
@@ -97,7 +132,7 @@ def render(
     rotations: Tensor,  # (S, 3, 3)
     translations: Tensor,  # (S, 3) mm
     gains: Tensor,  # (S,)
-    splatter: CpuSplatter | GpuSplatter,
+    splatter: Splatter,
     rebuild: bool | None = None,
 ) -> Tensor:
     """Simulate every pixel of every slice: (P,) float32, differentiable in every tensor.

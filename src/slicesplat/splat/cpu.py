@@ -11,7 +11,9 @@ from typing import Any
 
 import numba as nb
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
+from torch import Tensor
 
 from slicesplat.splat import cpu_kernels as kernels
 from slicesplat.splat import cpu_pose
@@ -87,6 +89,8 @@ class _Pairs:
 class CpuSplatter:
     """The forward model of a set of slices, its adjoint and its derivatives.
 
+    Takes tensors and arrays, gives tensors; neither way is anything copied that has the right type.
+
     Parameters
     ----------
     slices : Slices
@@ -99,6 +103,7 @@ class CpuSplatter:
         if not 0 < cutoff <= MAX_CUTOFF:
             raise ValueError(f"cutoff {cutoff} is not in (0, {MAX_CUTOFF}]")
         components = slices.psf_weights.shape[1]
+        self.device = torch.device("cpu")
         self.cutoff = float(cutoff)
         self.shape = _array(slices.shape, np.int64)
         self.offset = _array(slices.offset, np.int64)
@@ -212,8 +217,8 @@ class CpuSplatter:
             *(int(counts.sum()), start, gaussian, *of_gaussians, flat, gradient, self._table, rotation, translation)
         )
 
-    def splat(self, amplitudes: ArrayLike, gains: ArrayLike) -> NDArray[np.float32]:
-        """Simulated pixels (P,) for amplitudes (N,) and gains (S,)."""
+    def splat(self, amplitudes: ArrayLike, gains: ArrayLike) -> Tensor:
+        """Simulated pixels (P,) float32 for amplitudes (N,) and gains (S,)."""
         out = np.empty(self.pixels, np.float32)
         amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
         _in_parts(
@@ -221,10 +226,10 @@ class CpuSplatter:
             *(self._placed.flat, amplitude, _array(gains, np.float32), self.shape, self.offset, self.view_start),
             *(self._placed.start, self._placed.gaussian, out),
         )
-        return out
+        return torch.from_numpy(out)
 
-    def adjoint(self, upstream: ArrayLike, gains: ArrayLike) -> NDArray[np.float32]:
-        """The transpose of `splat` as a linear map of the amplitudes: (P,) to (N,)."""
+    def adjoint(self, upstream: ArrayLike, gains: ArrayLike) -> Tensor:
+        """The transpose of `splat` as a linear map of the amplitudes: (P,) to (N,) float32."""
         pairs = self._placed
         pair = np.empty(len(pairs.gaussian), np.float32)
         _in_parts(
@@ -234,18 +239,16 @@ class CpuSplatter:
         )
         out = np.empty(len(self._variance), np.float32)
         _in_parts(kernels.sum_pairs, pair, pairs.gaussian_start, pairs.pair_of, out)
-        return out
+        return torch.from_numpy(out)
 
-    def gradients(
-        self, upstream: ArrayLike, amplitudes: ArrayLike, gains: ArrayLike
-    ) -> tuple[NDArray[np.float32], Float]:
+    def gradients(self, upstream: ArrayLike, amplitudes: ArrayLike, gains: ArrayLike) -> tuple[Tensor, Tensor]:
         """Gradients of a loss whose gradient at the pixels is `upstream`.
 
         Returns
         -------
         gaussians : (N, 11) float32
             Means, log scales, quaternions, amplitudes.
-        poses : (S, 13)
+        poses : (S, 13) float64
             Rotation matrices row by row, translations, gains.
         """
         pairs = self._placed
@@ -270,7 +273,7 @@ class CpuSplatter:
                 gaussians,
             ),
         )
-        return gaussians, poses
+        return torch.from_numpy(gaussians), torch.from_numpy(poses)
 
     def _rendered(self, amplitudes: ArrayLike) -> tuple[NDArray[Any], ...]:
         """What every kernel of `cpu_pose` begins with."""
@@ -281,19 +284,19 @@ class CpuSplatter:
             *(self.offset, self.view_start, pairs.start, pairs.gaussian),
         )
 
-    def pose_derivatives(self, amplitudes: ArrayLike) -> NDArray[np.float32]:
-        """Images for gain 1 and their derivatives by the slices' poses: (7, P).
+    def pose_derivatives(self, amplitudes: ArrayLike) -> Tensor:
+        """Images for gain 1 and their derivatives by the slices' poses: (7, P) float32.
 
         The first six are by a step v (mm), w (rad) in the slice's own frame, R -> R exp([w]x), t -> t + R v; the last
         one is the image.
         """
         out = np.empty((cpu_pose.UNKNOWNS, self.pixels), np.float32)
         _in_parts(cpu_pose.pose_derivatives, *self._rendered(amplitudes), out)
-        return out
+        return torch.from_numpy(out)
 
     def pose_systems(
         self, amplitudes: ArrayLike, gains: ArrayLike, pixels: ArrayLike, weights: ArrayLike, scale: ArrayLike
-    ) -> tuple[Float, ...]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gauss-Newton system of every slice in its pose and gain; see `cpu_pose.pose_systems`."""
         slices, unknowns = len(self.shape), cpu_pose.UNKNOWNS
         systems = (np.empty((slices, unknowns, unknowns)), np.empty((slices, unknowns)), np.empty(slices))
@@ -303,4 +306,5 @@ class CpuSplatter:
             *(*self._rendered(amplitudes), _array(gains, np.float64), _array(pixels, np.float32)),
             *(_array(weights, np.float32), _array(scale, np.float64), *systems, sums),
         )
-        return *systems, sums
+        hessian, gradient, cost = map(torch.from_numpy, systems)
+        return hessian, gradient, cost, torch.from_numpy(sums)

@@ -11,12 +11,13 @@ same bits from run to run. Derivation of the formulas: DESIGN.md section 1, `cpu
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 import triton
 import triton.language as tl
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from slicesplat.field import rotation_matrices
@@ -33,6 +34,7 @@ _GAUSSIAN_BLOCK = 32
 _LIST_CHUNK = 2**20
 # Numbers per pair: what a pixel needs, the box, gradients by the Gaussian, by the pose, and a pose's polynomials.
 _FLAT, _WINDOW, _PAIR, _POSE, _COEFFICIENTS = 8, 4, 10, 16, 27
+Values: TypeAlias = ArrayLike | Tensor
 # Said outright, because Triton's own default differs between versions.
 _OPTIONS = {"enable_fp_fusion": True}
 
@@ -651,8 +653,9 @@ class _Pairs:
 class GpuSplatter:
     """The forward model of a set of slices, its adjoint and its derivatives, as `CpuSplatter`, on tensors of a device.
 
-    Takes and returns torch tensors on `device`. Nothing waits for the device except `place` when it has to decide
-    whether the list of pairs still holds, and the making of a new list.
+    Returns tensors on `device`; takes those, and others and arrays, which it copies there. Given tensors on the device,
+    nothing waits for it except `place` when it has to decide whether the list of pairs still holds, and the making of a
+    new list.
 
     Parameters
     ----------
@@ -682,6 +685,7 @@ class GpuSplatter:
         self.slices = len(slices)
         self.pixels = int(slices.offset[-1])
         self.placements = 0
+        self.lists = 0
         self._weight = self._constant(slices.psf_weights.reshape(-1), torch.float64)
         self._blur = self._constant(slices.psf_covariances.reshape(-1, 3), torch.float64)
         self._narrowest = float(slices.psf_covariances.min(initial=np.inf))
@@ -707,8 +711,8 @@ class GpuSplatter:
     def _empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.device)
 
-    def _float(self, values: Tensor, dtype: torch.dtype = torch.float64) -> Tensor:
-        return values.detach().to(self.device, dtype).contiguous()
+    def _float(self, values: Values, dtype: torch.dtype = torch.float64) -> Tensor:
+        return torch.as_tensor(values).detach().to(self.device, dtype).contiguous()
 
     @property
     def pairs(self) -> int:
@@ -723,11 +727,11 @@ class GpuSplatter:
 
     def place(
         self,
-        means: Tensor,  # (N, 3) mm
-        log_scales: Tensor,  # (N, 3)
-        quaternions: Tensor,  # (N, 4)
-        rotations: Tensor,  # (S, 3, 3)
-        translations: Tensor,  # (S, 3) mm
+        means: Values,  # (N, 3) mm
+        log_scales: Values,  # (N, 3)
+        quaternions: Values,  # (N, 4)
+        rotations: Values,  # (S, 3, 3)
+        translations: Values,  # (S, 3) mm
         rebuild: bool | None = None,
     ) -> None:
         """Set the Gaussians' shapes and the slices' poses; everything after refers to them.
@@ -749,13 +753,15 @@ class GpuSplatter:
         self._mean, self._log_scales, self._quaternions, self._rotation, self._translation = (
             self._float(t).clone() for t in (means, log_scales, quaternions, rotations, translations)
         )
-        self._cov = self._empty(len(means), 7, dtype=torch.float64)
-        self._run(_covariances, len(means), self._log_scales, self._quaternions, self._cov, len(means), BLOCK=_BLOCK)
-        listed = self._pairs is not None and len(self._pairs.mean) == len(self._mean)
+        self._cov = self._empty(len(self._mean), 7, dtype=torch.float64)
+        n = len(self._mean)
+        self._run(_covariances, n, self._log_scales, self._quaternions, self._cov, n, BLOCK=_BLOCK)
+        listed = self._pairs is not None and len(self._pairs.mean) == n
         if rebuild is False and not listed:
-            raise ValueError(f"no list of pairs for {len(self._mean)} Gaussians to keep: place them with rebuild=True")
+            raise ValueError(f"no list of pairs for {n} Gaussians to keep: place them with rebuild=True")
         if rebuild or not listed or (rebuild is None and bool(self.moved() > self.margin)):
             self._pairs = self._list_pairs()
+            self.lists += 1
         self._flat = self._empty(self.pairs, _FLAT)
         self._window = self._empty(self.pairs, _WINDOW, dtype=torch.int32)
         self._run_pairs(
@@ -779,19 +785,19 @@ class GpuSplatter:
             bound = bound + ((self._translation - listed.translation).norm(dim=1) + turn * self.radius).max()
         return bound
 
-    def splat(self, amplitudes: Tensor, gains: Tensor) -> Tensor:
+    def splat(self, amplitudes: Values, gains: Values) -> Tensor:
         """Simulated pixels (P,) float32 for amplitudes (N,) and gains (S,)."""
         out = self._empty(self.pixels)
         self._run_tiles(_splat, self._flat, self._peaks(amplitudes), self._float(gains, torch.float32), out=(out,))
         return out
 
-    def adjoint(self, upstream: Tensor, gains: Tensor) -> Tensor:
+    def adjoint(self, upstream: Values, gains: Values) -> Tensor:
         """The transpose of `splat` as a linear map of the amplitudes: (P,) to (N,) float32."""
         slice_of = torch.div(self._placed.view, self.components, rounding_mode="floor")
         level = self._moments(upstream)[:, 0] * self._flat[:, 0] * self._float(gains, torch.float32)[slice_of]
         return self._sum_pairs(level[:, None].contiguous())[:, 0].float()
 
-    def gradients(self, upstream: Tensor, amplitudes: Tensor, gains: Tensor) -> tuple[Tensor, Tensor]:
+    def gradients(self, upstream: Values, amplitudes: Values, gains: Values) -> tuple[Tensor, Tensor]:
         """Gradients of a loss whose gradient at the pixels is `upstream`.
 
         Returns
@@ -820,7 +826,7 @@ class GpuSplatter:
         turned = self._rotation @ torch.cat([summed[:, :9].reshape(-1, 3, 3), summed[:, 9:12, None]], dim=2)
         return gaussians, torch.cat([turned[:, :, :3].flatten(1), turned[:, :, 3], summed[:, 12:13]], dim=1)
 
-    def pose_derivatives(self, amplitudes: Tensor) -> Tensor:
+    def pose_derivatives(self, amplitudes: Values) -> Tensor:
         """Images for gain 1 and their derivatives by the slices' poses: (7, P) float32.
 
         The first six are by a step v (mm), w (rad) in the slice's own frame, R -> R exp([w]x), t -> t + R v; the last
@@ -836,7 +842,12 @@ class GpuSplatter:
         return out
 
     def pose_systems(
-        self, amplitudes: Tensor, gains: Tensor, pixels: Tensor, weights: Tensor, scale: Tensor
+        self,
+        amplitudes: Values,
+        gains: Values,
+        pixels: Values,
+        weights: Values,
+        scale: Values,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Gauss-Newton system of every slice in its pose and gain; see `cpu_pose.normal_equations`."""
         given = (
@@ -865,11 +876,11 @@ class GpuSplatter:
             lists = (self._tiles, self._shape, self._placed.entry_start, self._placed.entry)
             kernel[(len(self._tiles),)](*arguments, *lists, *out, TILE=TILE, num_warps=TILE * TILE // 32, **_OPTIONS)
 
-    def _peaks(self, amplitudes: Tensor) -> Tensor:
+    def _peaks(self, amplitudes: Values) -> Tensor:
         """What every pair adds at its centre: (Q,) float32."""
         return self._flat[:, 0] * self._float(amplitudes, torch.float32)[self._placed.gaussian]
 
-    def _moments(self, upstream: Tensor) -> Tensor:
+    def _moments(self, upstream: Values) -> Tensor:
         out = self._empty(self.pairs, 6)
         if self.pairs:
             _moments[(triton.cdiv(self.pairs, _PAIR_BLOCK),)](

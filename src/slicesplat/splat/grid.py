@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from slicesplat.field import GaussianField
-from slicesplat.splat.cpu import CpuSplatter
+from slicesplat.splat import CPU, Backend, place
 from slicesplat.stack import Slices
 
 # Sampling is point-wise; a trace of blur, mm^2, keeps a Gaussian's covariance invertible however thin it is.
@@ -50,23 +51,21 @@ def grid_slices(affine: NDArray[np.float64], shape: tuple[int, int, int], varian
 
 
 def sample_on_grid(
-    field: GaussianField, affine: NDArray[np.float64], shape: tuple[int, int, int]
+    field: GaussianField, affine: NDArray[np.float64], shape: tuple[int, int, int], backend: Backend = CPU
 ) -> NDArray[np.float32]:
-    """Values of the field at the voxel centres of a grid: an array of that shape."""
+    """Values of the field at the voxel centres of a grid: an array of that shape, on the host."""
     planes = grid_slices(affine, shape)
-    splatter = CpuSplatter(planes, SAMPLING_CUTOFF)
-    values = {name: value.detach().cpu().numpy() for name, value in field.tensors().items()}
-    splatter.place(
-        *(values["means"], values["log_scales"], values["rotations"]), planes.pose[:, :3, :3], planes.pose[:, :3, 3]
-    )
-    flat = splatter.splat(values["amplitudes"], np.ones(len(planes)))
-    return np.ascontiguousarray(flat.reshape(shape[2], shape[0], shape[1]).transpose(1, 2, 0))
+    splatter = backend.splatter(planes, SAMPLING_CUTOFF)
+    field = field.to(backend.device)
+    place(splatter, field, planes.pose)
+    flat = splatter.splat(field.amplitudes.detach(), np.ones(len(planes)))
+    return np.ascontiguousarray(flat.cpu().numpy().reshape(shape[2], shape[0], shape[1]).transpose(1, 2, 0))
 
 
-def compile_kernels() -> None:
-    """Compile every CPU kernel, or load it from the cache: on one Gaussian over a grid of a few voxels."""
+def compile_kernels(backend: Backend = CPU) -> None:
+    """Compile the backend's kernels, or load them from the cache: on one Gaussian over a grid of a few voxels."""
     planes = grid_slices(np.eye(4), (4, 4, 2), 1.0)
-    splatter = CpuSplatter(planes)
+    splatter = backend.splatter(planes)
     one = np.ones(1, np.float32)
     shape = (np.full((1, 3), 1.5), np.zeros((1, 3)), np.array([[1.0, 0.0, 0.0, 0.0]]))
     gains = np.ones(len(planes))
@@ -75,4 +74,4 @@ def compile_kernels() -> None:
     image = splatter.splat(one, gains)
     splatter.adjoint(image, gains)
     splatter.gradients(image, one, gains)
-    splatter.pose_systems(one, gains, image, np.ones_like(image), gains)
+    splatter.pose_systems(one, gains, image, torch.ones_like(image), gains)
