@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -27,7 +28,8 @@ from slicesplat.pipeline import Config, Progress, Reconstruction, reconstruct, r
 from slicesplat.simulate import Simulation, SimulationConfig, save, simulate
 from slicesplat.stack import Stack
 
-BRIEF = 20  # iterations of the fit where its quality is not the point
+# A fit of which the quality is not the point.
+BRIEF: dict[str, Any] = {"spacings": (1.75,), "pose_rounds": 1, "rounds": 2}
 
 STEPS = ["compile kernels (once per installation)", "prepare", "register", "fit", "sample"]
 
@@ -44,7 +46,7 @@ def brief(
 ) -> Reconstruction:
     """A reconstruction that stops early."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slicesplat.pipeline, "FitSettings", lambda: FitSettings(iterations=BRIEF))
+        patch.setattr(slicesplat.pipeline, "FitSettings", lambda: FitSettings(**BRIEF))
         return reconstruct(stacks, replace(Config(resolution=1.4, threads=1), **settings), progress)  # type: ignore[arg-type]
 
 
@@ -397,7 +399,7 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None
 def test_command_takes_files_and_leaves_volume_slices_and_json(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(slicesplat.pipeline, "FitSettings", lambda: FitSettings(iterations=BRIEF))
+    monkeypatch.setattr(slicesplat.pipeline, "FitSettings", lambda: FitSettings(**BRIEF))
     folder, out = tmp_path / "scan", tmp_path / "out"
     out.mkdir()
     save(small(), folder, *brain_phantom(32.0, 1.4))

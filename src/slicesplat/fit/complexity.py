@@ -1,10 +1,7 @@
-"""How many Gaussians: split where the residual is beyond noise, prune what carries nothing.
+"""What the data can carry: the noise in them, measured before any fit, and the Gaussians that carry nothing after it.
 
-The noise level is measured in the slices themselves, before any fit: the median absolute response to the difference of
-two Laplacian-like stencils, which anatomy leaves almost alone (Immerkaer, Computer Vision and Image Understanding 64,
-1996, 300-302). Around every Gaussian, the weighted mean squared residual of the pixels that it reaches is compared with
-that level; where it is larger there is structure that the present Gaussians cannot carry, and the Gaussian is split
-along its longest axis.
+The noise level is the median absolute response to the difference of two Laplacian-like stencils, which anatomy leaves
+almost alone (Immerkaer, Computer Vision and Image Understanding 64, 1996, 300-302).
 """
 
 from __future__ import annotations
@@ -13,20 +10,15 @@ import itertools
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
 from torch import Tensor
 
-from slicesplat.field import GaussianField, rotation_matrices
-from slicesplat.splat import CPU, Backend, Splatter
+from slicesplat.field import GaussianField
+from slicesplat.splat import CPU, Backend
 from slicesplat.splat.pixels import median
 from slicesplat.stack import Slices
 
 MAD_TO_SIGMA = 1.4826
-# Children of a split: two Gaussians at +-OFFSET standard deviations along the longest axis, of SHRINK times its length,
-# which together have their parent's second moments and resemble it to 1.4 % of its peak.
-_OFFSET, _SHRINK, _SHARE = 0.45, 0.893, 0.56
-# The smallest useful Gaussian: below a third of the in-plane PSF nothing is gained but noise.
-_SMALLEST_OF_PSF = 0.33
+NOTHING = 1e-3  # of the largest amplitude
 
 
 def noise_level(slices: Slices, inside: Tensor, backend: Backend = CPU) -> float:
@@ -43,31 +35,7 @@ def noise_level(slices: Slices, inside: Tensor, backend: Backend = CPU) -> float
     return float(np.median(levels)) if levels else 0.0
 
 
-def local_misfit(splatter: Splatter, residual: Tensor, weights: Tensor, gain: ArrayLike) -> Tensor:
-    """Weighted mean squared residual (N,) float64 around each Gaussian; zero for one that no pixel sees."""
-    energy = splatter.adjoint(weights * residual**2, gain).double()
-    seen = splatter.adjoint(weights, gain).double()
-    return torch.where(seen > 1e-6, energy / seen.clamp(min=1e-6), 0.0)
-
-
-def split(field: GaussianField, chosen: Tensor) -> GaussianField:
-    """The field with some Gaussians, (N,) bool, split in two along their longest axis."""
-    parent = field.select(chosen)
-    longest = parent.log_scales.argmax(dim=1)
-    rows = torch.arange(len(parent), device=longest.device)
-    axes = rotation_matrices(parent.rotations)[rows, :, longest]
-    reach = parent.log_scales[rows, longest].exp().unsqueeze(1) * axes * _OFFSET
-    scales = parent.log_scales.clone()
-    scales[rows, longest] += float(np.log(_SHRINK))
-    children = [
-        GaussianField(parent.means + side * reach, scales, parent.rotations, parent.amplitudes * _SHARE)
-        for side in (-1.0, 1.0)
-    ]
-    return GaussianField.concatenate([field.select(~chosen), *children])
-
-
-def to_split(field: GaussianField, misfit: Tensor, noise: float, excess: float, slices: Slices) -> Tensor:
-    """Gaussians (N,) around which the residual's variance is `excess` times the noise's, and that may be divided."""
-    smallest = _SMALLEST_OF_PSF * float(np.sqrt(slices.psf_covariances[:, :, :2].min()))
-    large = field.log_scales.detach().amax(dim=1) + float(np.log(_SHRINK)) > float(np.log(smallest))
-    return (misfit > excess * noise**2) & large
+def prune(field: GaussianField) -> GaussianField:
+    """The field without the Gaussians that carry nothing."""
+    size = field.amplitudes.abs()
+    return field.select(size > NOTHING * size.max())

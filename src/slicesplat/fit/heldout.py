@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slicesplat.fit.weights import PIXEL_LIMIT, Weights
-from slicesplat.splat.pixels import slice_of_pixel
+from slicesplat.splat.pixels import spread, sum_over_slices
 from slicesplat.stack import Slices
 
 PATCH = 4  # pixels along each side; the PSF is 1.2 wide
@@ -34,7 +34,7 @@ def hold_out(slices: Slices, inside: NDArray[np.bool_], random: np.random.Genera
 
 
 def held_out_error(slices: Slices, held: Tensor, pixels: Tensor, image: Tensor, weights: Weights) -> float:
-    """Root-mean-square error of the pixels left out, in units of the pixels; NaN-free, 0 when none is.
+    """Root-mean-square error of the pixels left out, in units of the pixels; 0 when none is.
 
     Parameters
     ----------
@@ -48,9 +48,8 @@ def held_out_error(slices: Slices, held: Tensor, pixels: Tensor, image: Tensor, 
         Gains, noise level and trust in the slices: a slice that lost its signal says nothing about the field, and a
         residual counts as at most `PIXEL_LIMIT` sigma.
     """
-    which = held.nonzero()[:, 0]
-    owner = slice_of_pixel(slices, held.device)[which]
-    gain, trust = (torch.as_tensor(values, device=held.device)[owner] for values in (weights.gain, weights.slice))
-    residual = gain * image[which] - pixels[which]
-    square = torch.clamp(residual**2, max=(PIXEL_LIMIT * weights.sigma) ** 2)
-    return math.sqrt(float((trust * square).sum()) / max(float(trust.sum()), 1e-9))
+    gain, trust = (spread(values, slices, held.device) for values in (weights.gain, weights.slice))
+    trust = trust * held
+    square = torch.clamp((gain * image - pixels) ** 2, max=(PIXEL_LIMIT * weights.sigma) ** 2)
+    squares, count = (float(sum_over_slices(values, slices).sum()) for values in (trust * square, trust))
+    return math.sqrt(squares / max(count, 1e-9))

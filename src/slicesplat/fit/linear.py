@@ -8,23 +8,35 @@ structure converges first.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
+from torch.nn.functional import max_pool3d as pool
 
 from slicesplat.field import GaussianField
+from slicesplat.fit.replay import Replay
+from slicesplat.psf import FWHM_TO_SIGMA
 from slicesplat.splat import CPU, Backend, Splatter, place
+from slicesplat.splat.grid import sample
 from slicesplat.splat.pixels import slice_of_pixel
 from slicesplat.stack import Slices
 
 # Standard deviation of a lattice Gaussian in units of the lattice spacing: 0.6 makes neighbours sum to a constant
 # within 1 % and keeps the system well conditioned.
 LATTICE_SIGMA = 0.6
+# What the lattice's Gaussians, all of amplitude 1, add up to at any place.
+LATTICE_SUM = (2 * math.pi) ** 1.5 * LATTICE_SIGMA**3
+_SHARPENINGS = 3  # a lattice that takes other values as its amplitudes blurs them: so many corrections
 
 
-def lattice(slices: Slices, spacing: float, reach: float = 1.5, backend: Backend = CPU) -> GaussianField:
+def lattice(slices: Slices, spacing: float, backend: Backend = CPU) -> GaussianField:
     """Isotropic Gaussians of amplitude zero on a cubic lattice over everything that the slices saw.
+
+    A slice sees half its thickness to either side.
 
     Parameters
     ----------
@@ -32,22 +44,26 @@ def lattice(slices: Slices, spacing: float, reach: float = 1.5, backend: Backend
         At their present poses.
     spacing : float
         Lattice constant, mm.
-    reach : float
-        Distance through plane, mm, over which a slice counts as having seen.
     backend : Backend
         Where the field is to be.
     """
     plane, owner = _points_inside(slices, backend)
     x, y, z, origin = backend.tensor(slices.pose[:, :3], torch.float64).unbind(2)  # (S, 3) each
     middle = plane[:, :1] * x[owner] + plane[:, 1:] * y[owner] + origin[owner]
-    across = reach * z[owner]
-    cells = [torch.round(points / spacing).long() for points in (middle - across, middle, middle + across)]
+    variance = (slices.psf_weights * slices.psf_covariances[:, :, 2]).sum(axis=1)
+    reach = np.sqrt(np.maximum(variance, 0.0)) / (2 * FWHM_TO_SIGMA)
+    across = backend.tensor(reach, torch.float64)[owner, None] * z[owner]
+    layers = max(3, 1 + math.ceil(2 * reach.max(initial=0.0) / spacing))
+    cells = [torch.round((middle + shift * across) / spacing).long() for shift in np.linspace(-1.0, 1.0, layers)]
     low = torch.stack([cell.amin(dim=0) for cell in cells]).amin(dim=0)
     high = torch.stack([cell.amax(dim=0) for cell in cells]).amax(dim=0)
-    occupied = torch.zeros((high - low + 1).tolist(), dtype=torch.bool, device=backend.device)
+    occupied = torch.zeros((high - low + 3).tolist(), device=backend.device)
     for cell in cells:
-        occupied[tuple((cell - low).T)] = True
-    means = ((occupied.nonzero() + low).double() * spacing).float()
+        occupied[tuple((cell - low + 1).T)] = 1.0
+    if spacing < 2 * slices.step.max():
+        # Cells between pixels that no pixel's centre has hit: a closing, with room for it on all sides.
+        occupied = -pool(-pool(occupied[None, None], 3, 1, 1), 3, 1, 1)[0, 0]
+    means = ((occupied.nonzero() + low - 1).double() * spacing).float()
     n = len(means)
     return GaussianField(
         means=means,
@@ -68,12 +84,98 @@ def _points_inside(slices: Slices, backend: Backend) -> tuple[Tensor, Tensor]:
     return origin + index * step, owner
 
 
+def lattice_cells(field: GaussianField, spacing: float) -> Tensor:
+    """Indices (N, 3) of a lattice's Gaussians in the smallest box that holds them, from 0."""
+    cells = torch.round(field.means / spacing).long()
+    return cells - cells.amin(dim=0)
+
+
+def lattice_like(coarse: GaussianField, fine: GaussianField, spacing: float, backend: Backend = CPU) -> Tensor:
+    """Amplitudes (N,) with which the lattice `fine`, of that lattice constant, nearly takes the values of `coarse`."""
+    cells = lattice_cells(fine, spacing)
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = fine.means.amin(dim=0).tolist()
+    x, y, z = (cells.amax(dim=0) + 1).tolist()
+    values = sample(coarse, affine, (x, y, z), backend)
+    amplitudes = values / LATTICE_SUM
+    for _ in range(_SHARPENINGS):
+        amplitudes = amplitudes + (values - _lattice_values(amplitudes)) / LATTICE_SUM
+    return amplitudes[cells.unbind(1)]
+
+
+def _lattice_values(amplitudes: Tensor) -> Tensor:
+    """The field of a box of amplitudes (X, Y, Z), at its Gaussians' means."""
+    distance = torch.arange(-2, 3, device=amplitudes.device)
+    kernel = torch.exp(-0.5 * (distance / LATTICE_SIGMA) ** 2)
+    values = amplitudes[None, None]
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = len(kernel)
+        padding = [2 * (k == axis) for k in range(3)]
+        values = torch.nn.functional.conv3d(values, kernel.reshape(shape), padding=padding)
+    return values[0, 0]
+
+
 def placed_lattice(slices: Slices, spacing: float, backend: Backend = CPU) -> tuple[GaussianField, Splatter]:
     """The lattice of Gaussians over the slices, and a splatter that has it and the slices' poses in place."""
     field = lattice(slices, spacing, backend=backend)
     splatter = backend.splatter(slices)
     place(splatter, field, slices.pose)
     return field, splatter
+
+
+class AmplitudeSolver:
+    """Conjugate gradients for the amplitudes of the field that a splatter has in place.
+
+    An iteration waits for no device, and everything that it reads and writes keeps its place: on a CUDA device it is
+    captured once and replayed as a graph, for as long as shapes and poses stay.
+
+    Parameters
+    ----------
+    splatter : CpuSplatter or GpuSplatter
+        With the field's shapes and the slices' poses placed.
+    pixels : (P,) float32
+    gaussians : int
+    curved : callable, optional
+        A symmetric matrix times a vector (N,), added to the normal equations: the prior.
+    """
+
+    def __init__(
+        self, splatter: Splatter, pixels: Tensor, gaussians: int, curved: Callable[[Tensor], Tensor] | None = None
+    ) -> None:
+        self.splatter, self.pixels, self.curved = splatter, pixels, curved
+        self._weights = torch.zeros_like(pixels)
+        self._gain = pixels.new_zeros(splatter.slices)
+        self._amplitudes, self._residual, self._direction = (pixels.new_zeros(gaussians) for _ in range(3))
+        self._square = pixels.new_zeros(())
+        self._run = Replay(self._iterate) if pixels.device.type == "cuda" else self._iterate
+
+    def solve(self, weights: Tensor, gain: ArrayLike, start: Tensor, iterations: int) -> Tensor:
+        """Amplitudes (N,) after so many iterations from `start`, for weights (P,) and gains (S,)."""
+        self._weights.copy_(weights)
+        self._gain.copy_(torch.as_tensor(gain))
+        self._amplitudes.copy_(start)
+        misfit = self._weights * (self.pixels - self.splatter.splat(start, self._gain))
+        residual = self.splatter.adjoint(misfit, self._gain)
+        self._residual.copy_(residual if self.curved is None else residual - self.curved(start))
+        self._direction.copy_(self._residual)
+        self._square.copy_(self._residual @ self._residual)
+        for _ in range(iterations):
+            self._run()
+        return self._amplitudes.clone()
+
+    def _iterate(self) -> None:
+        seen = self._weights * self.splatter.splat(self._direction, self._gain)
+        turned = self.splatter.adjoint(seen, self._gain)
+        if self.curved is not None:
+            turned = turned + self.curved(self._direction)
+        # Nothing is left to do where the residual is zero: no step, and no division by it.
+        length = self._square / (self._direction @ turned).clamp(min=1e-30)
+        self._amplitudes.addcmul_(length, self._direction)
+        self._residual.addcmul_(length, turned, value=-1)
+        square = self._residual @ self._residual
+        self._direction.mul_(square / self._square.clamp(min=1e-30)).add_(self._residual)
+        self._square.copy_(square)
 
 
 def solve_amplitudes(
@@ -98,17 +200,5 @@ def solve_amplitudes(
     ridge : float
         Weight of the squared amplitudes, in units of the pixels' weights.
     """
-    amplitudes = start
-    residual = splatter.adjoint(weights * (pixels - splatter.splat(amplitudes, gain)), gain) - ridge * amplitudes
-    direction = residual
-    square = float(residual @ residual)
-    for _ in range(iterations):
-        if square <= 1e-20:
-            break
-        curved = splatter.adjoint(weights * splatter.splat(direction, gain), gain) + ridge * direction
-        length = square / max(float(direction @ curved), 1e-30)
-        amplitudes = amplitudes + length * direction
-        residual = residual - length * curved
-        previous, square = square, float(residual @ residual)
-        direction = residual + (square / previous) * direction
-    return amplitudes
+    solver = AmplitudeSolver(splatter, pixels, len(start), (lambda vector: ridge * vector) if ridge else None)
+    return solver.solve(weights, gain, start, iterations)

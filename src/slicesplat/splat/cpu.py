@@ -103,6 +103,7 @@ class CpuSplatter:
         if not 0 < cutoff <= MAX_CUTOFF:
             raise ValueError(f"cutoff {cutoff} is not in (0, {MAX_CUTOFF}]")
         components = slices.psf_weights.shape[1]
+        self.slices = len(slices)
         self.device = torch.device("cpu")
         self.cutoff = float(cutoff)
         self.shape = _array(slices.shape, np.int64)

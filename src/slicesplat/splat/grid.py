@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from slicesplat.field import GaussianField
 from slicesplat.splat import CPU, Backend, place
@@ -54,12 +55,19 @@ def sample_on_grid(
     field: GaussianField, affine: NDArray[np.float64], shape: tuple[int, int, int], backend: Backend = CPU
 ) -> NDArray[np.float32]:
     """Values of the field at the voxel centres of a grid: an array of that shape, on the host."""
+    return np.ascontiguousarray(sample(field, affine, shape, backend).cpu().numpy())
+
+
+def sample(
+    field: GaussianField, affine: NDArray[np.float64], shape: tuple[int, int, int], backend: Backend = CPU
+) -> Tensor:
+    """Values of the field at the voxel centres of a grid: a tensor of that shape, where it was computed."""
     planes = grid_slices(affine, shape)
     splatter = backend.splatter(planes, SAMPLING_CUTOFF)
     field = field.to(backend.device)
     place(splatter, field, planes.pose)
     flat = splatter.splat(field.amplitudes.detach(), np.ones(len(planes)))
-    return np.ascontiguousarray(flat.cpu().numpy().reshape(shape[2], shape[0], shape[1]).transpose(1, 2, 0))
+    return flat.reshape(shape[2], shape[0], shape[1]).permute(1, 2, 0)
 
 
 def compile_kernels(backend: Backend = CPU) -> None:
