@@ -15,7 +15,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from slicesplat.fit.replay import KeptLists, Replay
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.align import align
 from slicesplat.motion.smooth import time_prior
-from slicesplat.splat import CPU, Backend, CpuSplatter, render
+from slicesplat.splat import CPU, Backend, render
 from slicesplat.splat.grid import grid_slices
 from slicesplat.splat.pixels import spread
 from slicesplat.stack import Slices
@@ -257,9 +256,8 @@ class _State:
         self.gain, self.weight = torch.ones_like(self.measured), torch.zeros_like(self.measured)
         self.norm = torch.ones((), device=backend.device)
         self.kept: KeptLists | None = None
-        if not isinstance(self.splatter, CpuSplatter):
-            placed: list[Any] = [self] if self.prior is None else [self, self.prior]
-            self.kept = KeptLists(placed, _BETAS)
+        if backend.asynchronous:
+            self.kept = KeptLists([self] if self.prior is None else [self, self.prior], _BETAS)
         self._take(start, 0)
 
     def _take(self, field: GaussianField, done: int) -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from slicesplat.field import GaussianField
-
-if TYPE_CHECKING:
-    from slicesplat.splat.gpu import GpuSplatter
+from slicesplat.splat import Splatter
 
 # Steps between two looks at the lists, at most: to look more rarely gains nothing.
 _LONGEST = 20
@@ -43,7 +41,7 @@ def adam_bound(step: int, betas: tuple[float, float]) -> float:
 class Placed(Protocol):
     """What renders a field: a splatter that keeps its list, and the poses of its slices on the device."""
 
-    splatter: GpuSplatter
+    splatter: Splatter
     rotations: Tensor
     translations: Tensor
 
@@ -104,8 +102,8 @@ class KeptLists:
         self._left -= 1
 
     def _place(self, field: GaussianField, rebuild: bool | None) -> None:
+        shapes = [values.detach() for values in (field.means, field.log_scales, field.rotations)]
         for where in self.placed:
-            shapes = (field.means, field.log_scales, field.rotations)
             where.splatter.place(*shapes, where.rotations, where.translations, rebuild=rebuild)
 
     def _lasting(

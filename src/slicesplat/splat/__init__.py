@@ -33,10 +33,13 @@ class Backend:
         Where everything is that has the size of pixels or Gaussians.
     splatter : callable
         Makes the forward model of slices: `splatter(slices, cutoff=3.0)`.
+    asynchronous : bool
+        Whether the device works on while the host does something else, so that asking it for a number costs time.
     """
 
     device: torch.device
     splatter: Callable[..., Splatter]
+    asynchronous: bool = False
 
     def tensor(self, values: ArrayLike | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """The values on the device, without a copy where they are there already."""
@@ -84,7 +87,7 @@ def choose_backend(name: str) -> Backend:
         return CPU
     from slicesplat.splat.gpu import GpuSplatter
 
-    return Backend(torch.device("cuda"), GpuSplatter)
+    return Backend(torch.device("cuda"), GpuSplatter, asynchronous=True)
 
 
 def place(splatter: Splatter, field: GaussianField, pose: ArrayLike, rebuild: bool | None = None) -> None:

@@ -76,15 +76,6 @@ class _Pairs:
     rotation: Float
     translation: Float
 
-    def still_hold(self, table: Float, rotation: Float, translation: Float, splatter: CpuSplatter) -> bool:
-        """Whether nothing has moved by more than the margin that the list was made with."""
-        moves = np.zeros(len(table) - 1)
-        narrowest = float(splatter.blur.min(initial=np.inf))
-        _in_parts(kernels.moves, table, self.table, narrowest, splatter.cutoff, moves)
-        turn = np.linalg.norm(rotation - self.rotation, axis=(1, 2))
-        views = np.linalg.norm(translation - self.translation, axis=1) + turn * (splatter.radius + splatter.cutoff**2)
-        return bool(moves.max(initial=0.0) + views.max(initial=0.0) <= LIST_MARGIN)
-
 
 class CpuSplatter:
     """The forward model of a set of slices, its adjoint and its derivatives.
@@ -97,14 +88,17 @@ class CpuSplatter:
         Geometry of the images; poses are given with every call of `place`.
     cutoff : float
         Mahalanobis distance beyond which a Gaussian does not reach a pixel; at most 5.
+    margin : float
+        How much too generous a list of pairs is, mm: how far things may move before it has to be made anew.
     """
 
-    def __init__(self, slices: Slices, cutoff: float = 3.0) -> None:
+    def __init__(self, slices: Slices, cutoff: float = 3.0, margin: float = LIST_MARGIN) -> None:
         if not 0 < cutoff <= MAX_CUTOFF:
             raise ValueError(f"cutoff {cutoff} is not in (0, {MAX_CUTOFF}]")
         components = slices.psf_weights.shape[1]
         self.device = torch.device("cpu")
         self.cutoff = float(cutoff)
+        self.margin = float(margin)
         self.shape = _array(slices.shape, np.int64)
         self.offset = _array(slices.offset, np.int64)
         self.view_start = np.arange(len(slices) + 1, dtype=np.int64) * components
@@ -119,6 +113,7 @@ class CpuSplatter:
         self.high = np.concatenate([self.origin + (self.view_shape - 1) * self.step, flat], axis=1)
         self.radius = float(np.linalg.norm(self.high, axis=1).max(initial=0.0))
         self.placements = 0
+        self.lists = 0
         self._pairs: _Pairs | None = None
 
     @property
@@ -167,10 +162,10 @@ class CpuSplatter:
         self.placements += 1
         # Copies: an optimiser changes its parameters in place.
         self._quaternions = _array(quaternions, np.float64).copy()
-        rotation, translation = _array(rotations, np.float64).copy(), _array(translations, np.float64).copy()
-        self._rotation = np.repeat(rotation, self.components, axis=0)
+        self._pose = _array(rotations, np.float64).copy(), _array(translations, np.float64).copy()
+        self._rotation = np.repeat(self._pose[0], self.components, axis=0)
         # The world's origin in the slice's frame, with the opposite sign.
-        self._shift = np.repeat(np.einsum("sik,si->sk", rotation, translation), self.components, axis=0)
+        self._shift = np.repeat(np.einsum("sik,si->sk", *self._pose), self.components, axis=0)
         n = len(self._quaternions)
         self._variance = np.empty((n, 3))
         self._table = np.empty((n + 1, GAUSSIAN_COLUMNS))
@@ -183,12 +178,9 @@ class CpuSplatter:
         listed = self._pairs is not None and len(self._pairs.table) == n + 1
         if rebuild is False and not listed:
             raise ValueError(f"no list of pairs for {n} Gaussians to keep: place them with rebuild=True")
-        if (
-            rebuild
-            or not listed
-            or (rebuild is None and not self._placed.still_hold(self._table, rotation, translation, self))
-        ):
-            self._pairs = self._list(coarse, rotation, translation)
+        if rebuild or not listed or (rebuild is None and self.moved() > self.margin):
+            self._pairs = self._list(coarse)
+            self.lists += 1
         pairs = self._placed
         _in_parts(
             kernels.project,
@@ -196,7 +188,17 @@ class CpuSplatter:
             *(self.view_shape, pairs.start, pairs.gaussian, self.cutoff, pairs.flat),
         )
 
-    def _list(self, coarse: NDArray[np.float32], rotation: Float, translation: Float) -> _Pairs:
+    def moved(self) -> Tensor:
+        """A bound, mm, on how far anything has moved or grown since the list was made; 0-d."""
+        listed = self._placed
+        moves = np.zeros(len(self._table) - 1)
+        narrowest = float(self.blur.min(initial=np.inf))
+        _in_parts(kernels.moves, self._table, listed.table, narrowest, self.cutoff, moves)
+        turn = np.linalg.norm(self._pose[0] - listed.rotation, axis=(1, 2))
+        views = np.linalg.norm(self._pose[1] - listed.translation, axis=1) + turn * (self.radius + self.cutoff**2)
+        return torch.tensor(moves.max(initial=0.0) + views.max(initial=0.0))
+
+    def _list(self, coarse: NDArray[np.float32]) -> _Pairs:
         """Find the pairs of the Gaussians and poses that are being placed."""
         views, n = len(self.blur), len(self._table) - 1
         listed = np.empty((views, n + LANES), np.int32)
@@ -204,7 +206,7 @@ class CpuSplatter:
         _in_parts(
             kernels.list_pairs,
             *(self._table, coarse, self._rotation, self._shift, self.blur, self.low, self.high),
-            *(self.cutoff, LIST_MARGIN, listed, counts),
+            *(self.cutoff, self.margin, listed, counts),
         )
         start = np.concatenate([[0], np.cumsum(-(-counts // LANES) * LANES)]).astype(np.int64)
         gaussian = np.full(start[-1], n, np.int32)
@@ -213,9 +215,7 @@ class CpuSplatter:
         of_gaussians = kernels.pairs_of_gaussians(gaussian, n)
         flat = np.empty((len(gaussian) // LANES, PAIR_FIELDS, LANES), np.float32)
         gradient = np.empty((len(gaussian), PAIR_GRADIENTS), np.float32)
-        return _Pairs(
-            *(int(counts.sum()), start, gaussian, *of_gaussians, flat, gradient, self._table, rotation, translation)
-        )
+        return _Pairs(*(int(counts.sum()), start, gaussian, *of_gaussians, flat, gradient, self._table, *self._pose))
 
     def splat(self, amplitudes: ArrayLike, gains: ArrayLike) -> Tensor:
         """Simulated pixels (P,) float32 for amplitudes (N,) and gains (S,)."""
