@@ -253,8 +253,7 @@ class _State:
         self.rotations = backend.tensor(slices.pose[:, :3, :3].copy(), torch.float64)
         self.translations = backend.tensor(slices.pose[:, :3, 3].copy(), torch.float64)
         self.ones = torch.ones(len(slices), dtype=torch.float64, device=backend.device)
-        self.gain, self.weight = torch.ones_like(self.measured), torch.zeros_like(self.measured)
-        self.norm = torch.ones((), device=backend.device)
+        self.scale, self.target = torch.zeros_like(self.measured), torch.zeros_like(self.measured)
         self.kept: KeptLists | None = None
         if backend.asynchronous:
             self.kept = KeptLists([self] if self.prior is None else [self, self.prior], _BETAS)
@@ -317,10 +316,16 @@ class _State:
         """Set gains and weights to what the prediction says; the error of the pixels left out."""
         predicted = image.detach()
         self.weights = reweight(self.slices, self.measured, predicted, self.inside, self.weights)
-        self.gain.copy_(spread(self.weights.gain, self.slices, self.backend.device))
-        self.weight.copy_(self.weights.total(self.slices))
-        self.norm.copy_(self.weight.sum(dtype=torch.float64).clamp(min=1e-12))
+        # The misfit as a plain sum of squares, of as few passes over the pixels as possible.
+        weight = self.weights.total(self.slices)
+        root = torch.sqrt(weight / weight.sum(dtype=torch.float64).clamp(min=1e-12)).float()
+        self.scale.copy_(root * self._gain())
+        self.target.copy_(root * self.measured)
         return self.error(predicted)
+
+    def _gain(self) -> Tensor:
+        """(P,) every pixel's gain."""
+        return spread(self.weights.gain, self.slices, self.backend.device)
 
     def error(self, image: Tensor) -> float:
         """The error of the pixels left out."""
@@ -329,7 +334,7 @@ class _State:
     def descend(self, image: Tensor, done: int) -> Tensor:
         """One step of Adam, `done` of them lying behind; the misfit."""
         self.adam.zero_grad()
-        misfit = (self.weight * (self.gain * image - self.measured) ** 2).sum() / self.norm
+        misfit = (self.scale * image - self.target).square().sum()
         loss = misfit
         if self.prior is not None and done % self.settings.prior_every == 0:
             strength = self.settings.smoothness * self.noise**2 * self.settings.prior_every
@@ -354,8 +359,8 @@ class _State:
 
     def split(self, image: Tensor, done: int) -> None:
         """Split Gaussians where the residual is beyond noise."""
-        residual = self.gain * image.detach() - self.measured
-        misfit = local_misfit(self.splatter, residual, self.weight, self.weights.gain)
+        residual = self._gain() * image.detach() - self.measured
+        misfit = local_misfit(self.splatter, residual, self.weights.total(self.slices), self.weights.gain)
         before = self.field().detach()
         chosen = to_split(before, misfit, self.noise, self.settings.split_excess, self.slices)
         self._take(split(before, chosen), done + 1)

@@ -102,9 +102,10 @@ class KeptLists:
         self._left -= 1
 
     def _place(self, field: GaussianField, rebuild: bool | None) -> None:
-        shapes = [values.detach() for values in (field.means, field.log_scales, field.rotations)]
+        means, log_scales, rotations = (x.detach() for x in (field.means, field.log_scales, field.rotations))
         for where in self.placed:
-            where.splatter.place(*shapes, where.rotations, where.translations, rebuild=rebuild)
+            pose = (where.rotations, where.translations)
+            where.splatter.place(means, log_scales, rotations, *pose, rebuild=rebuild)
 
     def _lasting(
         self, room: float, axis: float, quaternion: float, step: int, rates: Callable[[int], Mapping[str, float]]

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from slicesplat.field import rotation_matrices
-from slicesplat.splat.cpu_kernels import LIST_MARGIN, MAX_CUTOFF
+from slicesplat.splat.cpu_kernels import MAX_CUTOFF
 from slicesplat.stack import Slices
 
 # A tile has as many pixels as two warps have lanes; a Gaussian's box is about as large.
@@ -32,6 +32,8 @@ _BLOCK = 128
 _GAUSSIAN_BLOCK = 32
 # Slices are compared with all Gaussians this many pairs at a time, to bound the memory that a new list takes.
 _LIST_CHUNK = 2**20
+# mm; to make a list, and to capture the graphs that read it, costs more than a third more pairs: see docs/gpu.md.
+MARGIN = 2.0
 # Numbers per pair: what a pixel needs, the box, gradients by the Gaussian, by the pose, and a pose's polynomials.
 _FLAT, _WINDOW, _PAIR, _POSE, _COEFFICIENTS = 8, 4, 10, 16, 27
 Values: TypeAlias = ArrayLike | Tensor
@@ -674,7 +676,7 @@ class GpuSplatter:
         slices: Slices,
         cutoff: float = 3.0,
         device: str | torch.device = "cuda",
-        margin: float = LIST_MARGIN,
+        margin: float = MARGIN,
     ) -> None:
         if not 0 < cutoff <= MAX_CUTOFF:
             raise ValueError(f"cutoff {cutoff} is not in (0, {MAX_CUTOFF}]")
