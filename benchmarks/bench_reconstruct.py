@@ -37,6 +37,7 @@ from cases import (
 
 from slicesplat.io.nifti import load_volume
 from slicesplat.simulate import SimulationConfig, save, simulate
+from slicesplat.splat import available_devices
 
 
 def made_folder(folder: Path, size_mm: float, spacing: float) -> Path:
@@ -67,15 +68,17 @@ def thickness_options(case: Path) -> list[str]:
     return ["--thicknesses", str(json.loads(truth.read_text())["args"]["thickness"])] if truth.exists() else []
 
 
-def run(case: Path, folder: Path, cache: Path, threads: int, resolution: float) -> tuple[Row, str]:
+def run(case: Path, folder: Path, cache: Path, threads: int, resolution: float, device: str) -> tuple[Row, str]:
     """One process: its seconds and memory, its accuracy, and the digest of the volume that it wrote."""
     stacks, masks = stack_files(case)
     volume, record = folder / "volume.nii", folder / "result.json"
     command = [sys.executable, "-m", "slicesplat", "reconstruct", "--quiet", "--threads", str(threads)]
+    command += ["--device", device]
     command += ["--input-stacks", *map(str, stacks), "--stack-masks", *map(str, masks), *thickness_options(case)]
     command += ["--output-volume", str(volume), "--output-json", str(record), "--output-resolution", str(resolution)]
     start = time.perf_counter()
-    subprocess.run(command, check=True, env={**os.environ, "NUMBA_CACHE_DIR": str(cache)})
+    caches = {"NUMBA_CACHE_DIR": str(cache), "TRITON_CACHE_DIR": str(cache / "triton")}
+    subprocess.run(command, check=True, env={**os.environ, **caches})
     wall = time.perf_counter() - start
     result, known = json.loads(record.read_text(encoding="utf-8")), load_case(case)
     poses = pose_quality(result["slices"], known)
@@ -89,19 +92,19 @@ def run(case: Path, folder: Path, cache: Path, threads: int, resolution: float) 
     return row, hashlib.sha256(volume.read_bytes()).hexdigest()
 
 
-def measure(rows: Rows, case: Path, threads: list[int], resolution: float) -> None:
-    """All runs of one case, and whether they wrote the same bytes."""
+def measure(rows: Rows, case: Path, threads: list[int], resolution: float, device: str) -> None:
+    """All runs of one case on a device, and whether they wrote the same bytes."""
     runs = [("first, compiling", threads[0]), ("second", threads[0])]
     runs += [("cached", number) for number in threads[1:]]
     digests = []
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:
         for name, number in runs:
-            row, digest = run(case, Path(folder), Path(cache), number, resolution)
+            row, digest = run(case, Path(folder), Path(cache), number, resolution, device)
             digests.append(digest)
             same = "yes" if digest == digests[0] else "NO"
-            rows.add(case=case.name, run=name, threads=number, **row, same_bytes=same)
+            rows.add(case=case.name, device=device, run=name, threads=number, **row, same_bytes=same)
     verdict = "byte-identical" if len(set(digests)) == 1 else "NOT byte-identical"
-    say(f"{case.name}: the volumes of {len(runs)} runs with {sorted(set(threads))} threads are {verdict}")
+    say(f"{case.name}, {device}: the volumes of {len(runs)} runs with {sorted(set(threads))} threads are {verdict}")
 
 
 def main() -> None:
@@ -109,11 +112,16 @@ def main() -> None:
     options.add_argument(
         "--threads", type=int, nargs="+", default=[2, 1], metavar="N", help="first for the timed runs, then compared"
     )
+    options.add_argument("--device", nargs="+", choices=["cpu", "cuda"], default=["cpu"], help="where to compute")
     args = options.parse_args()
+    devices = [device for device in args.device if device in available_devices()]
+    if len(devices) < len(args.device):
+        say("cuda: not measured: no CUDA device")
     rows = Rows("Reconstruction, end to end", args.json)
     with tempfile.TemporaryDirectory() as folder:
         for case in case_folders(args, Path(folder)):
-            measure(rows, case, args.threads, QUICK_SPACING if args.quick else 0.8)
+            for device in devices:
+                measure(rows, case, args.threads, QUICK_SPACING if args.quick else 0.8, device)
     rows.show()
 
 

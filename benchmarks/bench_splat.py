@@ -1,10 +1,12 @@
 """Time of the forward model and its gradient, per pair of one pixel and one Gaussian inside the cut-off.
 
-    python benchmarks/bench_splat.py [--quick] [--json rows.json] [--cases growing shared]
+    python benchmarks/bench_splat.py [--quick] [--json rows.json] [--cases growing shared] [--device cpu cuda]
 
 `growing`: three orthogonal stacks over a sphere that grows with the number of Gaussians, all of the same size; here the
 slope of log cost against log pairs says whether anything grows faster than the work. `denser`: more and more, smaller
-and smaller Gaussians over the same slices. `shared`: the slices of two data sets, where they are.
+and smaller Gaussians over the same slices. `shared`: the slices of two data sets, where they are. `iteration`: whole
+iterations of the fit's conjugate gradients on those, and the share of them that is spent outside the splatter: prior,
+vectors, bookkeeping.
 
 Forward is placing the Gaussians with the list of pairs kept, and simulating all pixels; backward is the gradient by
 every parameter of the Gaussians, poses and gains. A new list is timed by itself.
@@ -15,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,13 @@ import numpy as np
 import torch
 from _machine import copy_bandwidth, median_seconds, processor, sgemm_flops
 
-from slicesplat.fit.linear import lattice
+from slicesplat.fit.curvature import Curvature
+from slicesplat.fit.joint import FitSettings
+from slicesplat.fit.linear import AmplitudeSolver, lattice, placed_lattice
+from slicesplat.fit.replay import Replay
 from slicesplat.io.nifti import load_stacks
-from slicesplat.splat import CpuSplatter, available_devices, splatter
+from slicesplat.pipeline import scale_intensities
+from slicesplat.splat import Backend, CpuSplatter, available_devices, choose_backend
 from slicesplat.stack import Slices, Stack, cut_slices
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
@@ -62,7 +68,7 @@ def sphere_slices(radius: float) -> Slices:
 def shared_slices(folder: Path) -> Slices:
     """The slices of a data set with six stacks, 3 mm thick."""
     names = [[str(folder / f"{kind}-{i}.nii.gz") for i in range(1, 7)] for kind in ("stack", "mask")]
-    return cut_slices(load_stacks(names[0], masks=names[1], thicknesses=3.0))
+    return cut_slices(scale_intensities(load_stacks(names[0], masks=names[1], thicknesses=3.0))[0])
 
 
 def gaussians(slices: Slices, spacing: float) -> Parameters:
@@ -136,7 +142,7 @@ def measure(slices: Slices, parameters: Parameters, device: str, threads: int, r
         wait()
 
     numba.set_num_threads(threads)
-    made = splatter(slices, device=device)
+    made = choose_backend(device).splatter(slices)
     shape = [there(parameters[key]) for key in ("means", "log_scales", "rotations")]
     pose = there(slices.pose[:, :3, :3].copy()), there(slices.pose[:, :3, 3].copy())
     amplitudes, gains = there(parameters["amplitudes"]), there(np.ones(len(slices)))
@@ -171,6 +177,64 @@ def measure(slices: Slices, parameters: Parameters, device: str, threads: int, r
         "cpu_s": cpu if device == "cpu" else wall,
         "peak_memory_mb": memory / 2**20,
     }
+
+
+def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: int) -> dict[str, Any]:
+    """Time of an iteration of the fit's conjugate gradients, and of the splatter's part of it.
+
+    On the CPU, seconds in which threads were running. On a CUDA device seconds that passed, replayed as a graph.
+    """
+    on_cuda = backend.device.type == "cuda"
+    numba.set_num_threads(threads)
+    torch.set_num_threads(1)  # as in the pipeline
+    spacing = FitSettings().spacings[2] * float(np.median(slices.step))
+    field, splatter = placed_lattice(slices, spacing, backend)
+    prior = Curvature(field, spacing, backend)
+    prior.reweight(field.amplitudes, 1e-3)
+    solver = AmplitudeSolver(splatter, backend.tensor(slices.pixels), len(field), prior.apply)
+    weights, gains = backend.tensor(slices.mask), torch.ones(len(slices), device=backend.device)
+
+    def timed(function: Callable[[], object]) -> float:
+        run = Replay(function) if on_cuda else function
+
+        def finished() -> None:
+            run()
+            if on_cuda:
+                torch.cuda.synchronize()
+
+        finished()
+        return median_seconds(finished, repeats)[0 if on_cuda else 1]
+
+    solver.solve(weights, gains, field.amplitudes, 0)
+    whole = timed(solver.iterate)
+    part = timed(lambda: splatter.adjoint(splatter.splat(field.amplitudes, gains), gains))
+    return {
+        "backend": backend.device.type,
+        "threads": threads,
+        "gaussians": len(field),
+        "iteration_ms": 1e3 * whole,
+        "splatter_ms": 1e3 * part,
+        "outside": 1 - part / whole,
+    }
+
+
+def show_iterations(devices: list[str], threads: list[int], repeats: int) -> list[dict[str, Any]]:
+    """Measure and print iterations of the fit on the shared data sets."""
+    rows = []
+    for name, folder in DATA.items():
+        if folder.exists():
+            slices = shared_slices(folder)
+            for device in devices:
+                for number in threads if device == "cpu" else [1]:
+                    row = iteration_seconds(slices, choose_backend(device), number, repeats)
+                    rows.append({"case": f"{name}, iteration"} | row)
+                    print(
+                        f"{name}, {device}, {number} threads, {row['gaussians']} Gaussians: an iteration takes "
+                        f"{row['iteration_ms']:.1f} ms, the splatter's part {row['splatter_ms']:.1f} ms; "
+                        f"{row['outside']:.0%} lies outside it",
+                        flush=True,
+                    )
+    return rows
 
 
 def count_pairs(slices: Slices, parameters: Parameters) -> int:
@@ -227,10 +291,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", type=Path, metavar="F", help="write the rows to this file")
     parser.add_argument("--quick", action="store_true", help="small cases only, under a minute")
-    kinds = ["growing", "denser", "shared"]
+    kinds = ["growing", "denser", "shared", "iteration"]
     parser.add_argument("--cases", nargs="+", choices=kinds, default=kinds)
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, numba.config.NUMBA_NUM_THREADS}))
+    parser.add_argument("--device", nargs="+", choices=["cpu", "cuda"], default=["cpu", "cuda"])
     options = parser.parse_args()
+    devices = [device for device in available_devices() if device in options.device]
+    if "cuda" in options.device and "cuda" not in devices:
+        print("cuda: not measured: no CUDA device")
 
     flops, bandwidth = sgemm_flops(), copy_bandwidth()
     print(f"{processor()}: sgemm {flops / 1e9:.0f} GFLOP/s, copy {bandwidth / 1e9:.1f} GB/s, one thread each")
@@ -242,7 +310,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     for name, slices, parameters in cases(options.cases, options.quick):
         pairs = count_pairs(slices, parameters)
-        for device in available_devices():
+        for device in devices:
             for threads in options.threads if device == "cpu" else [1]:
                 timed = measure(slices, parameters, device, threads, 3 if options.quick else 7)
                 row = {"case": name, "pairs": pairs} | timed
@@ -251,10 +319,12 @@ def main() -> None:
                 print(
                     " ".join(f"{row[key]:{style}}" if key in row else "" for key, style in COLUMNS.items()), flush=True
                 )
-    for device in available_devices():
+    for device in devices:
         growing = [r for r in rows if r["case"] == "growing" and r["backend"] == device and r["threads"] == 1]
         if len(growing) > 1:
             print(f"{device}: cost grows as pairs to the power {slope(growing):.3f}")
+    if "iteration" in options.cases:
+        rows += show_iterations(devices, options.threads, 3 if options.quick else 9)
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1))
 

@@ -353,7 +353,8 @@ def with_noise(slices: Slices) -> Slices:
 
 def search(slices: Slices, start: np.ndarray) -> tuple[Alignment, np.ndarray, Alignment, int]:
     """Align from `start` and search what is lost: the state before, who is suspect, the state after, how many moved."""
-    here, inside, packages = slices.with_poses(start), slices.mask.astype(np.float32), [1, 1, 1]
+    here, packages = slices.with_poses(start), [1, 1, 1]
+    inside = torch.from_numpy(slices.mask.astype(np.float32))
     state = align(known_field(), here, slices.pixels, inside, full(slices), full(slices, SCALE), iterations=4)
     prior = time_prior(slices.with_poses(state.pose), slice_weights(state.misfit), packages)
     given = (known_field(), here, inside, state, prior, packages, SCALE, np.random.default_rng(0))

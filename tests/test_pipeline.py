@@ -26,6 +26,7 @@ from slicesplat.motion.rigid import rigid
 from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import Config, Progress, Reconstruction, reconstruct, register, scale_intensities
 from slicesplat.simulate import Simulation, SimulationConfig, save, simulate
+from slicesplat.splat import available_devices
 from slicesplat.stack import Stack
 
 # A fit of which the quality is not the point.
@@ -418,7 +419,9 @@ def test_command_takes_files_and_leaves_volume_slices_and_json(
     assert np.median(volume.get_fdata()[volume.get_fdata() > 0]) == pytest.approx(
         np.median(values(made)[values(made) > 0]), rel=0.01
     )
-    records = json.loads((out / "result.json").read_text())["slices"]
+    found = json.loads((out / "result.json").read_text())
+    assert found["device"] == available_devices()[0]
+    records = found["slices"]
     slices = load_slices(out / "slices")
     assert len(slices) == len(records) == len(made.slices)
     for stack, record in zip(slices, records, strict=True):

@@ -515,7 +515,8 @@ def test_a_device_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_package_needs_no_triton() -> None:
-    code = "import sys; sys.modules['triton'] = None; import slicesplat.pipeline, slicesplat.splat as s; print(*s.available_devices())"
+    code = "import sys; sys.modules['triton'] = None; import slicesplat.pipeline"
+    code += "; import slicesplat.splat as s; print(*s.available_devices())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["cpu"]
 

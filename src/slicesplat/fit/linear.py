@@ -148,7 +148,7 @@ class AmplitudeSolver:
         self._gain = pixels.new_zeros(splatter.slices)
         self._amplitudes, self._residual, self._direction = (pixels.new_zeros(gaussians) for _ in range(3))
         self._square = pixels.new_zeros(())
-        self._run = Replay(self._iterate) if pixels.device.type == "cuda" else self._iterate
+        self._run = Replay(self.iterate) if pixels.device.type == "cuda" else self.iterate
 
     def solve(self, weights: Tensor, gain: ArrayLike, start: Tensor, iterations: int) -> Tensor:
         """Amplitudes (N,) after so many iterations from `start`, for weights (P,) and gains (S,)."""
@@ -164,7 +164,8 @@ class AmplitudeSolver:
             self._run()
         return self._amplitudes.clone()
 
-    def _iterate(self) -> None:
+    def iterate(self) -> None:
+        """One iteration, in place."""
         seen = self._weights * self.splatter.splat(self._direction, self._gain)
         turned = self.splatter.adjoint(seen, self._gain)
         if self.curved is not None:

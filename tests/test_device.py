@@ -1,0 +1,141 @@
+"""The whole way runs on any backend: with the GPU's kernels as on the CPU, and without waiting for a device."""
+
+from __future__ import annotations
+
+from functools import cache, partial
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from slicesplat.errors import InputError
+from slicesplat.fit.curvature import Curvature
+from slicesplat.fit.joint import FitSettings, joint_fit
+from slicesplat.fit.linear import AmplitudeSolver, placed_lattice
+from slicesplat.fit.weights import TINY
+from slicesplat.phantom import brain_phantom
+from slicesplat.pipeline import Config, reconstruct, scale_intensities
+from slicesplat.simulate import SimulationConfig, simulate
+from slicesplat.splat import CPU, Backend
+from slicesplat.splat.grid import sample_on_grid
+from slicesplat.splat.pixels import median, spread, sum_over_slices
+from slicesplat.stack import Slices, cut_slices
+
+needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton not installed")
+
+
+def gpu() -> Backend:
+    """The GPU's kernels: on the device where there is one, else through Triton's interpreter."""
+    from slicesplat.splat.gpu import GpuSplatter
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return Backend(torch.device(device), partial(GpuSplatter, device=device))
+
+
+@cache
+def slices(size_mm: float, pixel: float, spacing: float, margin: int = 2) -> Slices:
+    """Three still stacks of a small brain."""
+    config = SimulationConfig(motion="none", pixel=pixel, spacing=spacing, thickness=spacing, dropout=0.0, noise=0.02)
+    stacks, _ = scale_intensities(simulate(*brain_phantom(size_mm, 1.4), config).stacks)
+    return cut_slices(stacks, margin=margin)
+
+
+def tiny() -> Slices:
+    """Nine slices, each of one or two tiles."""
+    return slices(16.0, 2.6, 5.0, margin=0)
+
+
+BRIEF = FitSettings(spacings=(2.0, 1.5), pose_rounds=1, rounds=1, iterations=3)
+
+
+# --- slices and pixels
+
+
+def test_sums_and_medians_are_numpys() -> None:
+    scan, rng = slices(24.0, 2.0, 4.0), np.random.default_rng(0)
+    values = rng.normal(size=len(scan.pixels)).astype(np.float32)
+    sums = sum_over_slices(torch.from_numpy(values), scan)
+    np.testing.assert_allclose(sums, np.add.reduceat(values, scan.offset[:-1], dtype=np.float64), rtol=1e-12)
+    per_slice = rng.normal(size=len(scan))
+    expected = np.repeat(per_slice, np.diff(scan.offset)).astype(np.float32)
+    np.testing.assert_array_equal(spread(per_slice, scan, torch.device("cpu")), expected)
+    for some in (values, values[1:], values[:1], np.repeat(values[:3], 4)):
+        assert median(torch.from_numpy(some.copy())) == np.median(some)
+
+
+# --- nothing waits
+
+
+def on_meta(part: Any, seen: dict[int, Any]) -> Any:
+    """A thing with all its tensors, and theirs, moved to where there is no number to ask for."""
+    if isinstance(part, torch.Tensor):
+        if id(part) not in seen:
+            seen[id(part)] = part.detach().to("meta").requires_grad_(part.requires_grad)
+        return seen[id(part)]
+    if isinstance(part, dict):
+        return {name: on_meta(value, seen) for name, value in part.items()}
+    if isinstance(part, torch.device):
+        return torch.device("meta")
+    return part
+
+
+def move_to_meta(thing: Any, seen: dict[int, Any]) -> None:
+    for name, value in vars(thing).items():
+        setattr(thing, name, on_meta(value, seen))
+
+
+@needs_triton
+def test_an_iteration_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On tensors without numbers whatever needs one fails: a comparison, a copy to the host, a choice by a mask."""
+    from triton.runtime.interpreter import InterpretedFunction
+    from triton.runtime.jit import JITFunction
+
+    from slicesplat.splat.gpu import GpuSplatter
+
+    backend, scan = Backend(torch.device("cpu"), partial(GpuSplatter, device="cpu")), tiny()
+    field, splatter = placed_lattice(scan, 4.0, backend)
+    prior = Curvature(field, 4.0, backend)
+    solver = AmplitudeSolver(splatter, torch.from_numpy(scan.pixels), len(field), prior.apply)
+    launched: list[int] = []
+    for kind in (InterpretedFunction, JITFunction):
+        monkeypatch.setattr(kind, "__getitem__", lambda self, grid: lambda *given, **named: launched.append(1))
+    seen: dict[int, Any] = {}
+    for thing in (solver, splatter, splatter._pairs, prior):
+        move_to_meta(thing, seen)
+    solver.iterate()
+    assert len(launched) >= 3
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        solver.solve(solver._weights, np.ones(len(scan)), solver._amplitudes, 0).tolist()
+
+
+# --- a device that is not there
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match="device 'cuda': PyTorch finds no CUDA device; use --device cpu"):
+        reconstruct([], Config(device="cuda"))
+
+
+# --- the GPU's kernels in every step
+
+
+@needs_triton
+def test_fit_and_sampling_on_the_kernels_of_the_gpu_are_those_of_the_cpu() -> None:
+    scan, affine = tiny(), np.diag([4.0, 4.0, 4.0, 1.0])
+    affine[:3, 3] = -8.0
+    fits, volumes = [], []
+    for backend in (CPU, gpu()):
+        fit = joint_fit(scan, scan.mask, BRIEF, [1, 1, 1], np.random.default_rng(0), backend=backend)
+        fits.append(fit)
+        volumes.append(sample_on_grid(fit.field, affine, (4, 4, 3), backend))
+    one, other = fits
+    # Pixels agree to 1e-5; conjugate gradients amplify what is left.
+    assert len(one.field) == len(other.field)
+    np.testing.assert_allclose(volumes[1], volumes[0], atol=2e-3 * np.abs(volumes[0]).max())
+    np.testing.assert_allclose(other.pose, one.pose, atol=1e-3)
+    np.testing.assert_allclose(other.weights.slice, one.weights.slice, rtol=1e-2)
+    assert other.weights.sigma == pytest.approx(one.weights.sigma, rel=1e-2)
+    assert one.weights.sigma > 10 * TINY
