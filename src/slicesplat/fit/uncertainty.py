@@ -35,7 +35,9 @@ Volume = NDArray[np.float32]
 Tell = Callable[[int, int, float | None], None]
 
 DRAWS = 3
-ITERATIONS = 20  # of conjugate gradients per draw; what they leave unresolved counts as error
+ITERATIONS = 60  # of conjugate gradients per draw, at most; what they leave unresolved counts as error
+# They end when their error, in the norm of the system, is this share of the variance of a draw in the same norm.
+TOLERANCE = 0.01
 MOST_CELLS = 350_000  # inside the region; the lattice is coarser than the pixels where there would be more
 _PADDING = 4  # cells around the lattice: far ends of the box are neighbours
 _WINDOW = 2.0  # mm; over which gradients and squared errors are averaged
@@ -167,12 +169,15 @@ class ErrorModel:
         self.inverse = (1.0 / (1.0 + np.maximum(told, 0.0))).astype(np.float32)
 
     def solve(self, right: Volume, iterations: int) -> Volume:
-        """(1 + scan' scan)^-1 of `right`, by preconditioned conjugate gradients."""
+        """(1 + scan' scan)^-1 of `right`, by at most so many preconditioned conjugate gradients."""
         solution = np.zeros_like(right)
         residual = right.copy()
         step = self.box.filtered(residual, self.inverse)
         direction, square = step, _dot(residual, step)
         for _ in range(iterations):
+            # A draw has unit variance per degree of freedom in this norm, whatever the noise.
+            if square <= TOLERANCE * right.size:
+                break
             curved = direction + self.adjoint(self.scan(direction))
             length = np.float32(square / max(_dot(direction, curved), 1e-30))
             solution += length * direction
