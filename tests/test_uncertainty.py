@@ -227,7 +227,8 @@ def test_command_writes_the_map(tmp_path: Path) -> None:
     assert 0 < np.median(error.get_fdata()[error.get_fdata() > 0]) < volume.get_fdata().max()
 
 
-def test_map_is_refused_where_an_input_would_be_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ["reconstruct", "--input-stacks", "s.nii.gz", "--output-volume", str(tmp_path / "v.nii.gz")]
-    assert main([*args, "--output-uncertainty", str(tmp_path / "u.txt")]) == 2
-    assert "u.txt" in capsys.readouterr().err
+@pytest.mark.parametrize("name", ["map.txt", "volume.nii.gz"])
+def test_map_is_refused_where_it_cannot_go(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    args = ["reconstruct", "--input-stacks", "never-read.nii.gz", "--output-volume", str(tmp_path / "volume.nii.gz")]
+    assert main([*args, "--output-uncertainty", str(tmp_path / name)]) == 2
+    assert name in capsys.readouterr().err

@@ -12,6 +12,7 @@ from rich.console import Console
 from slicesplat.commands.base import OptionalPath, ProgressDisplay
 from slicesplat.commands.settings import Settings
 from slicesplat.commands.stacks import StackCommand
+from slicesplat.errors import InputError
 from slicesplat.io.files import save_json
 from slicesplat.io.nifti import save_volume
 from slicesplat.io.slices import save_slices
@@ -47,6 +48,8 @@ class Command(StackCommand):
         self.check_file(self.output_volume, suffixes=(".nii", ".nii.gz"))
         self.check_folder(self.output_slices)
         self.check_file(self.output_uncertainty, suffixes=(".nii", ".nii.gz"))
+        if self.output_uncertainty and self.output_uncertainty.resolve() == self.output_volume.resolve():
+            raise InputError(f"{self.output_uncertainty}: is the volume's file too; name another for the uncertainty")
         self.check_file(self.output_json, suffixes=(".json",))
         stacks = self.load_stacks()
         config = replace(self.config, uncertainty=self.output_uncertainty is not None)

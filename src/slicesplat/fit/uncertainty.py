@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numba
 import numpy as np
@@ -89,17 +90,18 @@ class Box:
         """An array times a real transfer function."""
         return self.values(self.spectrum(values) * transfer)
 
-    def resampled(self, values: NDArray[np.floating], affine: NDArray[np.float64], shape: Sequence[int]) -> Volume:
-        """Values on the box, interpolated on another grid."""
-        return _resampled(values, self.affine, affine, shape)
-
 
 def _resampled(
-    values: NDArray[np.floating], source: NDArray[np.float64], target: NDArray[np.float64], shape: Sequence[int]
+    values: NDArray[np.floating],
+    source: NDArray[np.float64],
+    target: NDArray[np.float64],
+    shape: Sequence[int],
+    outside: Literal["nearest", "constant"] = "nearest",
 ) -> Volume:
+    """Values on one grid, interpolated on another; outside: the nearest one, or 0."""
     to_source = np.linalg.inv(source) @ target
     found = ndimage.affine_transform(
-        values.astype(np.float32), to_source[:3, :3], to_source[:3, 3], tuple(shape), order=1, mode="nearest"
+        values.astype(np.float32), to_source[:3, :3], to_source[:3, 3], tuple(shape), order=1, mode=outside
     )
     return np.asarray(found)
 
@@ -142,6 +144,7 @@ class ErrorModel:
         # A lattice Gaussian spreads over its neighbours: the amplitudes that give these values where the cells are.
         tail = [np.exp(-0.5 * (n / LATTICE_SIGMA) ** 2) for n in (1, 2)]
         spread = [1 + 2 * sum(t * np.cos(n * axis * box.spacing) for n, t in enumerate(tail, 1)) for axis in axes]
+        self.inverse = np.ones_like(self.root)
         self.amplitude_root = (self.root / (spread[0] * spread[1] * spread[2])).astype(np.float32)
 
     def anatomy(self, white: Volume) -> Volume:
@@ -245,7 +248,7 @@ def standard_error(
     seen = np.zeros(box.shape, np.float32)
     seen[cells] = splatter.adjoint(total, np.ones(len(slices)))
     usual = float(np.median(seen[seen > 0])) if (seen > 0).any() else 1.0
-    inside = _resampled(mask.astype(np.float32), affine, box.affine, box.shape)
+    inside = _resampled(mask.astype(np.float32), affine, box.affine, box.shape, "constant")
     told = np.minimum(seen / usual, 1.0) * inside
     taper = interior(slices, weights)
     spectrum = measure_spectrum(slices, weights, taper)
@@ -265,7 +268,7 @@ def standard_error(
     share = np.maximum(ndimage.gaussian_filter(inside, width), 1e-3)
     variance = ndimage.gaussian_filter((inside * square).astype(np.float32), width) / share / DRAWS
     unshown = strength * _beyond(spectrum, np.pi / spacing, np.pi / pixel)
-    error = np.sqrt(box.resampled(variance + unshown, affine, mask.shape))
+    error = np.sqrt(_resampled(variance + unshown, box.affine, affine, mask.shape))
     return np.where(mask, error, 0.0).astype(np.float32)
 
 
