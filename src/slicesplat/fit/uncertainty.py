@@ -236,14 +236,7 @@ def standard_error(
     pixel = float(np.median(slices.step))
     volume = float(mask.sum() * abs(np.linalg.det(affine[:3, :3])))
     spacing = max(pixel, (volume / MOST_CELLS) ** (1 / 3))
-    lattice, splatter = placed_lattice(slices, spacing)
-    cell = np.rint(lattice.means.numpy().astype(np.float64) / spacing).astype(np.int64)
-    low = cell.min(axis=0) - _PADDING
-    size = [fft.next_fast_len(int(n), real=True) for n in cell.max(axis=0) + 1 + _PADDING - low]
-    box = Box(spacing, low * spacing, (size[0], size[1], size[2]))
-    first, second, third = (cell - low).T
-    cells = (first, second, third)
-
+    splatter, box, cells = _lattice_in_box(slices, spacing)
     total = weights.total(slices)
     seen = np.zeros(box.shape, np.float32)
     seen[cells] = splatter.adjoint(total, np.ones(len(slices)))
@@ -270,6 +263,18 @@ def standard_error(
     unshown = strength * _beyond(spectrum, np.pi / spacing, np.pi / pixel)
     error = np.sqrt(_resampled(variance + unshown, box.affine, affine, mask.shape))
     return np.where(mask, error, 0.0).astype(np.float32)
+
+
+def _lattice_in_box(
+    slices: Slices, spacing: float
+) -> tuple[CpuSplatter, Box, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
+    """A lattice of Gaussians in place, a box around it, and the cell of each Gaussian."""
+    lattice, splatter = placed_lattice(slices, spacing)
+    cell = np.rint(lattice.means.numpy().astype(np.float64) / spacing).astype(np.int64)
+    low = cell.min(axis=0) - _PADDING
+    size = [fft.next_fast_len(int(n), real=True) for n in cell.max(axis=0) + 1 + _PADDING - low]
+    first, second, third = (cell - low).T
+    return splatter, Box(spacing, low * spacing, (size[0], size[1], size[2])), (first, second, third)
 
 
 def _local_strength(
