@@ -24,6 +24,8 @@ class Config:
         Threads to use. 0: all cores.
     device : {"auto", "cpu", "cuda"}
         Where to compute. auto: on a CUDA device where there is one, else on the CPU.
+    uncertainty : bool
+        Also estimate the standard error of every voxel, which takes about as long as the fit.
     """
 
     resolution: float = 0.8
@@ -32,6 +34,7 @@ class Config:
     seed: int = 0
     threads: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    uncertainty: bool = False
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.resolution <= 10:

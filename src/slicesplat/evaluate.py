@@ -147,6 +147,60 @@ def _masked_ssim(image: NDArray[Any], truth: NDArray[Any], mask: NDArray[np.bool
     return float(similarity[mask].mean())
 
 
+@dataclass(frozen=True, eq=False)
+class Aligned:
+    """A reconstruction on the grid of the truth, on its scale. Arrays are ITK's: axes z, y, x.
+
+    Attributes
+    ----------
+    values, truth : arrays
+    mask : array of bool
+        Where to compare them.
+    gain : float
+        What the reconstruction's intensities were multiplied with.
+    transform : SimpleITK transform
+        Truth to reconstruction.
+    grid : SimpleITK image
+        The truth.
+    """
+
+    values: Float
+    truth: Float
+    mask: NDArray[np.bool_]
+    gain: float
+    transform: sitk.Euler3DTransform
+    grid: sitk.Image
+
+    def resampled(self, companion: SpatialImage) -> Float:
+        """Another image of the reconstruction's space on the truth's grid, linearly interpolated, 0 outside."""
+        moving = _to_itk(companion, np.float32)
+        found = sitk.Resample(moving, self.grid, self.transform, sitk.sitkLinear, 0.0)
+        return sitk.GetArrayFromImage(found).astype(np.float64)
+
+
+def aligned(
+    reconstruction: SpatialImage, truth: SpatialImage, truth_mask: SpatialImage, register: bool = True
+) -> Aligned:
+    """A reconstruction, aligned rigidly to the truth, with one least-squares gain and offset inside the mask.
+
+    Parameters, errors: as `score`.
+    """
+    if truth.shape != truth_mask.shape:
+        raise ValueError(f"mask {truth_mask.shape} and truth {truth.shape} differ in shape")
+    fixed, moving = _to_itk(truth, np.float32), _to_itk(reconstruction, np.float32)
+    fixed_mask = _to_itk(truth_mask, np.uint8)
+    mask = sitk.GetArrayFromImage(fixed_mask) > 0
+    if not mask.any():
+        raise ValueError("the truth mask is empty")
+    transform = _register(fixed, moving, fixed_mask) if register else sitk.Euler3DTransform()
+    image = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, sitk.sitkBSpline, 0.0)).astype(np.float64)
+    expected = sitk.GetArrayFromImage(fixed).astype(np.float64)
+    if np.ptp(image[mask]) == 0:
+        raise ValueError("the reconstruction shows nothing inside the truth mask: same world frame?")
+    gain, offset = _match_intensity(image[mask], expected[mask])
+    return Aligned(gain * image + offset, expected, mask, gain, transform, fixed)
+
+
 def score(reconstruction: SpatialImage, truth: SpatialImage, truth_mask: SpatialImage, register: bool = True) -> Score:
     """Compare a reconstruction with the truth.
 
@@ -168,28 +222,17 @@ def score(reconstruction: SpatialImage, truth: SpatialImage, truth_mask: Spatial
     ValueError
         Truth and mask differ in shape, the mask is empty, or the reconstruction shows nothing inside it.
     """
-    if truth.shape != truth_mask.shape:
-        raise ValueError(f"mask {truth_mask.shape} and truth {truth.shape} differ in shape")
-    fixed, moving = _to_itk(truth, np.float32), _to_itk(reconstruction, np.float32)
-    fixed_mask = _to_itk(truth_mask, np.uint8)
-    mask = sitk.GetArrayFromImage(fixed_mask) > 0
-    if not mask.any():
-        raise ValueError("the truth mask is empty")
-    transform = _register(fixed, moving, fixed_mask) if register else sitk.Euler3DTransform()
-    image = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, transform, sitk.sitkBSpline, 0.0))
-    expected = sitk.GetArrayFromImage(fixed)
-    x, y = image[mask].astype(np.float64), expected[mask].astype(np.float64)
-    if np.ptp(x) == 0:
-        raise ValueError("the reconstruction shows nothing inside the truth mask: same world frame?")
-    gain, offset = _match_intensity(x, y)
+    found = aligned(reconstruction, truth, truth_mask, register)
+    x, y = found.values[found.mask], found.truth[found.mask]
     peak = float(np.percentile(y, _PEAK_PERCENTILE))
-    mse = float(np.mean((gain * x + offset - y) ** 2))
-    parameters = transform.GetParameters()
+    mse = float(np.mean((x - y) ** 2))
+    parameters = found.transform.GetParameters()
     rotation, translation = np.rad2deg(parameters[:3]), np.asarray(parameters[3:])
     return Score(
         psnr=10 * float(np.log10(peak**2 / mse)) if mse > 0 else float("inf"),
-        ssim=_masked_ssim(gain * image + offset, expected, mask, peak),
-        ncc=float(np.corrcoef(x, y)[0, 1]),
+        ssim=_masked_ssim(found.values, found.truth, found.mask, peak),
+        # The gain turns what is correlated negatively.
+        ncc=float(np.sign(found.gain) * np.corrcoef(x, y)[0, 1]),
         nrmse=float(np.sqrt(mse)) / peak,
         rotation_deg=(float(rotation[0]), float(rotation[1]), float(rotation[2])),
         translation_mm=(float(translation[0]), float(translation[1]), float(translation[2])),

@@ -25,6 +25,7 @@ from slicesplat.errors import InputError
 from slicesplat.field import GaussianField
 from slicesplat.fit.joint import Fit, FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
+from slicesplat.fit.uncertainty import standard_error
 from slicesplat.motion.assess import StackAssessment, assess, least_motion
 from slicesplat.motion.register import Registration as Poses
 from slicesplat.motion.register import gauge
@@ -163,6 +164,9 @@ class Reconstruction(Registration):
         Standard deviation of the residuals, on the scale of the input.
     expected_error : float
         Root-mean-square error at pixels that were left out of the fit, noise included, on the scale of the input.
+    uncertainty : nibabel image or None
+        Standard error of every voxel of `volume`, on the scale of the input, zero outside `mask`; the spread of the
+        anatomy where nothing was measured. None unless it was asked for.
     """
 
     volume: nib.Nifti1Image
@@ -170,6 +174,7 @@ class Reconstruction(Registration):
     field: GaussianField
     noise: float
     expected_error: float
+    uncertainty: nib.Nifti1Image | None = None
 
     def json(self) -> dict[str, Any]:
         """As for a registration, and the number of Gaussians, the noise and the expected error."""
@@ -224,6 +229,12 @@ def reconstruct(
         with clock.step("sample"):
             volume, mask = _sample(field, fit.weights.slice, slices, config.resolution, scale, backend)
             field = field.to("cpu")
+        uncertainty = None
+        if config.uncertainty:
+            with clock.step("uncertainty") as tell:
+                inside, random = np.asarray(mask.dataobj) > 0, np.random.default_rng(config.seed)
+                error = standard_error(field, slices, fit.weights, inside, mask.affine, random, tell)
+                uncertainty = nib.Nifti1Image(error * np.float32(scale), mask.affine)
     result = Reconstruction(
         slices=slices,
         weight=fit.weights.slice,
@@ -239,6 +250,7 @@ def reconstruct(
         field=replace(field, amplitudes=field.amplitudes * scale),
         noise=round(fit.weights.sigma * scale, 4),
         expected_error=round(fit.held_out * scale, 4),
+        uncertainty=uncertainty,
     )
     _log_left_out(result, stacks)
     return result

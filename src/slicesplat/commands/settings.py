@@ -15,3 +15,4 @@ class Settings(Config):
     """The settings of a reconstruction, under the names that users of other tools know."""
 
     resolution: Annotated[float, tyro.conf.arg(name="output-resolution")] = Config.resolution
+    uncertainty: tyro.conf.Suppress[bool] = False  # the command that writes it asks for it

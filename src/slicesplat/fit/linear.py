@@ -147,7 +147,7 @@ class AmplitudeSolver:
         self._weights = torch.zeros_like(pixels)
         self._gain = pixels.new_zeros(splatter.slices)
         self._amplitudes, self._residual, self._direction = (pixels.new_zeros(gaussians) for _ in range(3))
-        self._square = pixels.new_zeros(())
+        self._square = pixels.new_zeros((), dtype=torch.float64)
         self._run = Replay(self.iterate) if pixels.device.type == "cuda" else self.iterate
 
     def solve(self, weights: Tensor, gain: ArrayLike, start: Tensor, iterations: int) -> Tensor:
@@ -159,7 +159,7 @@ class AmplitudeSolver:
         residual = self.splatter.adjoint(misfit, self._gain)
         self._residual.copy_(residual if self.curved is None else residual - self.curved(start))
         self._direction.copy_(self._residual)
-        self._square.copy_(self._residual @ self._residual)
+        self._square.copy_(_dot(self._residual, self._residual))
         for _ in range(iterations):
             self._run()
         return self._amplitudes.clone()
@@ -171,12 +171,17 @@ class AmplitudeSolver:
         if self.curved is not None:
             turned = turned + self.curved(self._direction)
         # Nothing is left to do where the residual is zero: no step, and no division by it.
-        length = self._square / (self._direction @ turned).clamp(min=1e-30)
+        length = (self._square / _dot(self._direction, turned).clamp(min=1e-30)).float()
         self._amplitudes.addcmul_(length, self._direction)
         self._residual.addcmul_(length, turned, value=-1)
-        square = self._residual @ self._residual
-        self._direction.mul_(square / self._square.clamp(min=1e-30)).add_(self._residual)
+        square = _dot(self._residual, self._residual)
+        self._direction.mul_((square / self._square.clamp(min=1e-30)).float()).add_(self._residual)
         self._square.copy_(square)
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """Their inner product, float64. Not BLAS's: that one's last bits depend on where in memory the vectors lie."""
+    return torch.sum(a * b, dtype=torch.float64)
 
 
 def solve_amplitudes(
