@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from slicesplat.bias import correct_bias_field
 from slicesplat.config import Config, Progress
 from slicesplat.errors import InputError
 from slicesplat.field import GaussianField
@@ -208,7 +209,7 @@ def reconstruct(
         with clock.step("compile kernels (once per installation)"):
             compile_kernels()
         with clock.step("prepare"):
-            scaled, scale = scale_intensities(stacks)
+            scaled, scale = scale_intensities(_corrected(stacks, config))
         with clock.step("register") as tell:
             reference, interleave, dropout, poses, slices = _register(scaled, config, tell)
         with clock.step("fit") as tell:
@@ -247,7 +248,7 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
         with clock.step("compile kernels (once per installation)"):
             compile_kernels()
         with clock.step("prepare"):
-            scaled, _ = scale_intensities(stacks)
+            scaled, _ = scale_intensities(_corrected(stacks, config))
         with clock.step("register") as tell:
             reference, _, dropout, poses, slices = _register(scaled, config, tell)
     result = Registration(slices, poses.weight, poses.gain, poses.ncc, reference, config, clock.steps, dropout)
@@ -283,6 +284,11 @@ def _threads(threads: int) -> Iterator[None]:
     finally:
         numba.set_num_threads(before[0])
         torch.set_num_threads(before[1])
+
+
+def _corrected(stacks: Sequence[Stack], config: Config) -> Sequence[Stack]:
+    """Step 2: the stacks without their bias fields where that is asked for."""
+    return [correct_bias_field(stack) for stack in stacks] if config.bias_field_correction else stacks
 
 
 def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
