@@ -20,6 +20,8 @@ class Config:
         Shape of the slice profile; its width is the slice thickness.
     bias_field_correction : bool
         Divide every stack by its bias field first, found by N4 inside its mask.
+    with_background : bool
+        Show what lies around the region too, as far as the slices saw it; nothing inside the mask changes.
     seed : int
         Seed of everything random; the same seed gives the same bytes.
     threads : int
@@ -32,6 +34,7 @@ class Config:
     interleave: int = 0
     slice_profile: Literal["gaussian", "box", "sinc"] = "gaussian"
     bias_field_correction: bool = False
+    with_background: bool = False
     seed: int = 0
     threads: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"

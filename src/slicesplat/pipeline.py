@@ -24,6 +24,7 @@ from slicesplat.bias import correct_bias_field
 from slicesplat.config import Config, Progress
 from slicesplat.errors import InputError
 from slicesplat.field import GaussianField
+from slicesplat.fit.background import BACKGROUND_MARGIN, background_field
 from slicesplat.fit.joint import Fit, FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
 from slicesplat.motion.assess import StackAssessment, assess, least_motion
@@ -150,11 +151,11 @@ class Reconstruction(Registration):
     Attributes
     ----------
     volume : nibabel image
-        Isotropic, on the intensity scale of the input, zero outside `mask`.
+        Isotropic, on the intensity scale of the input, zero outside `mask` unless the background was asked for.
     mask : nibabel image
         Where the motion-corrected masks say that the region is.
     field : GaussianField
-        The volume as Gaussians, intensities on the scale of the input.
+        The volume inside `mask` as Gaussians, intensities on the scale of the input.
     noise : float
         Standard deviation of the residuals, on the scale of the input.
     expected_error : float
@@ -218,6 +219,9 @@ def reconstruct(
             slices, field = _keep_gauge(fit, slices, reference)
         with clock.step("sample"):
             volume, mask = _sample(field, fit.weights.slice, slices, config.resolution, scale)
+            if config.with_background:
+                around = background_field(_with_margin(slices, scaled, config), field, fit.weights)
+                volume, mask = _surround(volume, mask, GaussianField.concatenate([field, around]), scale)
     result = Reconstruction(
         slices=slices,
         weight=fit.weights.slice,
@@ -371,3 +375,22 @@ def _sample(
     return nib.Nifti1Image(np.where(mask, values, 0.0).astype(np.float32), affine), nib.Nifti1Image(
         mask.astype(np.uint8), affine
     )
+
+
+def _with_margin(slices: Slices, stacks: Sequence[Stack], config: Config) -> Slices:
+    """The same slices at the same poses, with their surroundings."""
+    wide = cut_slices(stacks, config.slice_profile, int(np.ceil(BACKGROUND_MARGIN / slices.step.min())))
+    return wide.with_poses(slices.world_transforms() @ wide.nominal)
+
+
+def _surround(
+    volume: nib.Nifti1Image, mask: nib.Nifti1Image, field: GaussianField, scale: float
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    """Volume and mask on a grid with a margin; the field outside the mask, what was there inside it."""
+    spacing = float(volume.header.get_zooms()[0])
+    margin = int(np.ceil(BACKGROUND_MARGIN / spacing))
+    affine = volume.affine.copy()
+    affine[:3, 3] -= margin * affine[:3, :3].sum(axis=1)
+    values, inside = np.pad(np.asarray(volume.dataobj), margin), np.pad(np.asarray(mask.dataobj), margin)
+    around = np.maximum(sample_on_grid(field, affine, values.shape), 0.0) * np.float32(scale)
+    return nib.Nifti1Image(np.where(inside, values, around), affine), nib.Nifti1Image(inside, affine)

@@ -1,0 +1,47 @@
+"""What surrounds the region: a second lattice of Gaussians, for what the fitted field leaves unexplained around it.
+
+The surroundings do not move with the region, so that they cannot be sharp where it moved, and must not disturb its fit:
+poses, gains and the region's own field stay as they are, and a lattice over the pixels outside the masks is solved for
+the rest. The pixels just inside hold its rim to zero, so that the two join without a seam.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from slicesplat.field import GaussianField
+from slicesplat.fit.linear import placed_lattice, solve_amplitudes
+from slicesplat.fit.weights import Weights
+from slicesplat.splat import CpuSplatter
+from slicesplat.stack import Slices
+
+BACKGROUND_MARGIN = 15.0  # mm around the masks
+_SPACING = 2.0  # in-plane pixels between the lattice's Gaussians, as where the region's own fit starts
+_ITERATIONS = 15
+
+
+def background_field(wide: Slices, region: GaussianField, weights: Weights) -> GaussianField:
+    """The field to be added to the region's own outside it.
+
+    Parameters
+    ----------
+    wide : Slices
+        The slices at their final poses, cropped with a margin around their masks.
+    region : GaussianField
+        What was fitted inside the masks.
+    weights : Weights
+        Gains and trust of the slices; the pixels' own weights are those of other crops, and not used.
+    """
+    inner = CpuSplatter(wide)
+    shapes = (region.means.numpy(), region.log_scales.numpy(), region.rotations.numpy())
+    inner.place(*shapes, wide.pose[:, :3, :3], wide.pose[:, :3, 3])
+    rest = wide.pixels - inner.splat(region.amplitudes.numpy(), weights.gain)
+    spacing = _SPACING * float(np.median(wide.step))
+    field, splatter = placed_lattice(replace(wide, mask=~wide.mask), spacing)
+    trust = np.repeat(weights.slice, np.diff(wide.offset)).astype(np.float32)
+    start = field.amplitudes.numpy()
+    field.amplitudes = torch.from_numpy(solve_amplitudes(splatter, rest, trust, weights.gain, start, _ITERATIONS))
+    return field
