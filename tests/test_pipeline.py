@@ -19,12 +19,14 @@ from slicesplat.cli import main
 from slicesplat.demo import average_stacks
 from slicesplat.errors import InputError
 from slicesplat.evaluate import pose_error, score
+from slicesplat.field import GaussianField
 from slicesplat.fit.joint import FitSettings
 from slicesplat.io.slices import load_slices
 from slicesplat.motion.rigid import rigid
 from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import Config, Progress, Reconstruction, reconstruct, register, scale_intensities
 from slicesplat.simulate import Simulation, SimulationConfig, save, simulate
+from slicesplat.splat.grid import sample_on_grid
 from slicesplat.stack import Stack
 
 BRIEF = 20  # iterations of the fit where its quality is not the point
@@ -222,6 +224,19 @@ def test_json_says_what_was_asked_what_it_took_and_where_every_slice_is() -> Non
     assert keys == expected and len(written["slices"]) == len(expected)
 
 
+def test_simulated_stacks_are_the_measured_ones_without_noise() -> None:
+    scale = np.float32(20)
+    stacks = [small().stacks[0], replace(small().stacks[1], data=small().stacks[1].data * scale), small().stacks[2]]
+    made = brief(stacks)
+    for given, predicted in zip(stacks, made.simulated(), strict=True):
+        np.testing.assert_array_equal(predicted.affine, given.affine)
+        assert predicted.data.shape == given.data.shape and predicted.data.dtype == np.float32
+        used = given.mask & (given.mask.sum(axis=(0, 1)) >= 16)
+        assert np.corrcoef(predicted.data[used], given.data[used])[0, 1] > 0.9
+        # Each on its own scale.
+        assert predicted.data[used].mean() == pytest.approx(given.data[used].mean(), rel=0.03)
+
+
 def test_progress_runs_forward_through_the_steps_and_tells_a_finite_loss() -> None:
     result()
     seen = told()
@@ -406,9 +421,12 @@ def test_command_takes_files_and_leaves_volume_slices_and_json(
     args += ["--stack-masks", *(str(folder / f"mask-{i}.nii.gz") for i in numbers), "--thicknesses", "4"]
     args += ["--output-volume", str(out / "volume.nii.gz"), "--output-resolution", "1.4", "--threads", "1", "--quiet"]
     args += ["--output-json", str(out / "result.json"), "--output-slices", str(out / "slices")]
+    args += ["--simulated-slices", str(out / "simulated"), "--output-model", str(out / "model.safetensors")]
     assert main(args) == 0
     assert capsys.readouterr() == ("", "")
-    assert {path.name for path in out.iterdir()} == {"volume.nii.gz", "result.json", "slices"}
+    assert {path.name for path in out.iterdir()} == {
+        *("volume.nii.gz", "result.json", "model.safetensors", "slices", "simulated")
+    }
     volume, made = nib.Nifti1Image.from_filename(out / "volume.nii.gz"), result()
     # Affines are stored in float32.
     np.testing.assert_allclose(volume.affine[:3, :3], made.volume.affine[:3, :3], atol=1e-6)
@@ -423,3 +441,14 @@ def test_command_takes_files_and_leaves_volume_slices_and_json(
         given = small().stacks[record["stack"]]
         corrected = np.array(record["world_transform"]) @ given.pose(record["slice"])
         np.testing.assert_allclose(stack.pose(0), corrected, atol=1e-3)
+    simulated = load_slices(out / "simulated")
+    for measured, predicted in zip(slices, simulated, strict=True):
+        assert predicted.affine.tobytes() == measured.affine.tobytes()
+        assert predicted.mask.tobytes() == measured.mask.tobytes()
+    residual = np.concatenate([(m.data - p.data)[m.mask] for m, p in zip(slices, simulated, strict=True)])
+    measured = np.concatenate([stack.data[stack.mask] for stack in slices])
+    assert residual.std() < 0.35 * measured.std()
+    model = GaussianField.load(out / "model.safetensors")
+    sampled = np.maximum(sample_on_grid(model, volume.affine, volume.shape), 0)
+    inside = volume.get_fdata() > 0
+    np.testing.assert_allclose(sampled[inside], volume.get_fdata()[inside], rtol=1e-3, atol=0.1)

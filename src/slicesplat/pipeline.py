@@ -31,6 +31,7 @@ from slicesplat.motion.assess import StackAssessment, assess, least_motion
 from slicesplat.motion.register import Registration as Poses
 from slicesplat.motion.register import gauge
 from slicesplat.motion.register import register as find_poses
+from slicesplat.splat import predict
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
 
@@ -89,6 +90,8 @@ class Registration:
         What was asked for; seconds and peak memory of each step.
     dropout : (S,) bool
         Slices that had lost their signal before anything was registered.
+    stacks : sequence of Stack
+        What the slices come from, on the scale of the input; without their bias fields if that was asked for.
     """
 
     slices: Slices
@@ -99,6 +102,7 @@ class Registration:
     settings: Config
     steps: list[dict[str, Any]]
     dropout: NDArray[np.bool_]
+    stacks: Sequence[Stack]
 
     def left_out(self) -> list[str | None]:
         """Why each slice was left out; None for one that was used."""
@@ -168,6 +172,18 @@ class Reconstruction(Registration):
     noise: float
     expected_error: float
 
+    def simulated(self) -> list[Stack]:
+        """The stacks as the field predicts them, gains included: on the scale of the input, zero around the masks."""
+        stacks = [replace(stack, data=np.zeros_like(stack.data)) for stack in self.stacks]
+        image = predict(self.field, self.slices, self.gain)
+        level = _levels(self.stacks)
+        for s, number in enumerate(self.slices.stack):
+            crop = self.slices.image(image, s)
+            row, column = self.slices.corner[s]
+            plane = stacks[number].data[:, :, self.slices.index[s]]
+            plane[row : row + crop.shape[0], column : column + crop.shape[1]] = crop / level[number]
+        return stacks
+
     def json(self) -> dict[str, Any]:
         """As for a registration, and the number of Gaussians, the noise and the expected error."""
         out = super().json()
@@ -210,7 +226,8 @@ def reconstruct(
         with clock.step("compile kernels (once per installation)"):
             compile_kernels()
         with clock.step("prepare"):
-            scaled, scale = scale_intensities(_corrected(stacks, config))
+            stacks = _corrected(stacks, config)
+            scaled, scale = scale_intensities(stacks)
         with clock.step("register") as tell:
             reference, interleave, dropout, poses, slices = _register(scaled, config, tell)
         with clock.step("fit") as tell:
@@ -231,6 +248,7 @@ def reconstruct(
         settings=config,
         steps=clock.steps,
         dropout=dropout,
+        stacks=stacks,
         volume=volume,
         mask=mask,
         field=replace(field, amplitudes=field.amplitudes * scale),
@@ -252,10 +270,12 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
         with clock.step("compile kernels (once per installation)"):
             compile_kernels()
         with clock.step("prepare"):
-            scaled, _ = scale_intensities(_corrected(stacks, config))
+            stacks = _corrected(stacks, config)
+            scaled, _ = scale_intensities(stacks)
         with clock.step("register") as tell:
             reference, _, dropout, poses, slices = _register(scaled, config, tell)
-    result = Registration(slices, poses.weight, poses.gain, poses.ncc, reference, config, clock.steps, dropout)
+    found = (poses.weight, poses.gain, poses.ncc, reference)
+    result = Registration(slices, *found, config, clock.steps, dropout, stacks)
     _log_left_out(result, stacks)
     return result
 
@@ -303,6 +323,17 @@ def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
     InputError
         A stack is constant or dark throughout its mask.
     """
+    level = _levels(stacks)
+    bright = np.concatenate([stack.data[stack.mask] * factor for stack, factor in zip(stacks, level, strict=True)])
+    scale = float(np.percentile(bright, 99))
+    return [
+        replace(stack, data=np.minimum(stack.data * np.float32(factor / scale), SPIKE).astype(np.float32))
+        for stack, factor in zip(stacks, level, strict=True)
+    ], scale
+
+
+def _levels(stacks: Sequence[Stack]) -> list[float]:
+    """What to multiply each stack with so that all have the median that is typical of them."""
     medians = []
     for stack in stacks:
         values = stack.data[stack.mask]
@@ -311,13 +342,7 @@ def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
             raise InputError(f"{stack.name}: more than half of its mask has no signal; check the mask")
         medians.append(median)
     typical = float(np.median(medians))
-    level = [typical / median for median in medians]
-    bright = np.concatenate([stack.data[stack.mask] * factor for stack, factor in zip(stacks, level, strict=True)])
-    scale = float(np.percentile(bright, 99))
-    return [
-        replace(stack, data=np.minimum(stack.data * np.float32(factor / scale), SPIKE).astype(np.float32))
-        for stack, factor in zip(stacks, level, strict=True)
-    ], scale
+    return [typical / median for median in medians]
 
 
 def _register(

@@ -12,6 +12,8 @@ from rich.console import Console
 from slicesplat.commands.base import OptionalPath, ProgressDisplay
 from slicesplat.commands.settings import Settings
 from slicesplat.commands.stacks import StackCommand
+from slicesplat.errors import InputError
+from slicesplat.io.atomic import atomic_path
 from slicesplat.io.files import save_json
 from slicesplat.io.nifti import save_volume
 from slicesplat.io.slices import save_slices
@@ -28,6 +30,10 @@ class Command(StackCommand):
         The volume to write, .nii or .nii.gz.
     output_slices : path
         Folder for the motion-corrected slices, 0.nii.gz, mask_0.nii.gz and so on: the pose is in each affine.
+    simulated_slices : path
+        Folder for the same slices as the volume predicts them, numbered alike, gains included.
+    output_model : path
+        The volume as Gaussians, .safetensors.
     output_json : path
         Settings, time and memory of each step, and the pose, weight and gain of each slice.
     config : Settings
@@ -36,6 +42,8 @@ class Command(StackCommand):
 
     output_volume: Path
     output_slices: OptionalPath = None
+    simulated_slices: OptionalPath = None
+    output_model: OptionalPath = None
     output_json: OptionalPath = None
     config: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
 
@@ -43,12 +51,22 @@ class Command(StackCommand):
         """Check, reconstruct, write."""
         self.check_file(self.output_volume, suffixes=(".nii", ".nii.gz"))
         self.check_folder(self.output_slices)
+        self.check_folder(self.simulated_slices)
+        folders = [folder.resolve() for folder in (self.output_slices, self.simulated_slices) if folder]
+        if len(set(folders)) < len(folders):
+            raise InputError(f"{self.output_slices}: is to hold measured and simulated slices; name two folders")
+        self.check_file(self.output_model, suffixes=(".safetensors",))
         self.check_file(self.output_json, suffixes=(".json",))
         stacks = self.load_stacks()
         with ProgressDisplay(console) as progress:
             result = reconstruct(stacks, self.config, progress=progress)
         save_volume(result.volume, self.output_volume)
         if self.output_slices:
-            save_slices(self.output_slices, stacks, result.slice_records())
+            save_slices(self.output_slices, result.stacks, result.slice_records())
+        if self.simulated_slices:
+            save_slices(self.simulated_slices, result.simulated(), result.slice_records())
+        if self.output_model:
+            with atomic_path(self.output_model) as temporary:
+                result.field.save(temporary)
         if self.output_json:
             save_json(result.json(), self.output_json)

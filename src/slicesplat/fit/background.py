@@ -15,7 +15,7 @@ import torch
 from slicesplat.field import GaussianField
 from slicesplat.fit.linear import placed_lattice, solve_amplitudes
 from slicesplat.fit.weights import Weights
-from slicesplat.splat import CpuSplatter
+from slicesplat.splat import predict
 from slicesplat.stack import Slices
 
 BACKGROUND_MARGIN = 15.0  # mm around the masks
@@ -35,10 +35,7 @@ def background_field(wide: Slices, region: GaussianField, weights: Weights) -> G
     weights : Weights
         Gains and trust of the slices; the pixels' own weights are those of other crops, and not used.
     """
-    inner = CpuSplatter(wide)
-    shapes = (region.means.numpy(), region.log_scales.numpy(), region.rotations.numpy())
-    inner.place(*shapes, wide.pose[:, :3, :3], wide.pose[:, :3, 3])
-    rest = wide.pixels - inner.splat(region.amplitudes.numpy(), weights.gain)
+    rest = wide.pixels - predict(region, wide, weights.gain)
     spacing = _SPACING * float(np.median(wide.step))
     field, splatter = placed_lattice(replace(wide, mask=~wide.mask), spacing)
     trust = np.repeat(weights.slice, np.diff(wide.offset)).astype(np.float32)

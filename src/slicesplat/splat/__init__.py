@@ -5,7 +5,9 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from slicesplat.field import GaussianField
@@ -15,7 +17,7 @@ from slicesplat.stack import Slices
 if TYPE_CHECKING:
     from slicesplat.splat.gpu import GpuSplatter
 
-__all__ = ["CpuSplatter", "available_devices", "choose_device", "render", "splatter"]
+__all__ = ["CpuSplatter", "available_devices", "choose_device", "predict", "render", "splatter"]
 
 
 def available_devices() -> tuple[str, ...]:
@@ -109,3 +111,11 @@ def render(
         *(field.means, field.log_scales, field.rotations, field.amplitudes, rotations, translations, gains),
         *(splatter, rebuild),
     )
+
+
+def predict(field: GaussianField, slices: Slices, gain: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Every pixel (P,) of the slices at their poses, with gains (S,): `render` once, without gradients."""
+    pose = torch.from_numpy(slices.pose)
+    with torch.no_grad():
+        image = render(field, pose[:, :3, :3], pose[:, :3, 3], torch.from_numpy(gain), CpuSplatter(slices))
+    return image.numpy()
