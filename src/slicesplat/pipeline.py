@@ -43,6 +43,7 @@ Callback = Callable[[Progress], None]
 OUTLINE_MARGIN = 8  # pixels around the mask that the coarse registration sees as empty
 USED_WEIGHT = 0.1  # a slice with less is reported as left out
 FIT_MARGIN = 2  # pixels; the fit sees the mask only
+DARK = 0.2  # of the brightest tissue: what is darker may be air, of which a loose mask holds a lot
 SPIKE = np.float32(3.0)  # times the brightest tissue: no tissue is brighter, and one such pixel would bend a field
 
 
@@ -333,14 +334,16 @@ def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
 
 
 def _levels(stacks: Sequence[Stack]) -> list[float]:
-    """What to multiply each stack with so that all have the median that is typical of them."""
+    """What to multiply each stack with so that its tissue has the median that is typical of all.
+
+    Its tissue, not its mask: one mask holds next to no air, another, drawn wide, more air than tissue.
+    """
     medians = []
     for stack in stacks:
         values = stack.data[stack.mask]
-        median = float(np.median(values)) if len(values) else 0.0
-        if not median > 0:
+        if not len(values) or not np.median(values) > 0:
             raise InputError(f"{stack.name}: more than half of its mask has no signal; check the mask")
-        medians.append(median)
+        medians.append(float(np.median(values[values > DARK * np.percentile(values, 99)])))
     typical = float(np.median(medians))
     return [typical / median for median in medians]
 
