@@ -183,12 +183,15 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options.add_argument(
         "--subsets", type=int, nargs="?", const=20, default=0, metavar="N", help="only: all stacks against N triples"
     )
+    options.add_argument("--bias-field-correction", action="store_true", help="N4 on every stack first")
     return options.parse_args(given)
 
 
 def main() -> None:
     args = arguments()
-    config = Config(resolution=QUICK_SPACING) if args.quick else Config()
+    config = Config(bias_field_correction=args.bias_field_correction)
+    if args.quick:
+        config = replace(config, resolution=QUICK_SPACING)
     rows = Rows("Accuracy", args.json)
     if args.leave_one_out is not None:
         if stack_files(REAL)[0]:

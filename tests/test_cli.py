@@ -172,6 +172,9 @@ def test_output_that_cannot_be_written_is_refused_before_anything_is_read(
     refused(
         capsys, with_output("--output-volume", volume, "--output-json", str(tmp_path / "none" / "r.json")), "r.json"
     )
+    refused(capsys, with_output("--output-volume", volume, "--output-model", str(tmp_path / "m.pt")), "m.pt", "unknown")
+    both = ["--output-slices", str(tmp_path / "s"), "--simulated-slices", str(tmp_path / "s")]
+    refused(capsys, with_output("--output-volume", volume, *both), "two folders")
     if sys.platform == "linux":
         refused(capsys, with_output("--output-volume", "/proc/o.nii.gz"), "/proc/o.nii.gz", "read-only")
 

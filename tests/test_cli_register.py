@@ -42,7 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def stand_in(stacks: list[Stack], config: Any, progress: Callable[[Any], None]) -> SimpleNamespace:
         seen.update(stacks=stacks, config=config)
         volume = nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4))
-        return SimpleNamespace(volume=volume, slice_records=records, json=lambda: {"slices": records()})
+        return SimpleNamespace(volume=volume, stacks=stacks, slice_records=records, json=lambda: {"slices": records()})
 
     monkeypatch.setattr("slicesplat.commands.register.register", stand_in)
     monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", stand_in)

@@ -14,12 +14,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 import slicesplat.pipeline
 from slicesplat.cli import main
 from slicesplat.demo import average_stacks
 from slicesplat.errors import InputError
 from slicesplat.evaluate import pose_error, score
+from slicesplat.field import GaussianField
 from slicesplat.fit.joint import FitSettings
 from slicesplat.io.slices import load_slices
 from slicesplat.motion.rigid import rigid
@@ -27,6 +29,7 @@ from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import Config, Progress, Reconstruction, reconstruct, register, scale_intensities
 from slicesplat.simulate import Simulation, SimulationConfig, save, simulate
 from slicesplat.splat import available_devices
+from slicesplat.splat.grid import sample_on_grid
 from slicesplat.stack import Stack
 
 # A fit of which the quality is not the point.
@@ -225,6 +228,19 @@ def test_json_says_what_was_asked_what_it_took_and_where_every_slice_is() -> Non
     assert keys == expected and len(written["slices"]) == len(expected)
 
 
+def test_simulated_stacks_are_the_measured_ones_without_noise() -> None:
+    scale = np.float32(20)
+    stacks = [small().stacks[0], replace(small().stacks[1], data=small().stacks[1].data * scale), small().stacks[2]]
+    made = brief(stacks)
+    for given, predicted in zip(stacks, made.simulated(), strict=True):
+        np.testing.assert_array_equal(predicted.affine, given.affine)
+        assert predicted.data.shape == given.data.shape and predicted.data.dtype == np.float32
+        used = given.mask & (given.mask.sum(axis=(0, 1)) >= 16)
+        assert np.corrcoef(predicted.data[used], given.data[used])[0, 1] > 0.9
+        # Each on its own scale.
+        assert predicted.data[used].mean() == pytest.approx(given.data[used].mean(), rel=0.03)
+
+
 def test_progress_runs_forward_through_the_steps_and_tells_a_finite_loss() -> None:
     result()
     seen = told()
@@ -237,7 +253,7 @@ def test_progress_runs_forward_through_the_steps_and_tells_a_finite_loss() -> No
         last = [now for now in seen if now.step == step][-1]
         assert 0 < last.done <= last.total
     losses = [now.loss for now in seen if now.step == "fit" and now.loss is not None]
-    assert len(losses) > BRIEF / 2 and np.isfinite(losses).all()
+    assert len(losses) > 1 and np.isfinite(losses).all()
 
 
 # --- the same every time
@@ -378,10 +394,22 @@ def test_scaling_puts_the_brightest_tissue_at_one_and_gives_the_way_back() -> No
     scaled, scale = scale_intensities(stacks)
     inside = np.concatenate([stack.data[stack.mask] for stack in scaled])
     assert np.percentile(inside, 99) == pytest.approx(1.0, rel=1e-4)
-    medians = [float(np.median(stack.data[stack.mask])) for stack in scaled]
+    tissue = [stack.data[stack.mask] for stack in scaled]
+    medians = [float(np.median(values[values > 0.2 * np.percentile(values, 99)])) for values in tissue]
     np.testing.assert_allclose(medians, medians[0], rtol=1e-4)
     # The stack of median brightness is scaled by this factor alone.
     np.testing.assert_allclose(scaled[1].data * scale, stacks[1].data, rtol=1e-4)
+
+
+def test_air_inside_a_loose_mask_does_not_change_the_scale() -> None:
+    tight = small().stacks
+    grown = binary_dilation(tight[1].mask, iterations=2)
+    # Enough air to halve the median of what is inside.
+    assert np.median(tight[1].data[grown]) < 0.6 * np.median(tight[1].data[tight[1].mask])
+    loose, _ = scale_intensities([tight[0], replace(tight[1], mask=grown), tight[2]])
+    scaled, _ = scale_intensities(tight)
+    for with_air, without in zip(loose, scaled, strict=True):
+        assert with_air.data.sum() == pytest.approx(without.data.sum(), rel=0.1)
 
 
 @pytest.mark.parametrize(
@@ -409,9 +437,12 @@ def test_command_takes_files_and_leaves_volume_slices_and_json(
     args += ["--stack-masks", *(str(folder / f"mask-{i}.nii.gz") for i in numbers), "--thicknesses", "4"]
     args += ["--output-volume", str(out / "volume.nii.gz"), "--output-resolution", "1.4", "--threads", "1", "--quiet"]
     args += ["--output-json", str(out / "result.json"), "--output-slices", str(out / "slices")]
+    args += ["--simulated-slices", str(out / "simulated"), "--output-model", str(out / "model.safetensors")]
     assert main(args) == 0
     assert capsys.readouterr() == ("", "")
-    assert {path.name for path in out.iterdir()} == {"volume.nii.gz", "result.json", "slices"}
+    assert {path.name for path in out.iterdir()} == {
+        *("volume.nii.gz", "result.json", "model.safetensors", "slices", "simulated")
+    }
     volume, made = nib.Nifti1Image.from_filename(out / "volume.nii.gz"), result()
     # Affines are stored in float32.
     np.testing.assert_allclose(volume.affine[:3, :3], made.volume.affine[:3, :3], atol=1e-6)
@@ -428,3 +459,14 @@ def test_command_takes_files_and_leaves_volume_slices_and_json(
         given = small().stacks[record["stack"]]
         corrected = np.array(record["world_transform"]) @ given.pose(record["slice"])
         np.testing.assert_allclose(stack.pose(0), corrected, atol=1e-3)
+    simulated = load_slices(out / "simulated")
+    for measured, predicted in zip(slices, simulated, strict=True):
+        assert predicted.affine.tobytes() == measured.affine.tobytes()
+        assert predicted.mask.tobytes() == measured.mask.tobytes()
+    residual = np.concatenate([(m.data - p.data)[m.mask] for m, p in zip(slices, simulated, strict=True)])
+    measured = np.concatenate([stack.data[stack.mask] for stack in slices])
+    assert residual.std() < 0.35 * measured.std()
+    model = GaussianField.load(out / "model.safetensors")
+    sampled = np.maximum(sample_on_grid(model, volume.affine, volume.shape), 0)
+    inside = volume.get_fdata() > 0
+    np.testing.assert_allclose(sampled[inside], volume.get_fdata()[inside], rtol=1e-3, atol=0.1)

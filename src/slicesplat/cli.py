@@ -33,6 +33,7 @@ COMMANDS = {
     "reconstruct": "Reconstruct a volume from stacks of slices.",
     "register": "Find the pose of every slice and write it, without a volume.",
     "assess": "Show how much each stack moved, what it covers and what it lost.",
+    "correct-bias-field": "Divide stacks by their bias fields, found by N4.",
     "simulate": "Simulate moved, noisy stacks from a known volume.",
     "evaluate": "Score a reconstruction against the known truth.",
     "demo": "Make a phantom, simulate stacks, reconstruct and score them.",

@@ -18,6 +18,10 @@ class Config:
         Packages that the slices were acquired in (2: first the even, then the odd slices). 0: detect it.
     slice_profile : {"gaussian", "box", "sinc"}
         Shape of the slice profile; its width is the slice thickness.
+    bias_field_correction : bool
+        Divide every stack by its bias field first, found by N4 inside its mask.
+    with_background : bool
+        Show what lies around the region too, as far as the slices saw it; nothing inside the mask changes.
     seed : int
         Seed of everything random; the same seed gives the same bytes.
     threads : int
@@ -31,6 +35,8 @@ class Config:
     resolution: float = 0.8
     interleave: int = 0
     slice_profile: Literal["gaussian", "box", "sinc"] = "gaussian"
+    bias_field_correction: bool = False
+    with_background: bool = False
     seed: int = 0
     threads: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"

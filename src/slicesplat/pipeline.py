@@ -20,9 +20,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from slicesplat.bias import correct_bias_field
 from slicesplat.config import Config, Progress
 from slicesplat.errors import InputError
 from slicesplat.field import GaussianField
+from slicesplat.fit.background import BACKGROUND_MARGIN, background_field
 from slicesplat.fit.joint import Fit, FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
 from slicesplat.fit.uncertainty import standard_error
@@ -30,7 +32,7 @@ from slicesplat.motion.assess import StackAssessment, assess, least_motion
 from slicesplat.motion.register import Registration as Poses
 from slicesplat.motion.register import gauge
 from slicesplat.motion.register import register as find_poses
-from slicesplat.splat import Backend, choose_backend
+from slicesplat.splat import Backend, choose_backend, predict
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
 
@@ -42,6 +44,7 @@ Callback = Callable[[Progress], None]
 OUTLINE_MARGIN = 8  # pixels around the mask that the coarse registration sees as empty
 USED_WEIGHT = 0.1  # a slice with less is reported as left out
 FIT_MARGIN = 2  # pixels; the fit sees the mask only
+DARK = 0.2  # of the brightest tissue: what is darker may be air, of which a loose mask holds a lot
 SPIKE = np.float32(3.0)  # times the brightest tissue: no tissue is brighter, and one such pixel would bend a field
 
 
@@ -91,6 +94,8 @@ class Registration:
         Slices that had lost their signal before anything was registered.
     device : str
         Where it was computed: "cpu" or "cuda".
+    stacks : sequence of Stack
+        What the slices come from, on the scale of the input; without their bias fields if that was asked for.
     """
 
     slices: Slices
@@ -102,6 +107,7 @@ class Registration:
     steps: list[dict[str, Any]]
     dropout: NDArray[np.bool_]
     device: str
+    stacks: Sequence[Stack]
 
     def left_out(self) -> list[str | None]:
         """Why each slice was left out; None for one that was used."""
@@ -155,11 +161,11 @@ class Reconstruction(Registration):
     Attributes
     ----------
     volume : nibabel image
-        Isotropic, on the intensity scale of the input, zero outside `mask`.
+        Isotropic, on the intensity scale of the input, zero outside `mask` unless the background was asked for.
     mask : nibabel image
         Where the motion-corrected masks say that the region is.
     field : GaussianField
-        The volume as Gaussians, intensities on the scale of the input.
+        The volume inside `mask` as Gaussians, intensities on the scale of the input.
     noise : float
         Standard deviation of the residuals, on the scale of the input.
     expected_error : float
@@ -175,6 +181,18 @@ class Reconstruction(Registration):
     noise: float
     expected_error: float
     uncertainty: nib.Nifti1Image | None = None
+
+    def simulated(self) -> list[Stack]:
+        """The stacks as the field predicts them, gains included: on the scale of the input, zero around the masks."""
+        stacks = [replace(stack, data=np.zeros_like(stack.data)) for stack in self.stacks]
+        image = predict(self.field, self.slices, self.gain).numpy()
+        level = _levels(self.stacks)
+        for s, number in enumerate(self.slices.stack):
+            crop = self.slices.image(image, s)
+            row, column = self.slices.corner[s]
+            plane = stacks[number].data[:, :, self.slices.index[s]]
+            plane[row : row + crop.shape[0], column : column + crop.shape[1]] = crop / level[number]
+        return stacks
 
     def json(self) -> dict[str, Any]:
         """As for a registration, and the number of Gaussians, the noise and the expected error."""
@@ -219,6 +237,7 @@ def reconstruct(
         with clock.step("compile kernels (once per installation)"):
             compile_kernels(backend)
         with clock.step("prepare"):
+            stacks = _corrected(stacks, config)
             scaled, scale = scale_intensities(stacks)
         with clock.step("register") as tell:
             reference, interleave, dropout, poses, slices = _register(scaled, config, backend, tell)
@@ -228,6 +247,9 @@ def reconstruct(
             slices, field = _keep_gauge(fit, slices, reference)
         with clock.step("sample"):
             volume, mask = _sample(field, fit.weights.slice, slices, config.resolution, scale, backend)
+            if config.with_background:
+                around = background_field(_with_margin(slices, scaled, config), field, fit.weights, backend)
+                volume, mask = _surround(volume, mask, GaussianField.concatenate([field, around]), scale, backend)
             field = field.to("cpu")
         uncertainty = None
         if config.uncertainty:
@@ -245,6 +267,7 @@ def reconstruct(
         steps=clock.steps,
         dropout=dropout,
         device=backend.device.type,
+        stacks=stacks,
         volume=volume,
         mask=mask,
         field=replace(field, amplitudes=field.amplitudes * scale),
@@ -268,11 +291,12 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
         with clock.step("compile kernels (once per installation)"):
             compile_kernels(backend)
         with clock.step("prepare"):
+            stacks = _corrected(stacks, config)
             scaled, _ = scale_intensities(stacks)
         with clock.step("register") as tell:
             reference, _, dropout, poses, slices = _register(scaled, config, backend, tell)
     found = (slices, poses.weight, poses.gain, poses.ncc, reference)
-    result = Registration(*found, config, clock.steps, dropout, backend.device.type)
+    result = Registration(*found, config, clock.steps, dropout, backend.device.type, stacks)
     _log_left_out(result, stacks)
     return result
 
@@ -317,6 +341,11 @@ def _threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before[1])
 
 
+def _corrected(stacks: Sequence[Stack], config: Config) -> Sequence[Stack]:
+    """Step 2: the stacks without their bias fields where that is asked for."""
+    return [correct_bias_field(stack) for stack in stacks] if config.bias_field_correction else stacks
+
+
 def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
     """Stacks with the brightest tissue at 1, equal medians and no spikes, and the factor that brings intensities back.
 
@@ -325,21 +354,28 @@ def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
     InputError
         A stack is constant or dark throughout its mask.
     """
-    medians = []
-    for stack in stacks:
-        values = stack.data[stack.mask]
-        median = float(np.median(values)) if len(values) else 0.0
-        if not median > 0:
-            raise InputError(f"{stack.name}: more than half of its mask has no signal; check the mask")
-        medians.append(median)
-    typical = float(np.median(medians))
-    level = [typical / median for median in medians]
+    level = _levels(stacks)
     bright = np.concatenate([stack.data[stack.mask] * factor for stack, factor in zip(stacks, level, strict=True)])
     scale = float(np.percentile(bright, 99))
     return [
         replace(stack, data=np.minimum(stack.data * np.float32(factor / scale), SPIKE).astype(np.float32))
         for stack, factor in zip(stacks, level, strict=True)
     ], scale
+
+
+def _levels(stacks: Sequence[Stack]) -> list[float]:
+    """What to multiply each stack with so that its tissue has the median that is typical of all.
+
+    Its tissue, not its mask: one mask holds next to no air, another, drawn wide, more air than tissue.
+    """
+    medians = []
+    for stack in stacks:
+        values = stack.data[stack.mask]
+        if not len(values) or not np.median(values) > 0:
+            raise InputError(f"{stack.name}: more than half of its mask has no signal; check the mask")
+        medians.append(float(np.median(values[values > DARK * np.percentile(values, 99)])))
+    typical = float(np.median(medians))
+    return [typical / median for median in medians]
 
 
 def _register(
@@ -402,3 +438,22 @@ def _sample(
     return nib.Nifti1Image(np.where(mask, values, 0.0).astype(np.float32), affine), nib.Nifti1Image(
         mask.astype(np.uint8), affine
     )
+
+
+def _with_margin(slices: Slices, stacks: Sequence[Stack], config: Config) -> Slices:
+    """The same slices at the same poses, with their surroundings."""
+    wide = cut_slices(stacks, config.slice_profile, int(np.ceil(BACKGROUND_MARGIN / slices.step.min())))
+    return wide.with_poses(slices.world_transforms() @ wide.nominal)
+
+
+def _surround(
+    volume: nib.Nifti1Image, mask: nib.Nifti1Image, field: GaussianField, scale: float, backend: Backend
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    """Volume and mask on a grid with a margin; the field outside the mask, what was there inside it."""
+    spacing = float(volume.header.get_zooms()[0])
+    margin = int(np.ceil(BACKGROUND_MARGIN / spacing))
+    affine = volume.affine.copy()
+    affine[:3, 3] -= margin * affine[:3, :3].sum(axis=1)
+    values, inside = np.pad(np.asarray(volume.dataobj), margin), np.pad(np.asarray(mask.dataobj), margin)
+    around = np.maximum(sample_on_grid(field, affine, values.shape, backend), 0.0) * np.float32(scale)
+    return nib.Nifti1Image(np.where(inside, values, around), affine), nib.Nifti1Image(inside, affine)

@@ -13,6 +13,7 @@ from slicesplat.commands.base import OptionalPath, ProgressDisplay
 from slicesplat.commands.settings import Settings
 from slicesplat.commands.stacks import StackCommand
 from slicesplat.errors import InputError
+from slicesplat.io.atomic import atomic_path
 from slicesplat.io.files import save_json
 from slicesplat.io.nifti import save_volume
 from slicesplat.io.slices import save_slices
@@ -31,6 +32,10 @@ class Command(StackCommand):
         Folder for the motion-corrected slices, 0.nii.gz, mask_0.nii.gz and so on: the pose is in each affine.
     output_uncertainty : path
         The standard error of every voxel, .nii or .nii.gz, on the volume's scale; takes about as long as the fit.
+    simulated_slices : path
+        Folder for the same slices as the volume predicts them, numbered alike, gains included.
+    output_model : path
+        The volume as Gaussians, .safetensors.
     output_json : path
         Settings, time and memory of each step, and the pose, weight and gain of each slice.
     config : Settings
@@ -40,6 +45,8 @@ class Command(StackCommand):
     output_volume: Path
     output_slices: OptionalPath = None
     output_uncertainty: OptionalPath = None
+    simulated_slices: OptionalPath = None
+    output_model: OptionalPath = None
     output_json: OptionalPath = None
     config: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
 
@@ -50,6 +57,11 @@ class Command(StackCommand):
         self.check_file(self.output_uncertainty, suffixes=(".nii", ".nii.gz"))
         if self.output_uncertainty and self.output_uncertainty.resolve() == self.output_volume.resolve():
             raise InputError(f"{self.output_uncertainty}: is the volume's file too; name another for the uncertainty")
+        self.check_folder(self.simulated_slices)
+        folders = [folder.resolve() for folder in (self.output_slices, self.simulated_slices) if folder]
+        if len(set(folders)) < len(folders):
+            raise InputError(f"{self.output_slices}: is to hold measured and simulated slices; name two folders")
+        self.check_file(self.output_model, suffixes=(".safetensors",))
         self.check_file(self.output_json, suffixes=(".json",))
         stacks = self.load_stacks()
         config = replace(self.config, uncertainty=self.output_uncertainty is not None)
@@ -59,6 +71,11 @@ class Command(StackCommand):
         if self.output_uncertainty and result.uncertainty:
             save_volume(result.uncertainty, self.output_uncertainty)
         if self.output_slices:
-            save_slices(self.output_slices, stacks, result.slice_records())
+            save_slices(self.output_slices, result.stacks, result.slice_records())
+        if self.simulated_slices:
+            save_slices(self.simulated_slices, result.simulated(), result.slice_records())
+        if self.output_model:
+            with atomic_path(self.output_model) as temporary:
+                result.field.save(temporary)
         if self.output_json:
             save_json(result.json(), self.output_json)

@@ -48,7 +48,7 @@ class Command(StackCommand):
             result = register(stacks, self.config, progress=progress)
         records = result.slice_records()
         if self.output_slices:
-            save_slices(self.output_slices, stacks, records)
+            save_slices(self.output_slices, result.stacks, records)
         if self.output_transforms:
             save_transforms(self.output_transforms, records)
         if self.output_json:

@@ -186,6 +186,22 @@ def save_volume(image: nib.Nifti1Image, path: FilePath) -> None:
         nib.save(volume, temporary)
 
 
+def save_stack(stack: Stack, original: FilePath, path: FilePath) -> None:
+    """Write a stack as float32 NIfTI on the grid of the file that it was read from, whole or not at all.
+
+    Parameters
+    ----------
+    stack : Stack
+        Read from `original` by `load_stacks`; its values may have changed.
+    original : path
+        Where the order of the axes is taken from: a mask drawn on the original fits what is written.
+    path : path
+        Ends in .nii or .nii.gz.
+    """
+    order = np.insert([0, 1], _read_stack(Path(original)).moved_axis, 2)
+    save_volume(nib.Nifti1Image(stack.data.transpose(order), stack.affine[:, [*order, 3]]), path)
+
+
 def _read_image(path: Path) -> tuple[NDArray[np.float32], Float]:
     """A 3-D image and its affine, checked; a fourth axis of length one is dropped."""
     if not path.exists():

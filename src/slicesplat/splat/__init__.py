@@ -9,16 +9,27 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from slicesplat.field import GaussianField
 from slicesplat.splat.cpu import CpuSplatter
+from slicesplat.stack import Slices
 
 if TYPE_CHECKING:
     from slicesplat.splat.gpu import GpuSplatter
 
-__all__ = ["CPU", "Backend", "CpuSplatter", "available_devices", "choose_backend", "choose_device", "place", "render"]
+__all__ = [
+    "CPU",
+    "Backend",
+    "CpuSplatter",
+    "available_devices",
+    "choose_backend",
+    "choose_device",
+    "place",
+    "predict",
+    "render",
+]
 
 Splatter: TypeAlias = "CpuSplatter | GpuSplatter"
 
@@ -144,3 +155,10 @@ def render(
         *(field.means, field.log_scales, field.rotations, field.amplitudes, rotations, translations, gains),
         *(splatter, rebuild),
     )
+
+
+def predict(field: GaussianField, slices: Slices, gain: ArrayLike, backend: Backend = CPU) -> Tensor:
+    """Every pixel (P,) float32 of the slices at their poses, with gains (S,)."""
+    splatter, field = backend.splatter(slices), field.to(backend.device)
+    place(splatter, field, slices.pose)
+    return splatter.splat(field.amplitudes.detach(), gain)
