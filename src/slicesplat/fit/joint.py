@@ -61,7 +61,7 @@ class FitSettings:
         maximum-a-posteriori estimate does not depend on the noise.
     """
 
-    spacings: tuple[float, ...] = (1.75, 1.5, 1.25, 1.05)
+    spacings: tuple[float, ...] = (1.75, 1.3, 1.05, 0.9)
     pose_rounds: int = 4
     rounds: int = 4
     iterations: int = 8
