@@ -40,11 +40,14 @@ from cases import (
     true_poses,
 )
 from known_pose_least_squares import least_squares
+from nibabel.spatialimages import SpatialImage
 
+from slicesplat.evaluate import aligned
 from slicesplat.fit.joint import FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
 from slicesplat.io.nifti import save_volume
 from slicesplat.pipeline import Config, reconstruct, scale_intensities
+from slicesplat.report.figure import save_png, three_planes
 from slicesplat.splat.grid import sample_on_grid
 from slicesplat.stack import Stack, cut_slices
 
@@ -52,15 +55,33 @@ PREDICTION = SHARED / "tools" / "unseen_stack.py"
 CORRUPTED_CASE = "fetal-moderate"
 ALLOWED_LOSS = 0.3  # dB, for a corrupted stack
 SUBSET = 3
+DIFFERENCE = 0.3  # of the brightest truth: shown black and white
 
 
-def measured(case: Case, config: Config) -> Row:
-    """One reconstruction: seconds, image quality, slice poses."""
+def measured(case: Case, config: Config, pictures: Path | None = None) -> Row:
+    """One reconstruction: seconds, image quality, slice poses; a picture of it, if there is a folder for that."""
     start = time.perf_counter()
     result = reconstruct(case.stacks, config)
     seconds = time.perf_counter() - start
+    if pictures and case.truth is not None and case.truth_mask is not None:
+        draw(result.volume, case, pictures / f"{case.name}.png")
     quality = {**image_quality(result.volume, case), **pose_quality(result.slice_records(), case)}
     return {"gaussians": len(result.field), **quality, "wall_s": round(seconds, 1)}
+
+
+def draw(volume: SpatialImage, case: Case, path: Path) -> None:
+    """One stack, the reconstruction, the truth and what is between the two, side by side."""
+    found = aligned(volume, case.truth, case.truth_mask)
+    values, truth = (np.where(found.mask, image, 0.0).transpose(2, 1, 0) for image in (found.values, found.truth))
+    affine, stack = case.truth.affine, case.stacks[0]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    panels = {
+        "one stack": (np.where(stack.mask, stack.data, 0.0), stack.affine),
+        "reconstruction": (values, affine),
+        "difference": (np.clip(values - truth, *(side * DIFFERENCE * truth.max() for side in (-1, 1))), affine),
+        "truth": (truth, affine),
+    }
+    save_png(three_planes(panels), path)
 
 
 def with_true_poses(case: Case, config: Config) -> Row:
@@ -69,9 +90,8 @@ def with_true_poses(case: Case, config: Config) -> Row:
     scaled, _ = scale_intensities(case.stacks)
     slices = cut_slices(scaled, config.slice_profile)
     slices = slices.with_poses(true_poses(case, slices))
-    settings = FitSettings()
-    still = replace(settings, pose_every=settings.iterations + 1)
-    fit = joint_fit(slices, slices.mask, still, interleave=[1] * len(scaled))
+    still = FitSettings(pose_steps=0)
+    fit = joint_fit(slices, slices.mask, still, [1] * len(scaled), np.random.default_rng(config.seed))
     region = region_field(slices, fit.weights.slice)
     affine, shape = grid_over(region, config.resolution)
     values = np.maximum(sample_on_grid(fit.field, affine, shape), 0.0) * region_mask(region, affine, shape)
@@ -171,6 +191,7 @@ def many_stacks(args: argparse.Namespace) -> Case:
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser(__doc__)
     options.add_argument("--true-poses", action="store_true", help="also the fit with the true poses given")
+    options.add_argument("--pictures", type=Path, metavar="DIR", help="a picture of every case, beside the truth")
     options.add_argument("--least-squares", action="store_true", help="also the known-pose least squares")
     options.add_argument(
         "--leave-one-out",
@@ -204,7 +225,7 @@ def main() -> None:
         compare_subsets(rows, many_stacks(args), config, args.subsets)
     if args.leave_one_out is None and not (args.bad_stack or args.subsets):
         for case in chosen_cases(args):
-            rows.add(case=case.name, run="motion unknown", **measured(case, config))
+            rows.add(case=case.name, run="motion unknown", **measured(case, config, args.pictures))
             if args.true_poses:
                 rows.add(case=case.name, run="true poses", **with_true_poses(case, config))
             if args.least_squares:

@@ -52,6 +52,8 @@ class FitSettings:
         on the first.
     pose_rounds : int
         Turns of field and poses before the complexity is chosen.
+    pose_steps : int
+        Gauss-Newton steps of the poses in every turn; with 0 they stay as they are.
     rounds : int
         Updates of prior, gains and weights for every lattice.
     iterations : int
@@ -63,6 +65,7 @@ class FitSettings:
 
     spacings: tuple[float, ...] = (1.75, 1.3, 1.05, 0.9)
     pose_rounds: int = 4
+    pose_steps: int = 2
     rounds: int = 4
     iterations: int = 8
     smoothness: float = 0.3
@@ -134,7 +137,7 @@ def joint_fit(
     error = best.error
     data.fitted = data.inside
     best.refine_poses()
-    best.improve(settings.rounds // 2)
+    best.improve(settings.rounds)
     steps.finish()
     return Fit(prune(best.field), data.slices.pose, data.weights, data.ncc, error)
 
@@ -199,7 +202,8 @@ class _Examination:
         scale = np.full(len(self.slices), _POSE_SCALE * self.weights.sigma)
         given = (self.pixels, self.fitted, self.weights.gain, scale)
         prior = time_prior(self.slices, self.weights.slice, self.interleave)
-        found = align(field, self.slices, *given, iterations=2, splatter=splatter, prior=prior)
+        steps = self.settings.pose_steps
+        found = align(field, self.slices, *given, iterations=steps, splatter=splatter, prior=prior)
         self.slices, self.ncc = self.slices.with_poses(found.pose), found.ncc
 
     def reweight(self, image: Tensor) -> float:
