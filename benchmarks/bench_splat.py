@@ -187,7 +187,7 @@ def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: i
     on_cuda = backend.device.type == "cuda"
     numba.set_num_threads(threads)
     torch.set_num_threads(1)  # as in the pipeline
-    spacing = FitSettings().spacings[2] * float(np.median(slices.step))
+    spacing = FitSettings().spacings[0] * float(np.median(slices.step))
     field, splatter = placed_lattice(slices, spacing, backend)
     prior = Curvature(field, spacing, backend)
     prior.reweight(field.amplitudes, 1e-3)

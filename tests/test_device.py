@@ -47,7 +47,7 @@ def tiny() -> Slices:
     return slices(16.0, 2.6, 5.0, margin=0)
 
 
-BRIEF = FitSettings(spacings=(2.0, 1.5), pose_rounds=1, rounds=1, iterations=3)
+BRIEF = FitSettings(spacings=(2.0, 1.5), pose_rounds=1, final_rounds=1, rounds=1, iterations=3)
 
 
 # --- slices and pixels

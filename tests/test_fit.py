@@ -269,9 +269,9 @@ def test_noise_is_not_fitted() -> None:
     noise = np.random.default_rng(0).normal(0, 0.14, len(slices.pixels)).astype(np.float32)
     noisy = replace(slices, pixels=slices.pixels + noise)
     fit = joint_fit(noisy, slices.mask, FitSettings(), [2, 2, 2], np.random.default_rng(0))
-    # 14 % and the 2 % that were there.
+    # 14 % and the 2 % that were there; so few pixels are left out that their error is known to 5 %.
     assert 0.9 * 0.1414 < fit.weights.sigma < 1.1 * 0.1414
-    assert 0.1414 < fit.held_out < 1.15 * 0.1414
+    assert 0.95 * 0.1414 < fit.held_out < 1.15 * 0.1414
 
 
 def test_joint_fit_does_no_harm_to_still_slices() -> None:

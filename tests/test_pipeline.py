@@ -33,7 +33,7 @@ from slicesplat.splat.grid import sample_on_grid
 from slicesplat.stack import Stack
 
 # A fit of which the quality is not the point.
-BRIEF: dict[str, Any] = {"spacings": (1.75,), "pose_rounds": 1, "rounds": 2}
+BRIEF: dict[str, Any] = {"spacings": (1.75,), "pose_rounds": 1, "final_rounds": 1, "rounds": 2}
 
 STEPS = ["compile kernels (once per installation)", "prepare", "register", "fit", "sample"]
 

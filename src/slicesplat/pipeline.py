@@ -243,6 +243,8 @@ def reconstruct(
             reference, interleave, dropout, poses, slices = _register(scaled, config, backend, tell)
         with clock.step("fit") as tell:
             kept = slices.mask & np.repeat(poses.weight > 0, np.diff(slices.offset))
+            if not kept.any():
+                raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
             fit = joint_fit(slices, kept, FitSettings(), interleave, np.random.default_rng(config.seed), tell, backend)
             slices, field = _keep_gauge(fit, slices, reference)
         with clock.step("sample"):

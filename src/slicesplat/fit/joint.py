@@ -8,9 +8,10 @@ is how many Gaussians there are, that is how close they stand, and how strong th
 left out chooses both. (Means, scales and rotations that follow the gradient as well were tried: from this solution on,
 they raise the error of the pixels left out, and that to the truth.)
 
-First, few Gaussians and poses take turns: amplitudes, gains and weights at their optimum, then Gauss-Newton steps of
-the poses (`motion.align`). Then the lattice is refined for as long as the pixels left out are predicted better, and the
-strength of the prior is varied about its usual value. Last, with all pixels, poses and field once more.
+First, field and poses take turns: amplitudes, gains and weights at their optimum, then Gauss-Newton steps of the poses
+(`motion.align`). Then the lattice is refined for as long as the pixels left out are predicted better, and the strength
+of the prior is varied about its usual value. Last, with all pixels, field and poses take turns once more: against a
+finer field poses are more accurate.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from torch import Tensor
 from slicesplat.field import GaussianField
 from slicesplat.fit.complexity import noise_level, prune
 from slicesplat.fit.curvature import Curvature
-from slicesplat.fit.heldout import held_out_error, hold_out
+from slicesplat.fit.heldout import grown, held_out_error, hold_out
 from slicesplat.fit.linear import AmplitudeSolver, lattice_like, placed_lattice
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.align import align
@@ -52,6 +53,8 @@ class FitSettings:
         on the first.
     pose_rounds : int
         Turns of field and poses before the complexity is chosen.
+    final_rounds : int
+        Turns of field and poses at the end, with all pixels and as many Gaussians as were chosen.
     pose_steps : int
         Gauss-Newton steps of the poses in every turn; with 0 they stay as they are.
     rounds : int
@@ -63,15 +66,20 @@ class FitSettings:
         maximum-a-posteriori estimate does not depend on the noise.
     """
 
-    spacings: tuple[float, ...] = (1.75, 1.3, 1.05, 0.9)
-    pose_rounds: int = 4
+    spacings: tuple[float, ...] = (1.3, 1.05, 0.9)
+    pose_rounds: int = 2
+    final_rounds: int = 3
     pose_steps: int = 2
     rounds: int = 4
     iterations: int = 8
     smoothness: float = 0.3
 
 
+_TURN = 2  # updates of prior, gains and weights between two refinements of the poses
 _POSE_SCALE = 4.0  # residual, in sigma, beyond which a pixel loses influence on its slice's pose
+# A pixel whose centre is just outside the mask sees what is inside: without it the field is open at the rim.
+_RIM = 1
+_OUTLINE = 2  # pixels from the mask's edge inwards that say more about the mask than about the anatomy
 _FACTORS = (2.0, 0.5)  # of the prior's usual strength, that are tried
 _LEAST_NOISE = 0.005  # brightest tissue is 1
 
@@ -125,19 +133,23 @@ def joint_fit(
     backend : Backend
         Where to compute, and where the field is to be.
     """
-    held = hold_out(slices, inside, random)
+    held = hold_out(slices, grown(slices, inside, -_OUTLINE), random)
     data = _Examination(slices, inside, held, interleave, settings, backend)
     steps = _Steps(tell, settings)
     lattice = _Lattice(data, settings.spacings[0])
     for _ in range(settings.pose_rounds):
-        steps.told(lattice.improve(2))
+        steps.told(lattice.improve(_TURN))
         lattice.refine_poses()
+    # Edges that a coarse field cannot draw would pull at the poses.
+    data.rim = data.around
     best = _choose(lattice, settings, steps)
     log.debug("Gaussians %.2f mm apart, prior at %.2f times its usual strength", best.spacing, best.factor)
     error = best.error
     data.fitted = data.inside
-    best.refine_poses()
-    best.improve(settings.rounds)
+    for _ in range(settings.final_rounds):
+        best.refine_poses()
+        best.improve(_TURN)
+    best.improve(_TURN)
     steps.finish()
     return Fit(prune(best.field), data.slices.pose, data.weights, data.ncc, error)
 
@@ -189,9 +201,12 @@ class _Examination:
         settings: FitSettings,
         backend: Backend,
     ) -> None:
-        self.slices, self.interleave, self.settings, self.backend = slices, interleave, settings, backend
+        seen = grown(slices, inside, _RIM)
+        self.slices = replace(slices, mask=seen)
+        self.interleave, self.settings, self.backend = interleave, settings, backend
         self.pixels = backend.tensor(slices.pixels)
-        self.inside, self.held = (backend.tensor(mask, torch.bool) for mask in (inside, held))
+        self.inside, self.held, self.around = (backend.tensor(x, torch.bool) for x in (inside, held, seen & ~inside))
+        self.rim: Tensor | None = None
         self.fitted = self.inside & ~self.held
         self.noise = noise_level(slices, self.inside, backend)
         self.weights = initial_weights(slices, self.fitted)
@@ -208,7 +223,7 @@ class _Examination:
 
     def reweight(self, image: Tensor) -> float:
         """Set gains and weights to what the prediction for gain 1 says; the error of the pixels left out."""
-        self.weights = reweight(self.slices, self.pixels, image, self.fitted, self.weights)
+        self.weights = reweight(self.slices, self.pixels, image, self.fitted, self.weights, self.rim)
         return held_out_error(self.slices, self.held, self.pixels, image, self.weights)
 
 
