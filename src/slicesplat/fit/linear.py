@@ -50,7 +50,8 @@ def lattice(slices: Slices, spacing: float, backend: Backend = CPU) -> GaussianF
     plane, owner = _points_inside(slices, backend)
     x, y, z, origin = backend.tensor(slices.pose[:, :3], torch.float64).unbind(2)  # (S, 3) each
     middle = plane[:, :1] * x[owner] + plane[:, 1:] * y[owner] + origin[owner]
-    variance = (slices.psf_weights * slices.psf_covariances[:, :, 2]).sum(axis=1)
+    square = slices.psf_covariances[:, :, 2] + slices.psf_offsets**2
+    variance = (slices.psf_weights * square).sum(axis=1)
     reach = np.sqrt(np.maximum(variance, 0.0)) / (2 * FWHM_TO_SIGMA)
     across = backend.tensor(reach, torch.float64)[owner, None] * z[owner]
     layers = max(3, 1 + math.ceil(2 * reach.max(initial=0.0) / spacing))
