@@ -26,6 +26,7 @@ from slicesplat.fit.region import RIM_MM, grid_over, region_field, region_mask
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import scale_intensities
+from slicesplat.psf import SliceProfile
 from slicesplat.simulate import SimulationConfig, simulate
 from slicesplat.splat import CpuSplatter, place
 from slicesplat.splat.grid import SAMPLING_CUTOFF, sample_on_grid
@@ -46,7 +47,7 @@ def still_slices() -> Slices:
     return cut_slices(scale_intensities(simulate(*phantom(), config).stacks)[0])
 
 
-def ball(radius: float = 9.0) -> Slices:
+def ball(radius: float = 9.0, profile: SliceProfile = "gaussian") -> Slices:
     """Two small stacks of a ball, without intensities."""
     size, spacing, stacks = (16, 15, 6), np.array([1.3, 1.4, 3.0]), []
     for turn in ([0.3, -0.2, 0.5], [1.3, 0.6, -0.4]):
@@ -56,7 +57,7 @@ def ball(radius: float = 9.0) -> Slices:
         index = np.indices(size).reshape(3, -1).T
         mask = (np.linalg.norm(index @ affine[:3, :3].T + affine[:3, 3], axis=1) < radius).reshape(size)
         stacks.append(Stack(np.zeros(size, np.float32), mask, affine, 3.0))
-    return cut_slices(stacks)
+    return cut_slices(stacks, profile)
 
 
 def some_field(n: int = 12, seed: int = 0) -> GaussianField:
@@ -90,6 +91,16 @@ def test_lattice_covers_what_the_slices_saw_and_little_else(spacing: float) -> N
     assert cKDTree(seen).query(nodes)[0].max() <= diagonal + 1.5 + (spacing if spacing < 2.8 else 0) + 1e-4
     np.testing.assert_allclose(nodes / spacing, np.rint(nodes / spacing), atol=1e-5)
     assert len(np.unique(np.rint(nodes / spacing), axis=0)) == len(nodes)
+
+
+@pytest.mark.parametrize("profile", ["gaussian", "box", "sinc"])
+def test_lattice_reaches_through_the_thickness_of_the_slices(profile: SliceProfile) -> None:
+    slices, spacing = ball(profile=profile), 0.3
+    nodes, seen = cKDTree(lattice(slices, spacing).means.numpy()), in_world(slices)
+    normals = slices.pose[slices.slice_of_pixel()[slices.mask], :3, 2]
+    for side in (-1, 1):
+        # Cells are rounded to, and layers are up to a cell apart.
+        assert nodes.query(seen + side * 0.46 * 3.0 * normals)[0].max() <= (np.sqrt(3) / 2 + 0.5) * spacing
 
 
 def test_neighbours_on_the_lattice_sum_to_a_constant() -> None:

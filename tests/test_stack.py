@@ -116,10 +116,11 @@ def test_psf_is_that_of_the_spacing_and_the_thickness() -> None:
     thin, thick = stack(), replace(stack(number=1), thickness=4.0)
     slices = cut_slices([thin, thick], "box")
     for number, given in enumerate((thin, thick)):
-        weights, covariances = slice_psf((1.1, 1.3), given.thickness, "box")
+        weights, covariances, offsets = slice_psf((1.1, 1.3), given.thickness, "box")
         for s in np.flatnonzero(slices.stack == number):
             np.testing.assert_allclose(slices.psf_weights[s], weights)
             np.testing.assert_allclose(slices.psf_covariances[s], covariances)
+            np.testing.assert_allclose(slices.psf_offsets[s], offsets)
 
 
 def test_slices_start_where_the_scanner_put_them() -> None:
@@ -213,14 +214,15 @@ def test_binning_by_one_changes_nothing_and_by_too_much_is_an_error() -> None:
 
 
 def test_taken_slices_carry_their_pixels_in_the_order_asked_for() -> None:
-    slices = cut_slices([stack(), stack(True, 1)])
+    slices = cut_slices([stack(), replace(stack(True, 1), thickness=4.0)], "box")
     which = np.array([4, 0, 4, 2])
     taken = slices.take(which)
     assert len(taken) == 4
     for place, s in enumerate(which):
         np.testing.assert_array_equal(taken.image(taken.pixels, place), slices.image(slices.pixels, s))
         np.testing.assert_array_equal(taken.image(taken.mask, place), slices.image(slices.mask, s))
-        for name in ("stack", "index", "corner", "origin", "step", "psf_weights", "psf_covariances", "nominal", "pose"):
+        psf = ("psf_weights", "psf_covariances", "psf_offsets")
+        for name in ("stack", "index", "corner", "origin", "step", *psf, "nominal", "pose"):
             np.testing.assert_array_equal(getattr(taken, name)[place], getattr(slices, name)[s])
 
 

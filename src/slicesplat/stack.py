@@ -104,6 +104,8 @@ class Slices:
     psf_weights : (S, K) float64
     psf_covariances : (S, K, 3) float64, mm^2
         Diagonals in the slice frame.
+    psf_offsets : (S, K) float64, mm
+        Where a Gaussian of the PSF has its centre along the slice frame's z.
     nominal, pose : (S, 4, 4) float64
         Slice frame to world as scanned, and as estimated.
     """
@@ -119,6 +121,7 @@ class Slices:
     mask: NDArray[np.bool_]
     psf_weights: Float
     psf_covariances: Float
+    psf_offsets: Float
     nominal: Float
     pose: Float = field(default_factory=lambda: np.empty((0, 4, 4)))
 
@@ -160,6 +163,7 @@ class Slices:
             mask=self.mask[chosen],
             psf_weights=self.psf_weights[which],
             psf_covariances=self.psf_covariances[which],
+            psf_offsets=self.psf_offsets[which],
             nominal=self.nominal[which],
             pose=self.pose[which],
         )
@@ -235,7 +239,7 @@ def cut_slices(
     """
     rows: list[dict[str, Any]] = []
     for number, stack in enumerate(stacks):
-        weights, covariances = slice_psf(stack.spacing[:2], stack.thickness, profile)
+        weights, covariances, offsets = slice_psf(stack.spacing[:2], stack.thickness, profile)
         for k in np.flatnonzero(stack.mask.sum(axis=(0, 1)) >= min_pixels):
             mask = stack.mask[:, :, k]
             inside = np.argwhere(mask)
@@ -255,6 +259,7 @@ def cut_slices(
                     "mask": mask[crop].ravel(),
                     "psf_weights": weights,
                     "psf_covariances": covariances,
+                    "psf_offsets": offsets,
                     "nominal": stack.pose(int(k), (low + high - 1) / 2),
                 }
             )
@@ -278,6 +283,7 @@ def cut_slices(
         mask=np.concatenate([np.asarray(row["mask"], bool) for row in rows]),
         psf_weights=column("psf_weights", np.float64),
         psf_covariances=column("psf_covariances", np.float64),
+        psf_offsets=column("psf_offsets", np.float64),
         nominal=nominal,
         pose=nominal.copy(),
     )

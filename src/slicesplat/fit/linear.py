@@ -50,8 +50,9 @@ def lattice(slices: Slices, spacing: float, backend: Backend = CPU) -> GaussianF
     plane, owner = _points_inside(slices, backend)
     x, y, z, origin = backend.tensor(slices.pose[:, :3], torch.float64).unbind(2)  # (S, 3) each
     middle = plane[:, :1] * x[owner] + plane[:, 1:] * y[owner] + origin[owner]
-    variance = (slices.psf_weights * slices.psf_covariances[:, :, 2]).sum(axis=1)
-    reach = np.sqrt(np.maximum(variance, 0.0)) / (2 * FWHM_TO_SIGMA)
+    # To where the outermost Gaussian of the profile has fallen to half its height.
+    half = np.sqrt(slices.psf_covariances[:, :, 2]) / (2 * FWHM_TO_SIGMA)
+    reach = (np.abs(slices.psf_offsets) + half).max(axis=1)
     across = backend.tensor(reach, torch.float64)[owner, None] * z[owner]
     layers = max(3, 1 + math.ceil(2 * reach.max(initial=0.0) / spacing))
     cells = [torch.round((middle + shift * across) / spacing).long() for shift in np.linspace(-1.0, 1.0, layers)]

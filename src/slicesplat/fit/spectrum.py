@@ -83,17 +83,20 @@ class _Periodogram:
     count: Float
     psf_weights: Float
     psf_covariances: Float
+    psf_offsets: Float
     pixel_area: float
 
     def seen(self, kappa: float, blur: float) -> Float:
         """(F,) what the slices would show of an anatomy of unit strength, without noise."""
-        reach = 5.0 / np.sqrt(self.psf_covariances[:, 2].min() + blur**2)
+        variance = (self.psf_covariances[:, 2] + self.psf_offsets**2) @ self.psf_weights
+        reach = 5.0 / np.sqrt(variance + blur**2)
         through = (np.arange(_PLANES) + 0.5) * (reach / _PLANES)
         plane = self.psf_covariances[:, :2].mean(axis=1)
         exponent = np.multiply.outer(self.frequency**2, plane)[:, None] + np.multiply.outer(
             through**2, self.psf_covariances[:, 2]
         )
-        transfer = np.exp(-0.5 * exponent) @ self.psf_weights
+        # The profile is symmetric: of the phases of its Gaussians the cosines are left.
+        transfer = (np.exp(-0.5 * exponent) * np.cos(np.multiply.outer(through, self.psf_offsets))) @ self.psf_weights
         square = np.add.outer(self.frequency**2, through**2)
         root = Spectrum(1.0, kappa, blur).root(square)
         return np.asarray(((transfer * root) ** 2).sum(axis=1) * (reach / _PLANES) / np.pi)
@@ -141,6 +144,7 @@ def _periodogram(slices: Slices, weights: Weights, taper: Float, own: Sequence[i
         count=count[full].astype(np.float64) * taken / float(np.prod(shape)),
         psf_weights=slices.psf_weights[own[0]],
         psf_covariances=slices.psf_covariances[own[0]],
+        psf_offsets=slices.psf_offsets[own[0]],
         pixel_area=area,
     )
 

@@ -112,13 +112,14 @@ class CpuSplatter:
         self.components = components
         self.weight = _array(slices.psf_weights.reshape(-1), np.float64)
         self.blur = _array(slices.psf_covariances.reshape(-1, 3), np.float64)
-        self.origin = np.repeat(_array(slices.origin, np.float64), components, axis=0)
+        # A view's plane lies where its component of the PSF has its centre, not where the slice's frame has its origin.
+        planes = _array(slices.psf_offsets.reshape(-1, 1), np.float64)
+        self.origin = np.concatenate([np.repeat(slices.origin, components, axis=0), planes], axis=1)
         self.step = np.repeat(_array(slices.step, np.float64), components, axis=0)
         self.view_shape = np.repeat(self.shape, components, axis=0)
-        flat = np.zeros((len(self.origin), 1))
-        self.low = np.concatenate([self.origin, flat], axis=1)
-        self.high = np.concatenate([self.origin + (self.view_shape - 1) * self.step, flat], axis=1)
-        self.radius = float(np.linalg.norm(self.high, axis=1).max(initial=0.0))
+        self.far = self.origin.copy()
+        self.far[:, :2] += (self.view_shape - 1) * self.step
+        self.radius = float(np.linalg.norm(self.far, axis=1).max(initial=0.0))
         self.placements = 0
         self._pairs: _Pairs | None = None
 
@@ -204,7 +205,7 @@ class CpuSplatter:
         counts = np.zeros(views, np.int64)
         _in_parts(
             kernels.list_pairs,
-            *(self._table, coarse, self._rotation, self._shift, self.blur, self.low, self.high),
+            *(self._table, coarse, self._rotation, self._shift, self.blur, self.origin, self.far),
             *(self.cutoff, LIST_MARGIN, listed, counts),
         )
         start = np.concatenate([[0], np.cumsum(-(-counts // LANES) * LANES)]).astype(np.int64)
@@ -257,8 +258,17 @@ class CpuSplatter:
         poses = np.empty((len(self.shape), kernels.POSE_GRADIENTS))
         _in_parts(
             kernels.gradients_of_pairs,
-            *(self._table, amplitude, _array(gains, np.float64), self._rotation, self._shift, self.blur, self.step),
-            *(self.shape, self.offset, self.view_start, pairs.start, pairs.gaussian, self._placed.flat),
+            *(self._table, amplitude, _array(gains, np.float64), self._rotation, self._shift, self.blur),
+            *(
+                self.origin,
+                self.step,
+                self.shape,
+                self.offset,
+                self.view_start,
+                pairs.start,
+                pairs.gaussian,
+                self._placed.flat,
+            ),
             *(_array(upstream, np.float32), pairs.gradient, poses),
         )
         gaussians = np.empty((len(self._variance), 11), np.float32)
@@ -281,8 +291,8 @@ class CpuSplatter:
         pairs = self._placed
         amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
         return (
-            *(self._table, amplitude, self._rotation, self._shift, self.blur, self.step, self._placed.flat, self.shape),
-            *(self.offset, self.view_start, pairs.start, pairs.gaussian),
+            *(self._table, amplitude, self._rotation, self._shift, self.blur, self.origin, self.step),
+            *(self._placed.flat, self.shape, self.offset, self.view_start, pairs.start, pairs.gaussian),
         )
 
     def pose_derivatives(self, amplitudes: ArrayLike) -> Tensor:

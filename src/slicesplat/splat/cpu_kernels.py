@@ -1,7 +1,8 @@
 """The CPU kernels: pairs of slices and Gaussians, their projection, the forward model, its adjoint and its gradient.
 
 What is 3-D is done once per (slice, Gaussian) pair, eight pairs at a time; per pixel a 2-D quadratic and one exp are
-left, two rows by eight columns at a time, in packed float32 (`simd.py`). With z = -m_z fixed, the exponent d' P d of
+left, two rows by eight columns at a time, in packed float32 (`simd.py`). With z = o - m_z fixed, o the offset of
+the PSF's component, the exponent d' P d of
 DESIGN.md section 1 is least at the conditional mean of the blurred Gaussian in the slice plane, so every pair is an
 ordinary 2-D Gaussian about that centre:
 
@@ -227,7 +228,7 @@ def list_pairs(table, coarse, rotation, shift, blur, low, high, reach, margin, l
         # Most Gaussians are far from most slice planes: one cheap test in float32 with the largest radius there can be.
         r, t = rotation[v], shift[v]
         nx, ny, nz = F32(r[0, 2]), F32(r[1, 2]), F32(r[2, 2])
-        level, thick = F32(t[2]), F32(blur[v, 2])
+        level, thick = F32(t[2] + low[v, 2]), F32(blur[v, 2])
         for j in range(n):
             away = max(abs(nx * x[j] + ny * y[j] + nz * z[j] - level) - slack, F32(0))
             beyond[j] = away * away - square * (trace[j] + thick)
@@ -301,8 +302,9 @@ def project(table, rotation, shift, weight, blur, origin, step, shape, start, ga
         for first in range(start[v], start[v + 1], LANES):
             m, c = in_slice(table, gaussian, first, r, t)
             per_szz = 1.0 / (c[5] + blur[v, 2])
-            z = m[2] * per_szz
-            square = m[2] * z
+            above = m[2] - origin[v, 2]
+            z = above * per_szz
+            square = above * z
             room = cutoff * cutoff - square
             tilt_u, tilt_v = c[2] * per_szz, c[4] * per_szz
             cuu = c[0] + blur[v, 0] - c[2] * tilt_u
@@ -477,7 +479,7 @@ def _moments(flat, q, lane, canvas, stride, out):
 
 
 @nb.njit(**_INLINE)
-def _chain(table, amplitude, gain, r, shift, blur, su, sv, gaussian, first, flat, moment, last, pair, sums):
+def _chain(table, amplitude, gain, r, shift, blur, level, su, sv, gaussian, first, flat, moment, last, pair, sums):
     """From six moments to gradients, eight pairs at a time (DESIGN.md section 1).
 
     Returns
@@ -504,7 +506,8 @@ def _chain(table, amplitude, gain, r, shift, blur, su, sv, gaussian, first, flat
             load8(moment, 7 * LANES),
         )
     )
-    z = -m[2]
+    # The plane is not where the frame turns: m, which is, stays the lever of the rotation.
+    z = level - m[2]
     per_szz = 1.0 / (c[5] + blur[2])
     du, dv = c[2] * per_szz * z, c[4] * per_szz * z
     m0 = double(peak * h)
@@ -583,6 +586,7 @@ def gradients_of_pairs(
     rotation,
     shift,
     blur,
+    origin,
     step,
     shape,
     offset,
@@ -616,7 +620,7 @@ def gradients_of_pairs(
         lay_out(upstream, canvas, offset[s], rows, columns)
         sums[:] = 0.0
         for v in range(view_start[s], view_start[s + 1]):
-            frame = (rotation[v], shift[v], blur[v], step[v, 0], step[v, 1])
+            frame = (rotation[v], shift[v], blur[v], origin[v, 2], step[v, 0], step[v, 1])
             for first in range(start[v], start[v + 1], LANES):
                 for lane in range(LANES):
                     _moments(flat, first + lane, lane, canvas, columns + LANES, moment)

@@ -79,7 +79,7 @@ def _add(a, b):
 
 
 @nb.njit(**_INLINE)
-def _polynomials(table, r, shift, blur, su, sv, gaussian, first, out):
+def _polynomials(table, r, shift, blur, level, su, sv, gaussian, first, out):
     """Derivatives of log f of eight pairs, into `out` (27, 8): v and then w, each coefficient by coefficient.
 
     The coefficients are those of 1, di, dj and, for w, of di^2, di dj, dj^2, in pixels.
@@ -87,7 +87,7 @@ def _polynomials(table, r, shift, blur, su, sv, gaussian, first, out):
     m, c = in_slice(table, gaussian, first, r, shift)
     pxx, pxy, pxz, pyy, pyz, pzz = inverse(c, blur)
     nothing = double(0.0)
-    g0 = (nothing, nothing, -m[2] / (c[5] + blur[2]))
+    g0 = (nothing, nothing, (level - m[2]) / (c[5] + blur[2]))
     gu = (su * pxx, su * pxy, su * pxz)
     gv = (sv * pxy, sv * pyy, sv * pyz)
     h0, hu, hv = _turned(c, g0), _turned(c, gu), _turned(c, gv)
@@ -159,12 +159,14 @@ def _add_pair(flat, q, lane, amplitude, c, canvas, stride):
 
 
 @nb.njit(**_INLINE)
-def _render(table, amplitude, rotation, shift, blur, step, flat, rows, columns, views, start, gaussian, c, canvas):
+def _render(
+    table, amplitude, rotation, shift, blur, origin, step, flat, rows, columns, views, start, gaussian, c, canvas
+):
     """A slice for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row."""
     stride = columns + LANES
     canvas[: (rows + TILE_ROWS) * UNKNOWNS * stride] = F32(0)
     for v in range(views[0], views[1]):
-        frame = (rotation[v], shift[v], blur[v], step[v, 0], step[v, 1])
+        frame = (rotation[v], shift[v], blur[v], origin[v, 2], step[v, 0], step[v, 1])
         for first in range(start[v], start[v + 1], LANES):
             _polynomials(table, *frame, gaussian, first, c)
             for lane in range(LANES):
@@ -173,7 +175,22 @@ def _render(table, amplitude, rotation, shift, blur, step, flat, rows, columns, 
 
 @nb.njit(**_JIT)
 def pose_derivatives(
-    table, amplitude, rotation, shift, blur, step, flat, shape, offset, view_start, start, gaussian, out, part, parts
+    table,
+    amplitude,
+    rotation,
+    shift,
+    blur,
+    origin,
+    step,
+    flat,
+    shape,
+    offset,
+    view_start,
+    start,
+    gaussian,
+    out,
+    part,
+    parts,
 ):
     """Rendered pixels for gain 1 and their derivatives with respect to v and w: (7, P) float32, the image last."""
     canvas = np.empty(UNKNOWNS * padded(shape), np.float32)
@@ -182,7 +199,10 @@ def pose_derivatives(
     for s in range(begin, end):
         rows, columns = shape[s, 0], shape[s, 1]
         views = (view_start[s], view_start[s + 1])
-        _render(table, amplitude, rotation, shift, blur, step, flat, rows, columns, views, start, gaussian, c, canvas)
+        _render(
+            *(table, amplitude, rotation, shift, blur, origin, step, flat, rows, columns, views, start, gaussian),
+            *(c, canvas),
+        )
         for i in range(rows):
             for k in range(UNKNOWNS):
                 for n in range(columns):
@@ -237,6 +257,7 @@ def pose_systems(
     rotation,
     shift,
     blur,
+    origin,
     step,
     flat,
     shape,
@@ -276,7 +297,10 @@ def pose_systems(
     for s in range(begin, end):
         rows, columns = shape[s, 0], shape[s, 1]
         views = (view_start[s], view_start[s + 1])
-        _render(table, amplitude, rotation, shift, blur, step, flat, rows, columns, views, start, gaussian, c, canvas)
+        _render(
+            *(table, amplitude, rotation, shift, blur, origin, step, flat, rows, columns, views, start, gaussian),
+            *(c, canvas),
+        )
         lay_out(pixels, measured, offset[s], rows, columns)
         lay_out(weights, weight, offset[s], rows, columns)
         _normal_equations(canvas, measured, weight, gain[s], scale[s], rows, columns, lanes)

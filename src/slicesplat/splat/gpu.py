@@ -148,6 +148,7 @@ def _project(
     translations,
     weights,
     blurs,
+    planes,
     grid,
     shape,
     view_of,
@@ -174,15 +175,16 @@ def _project(
     bx, by, bz = _load3(blurs + 3 * v)
     su, sv = tl.load(grid + 4 * s + 2), tl.load(grid + 4 * s + 3)
     szz = c[5] + bz
-    square = m[2] * m[2] / szz
+    above = m[2] - tl.load(planes + v)
+    square = above * above / szz
     room = square_cutoff - square
     cuu = c[0] + bx - c[2] * c[2] / szz
     cuv = c[1] - c[2] * c[4] / szz
     cvv = c[3] + by - c[4] * c[4] / szz
     det2 = cuu * cvv - cuv * cuv
     peak = tl.load(weights + v) * tl.sqrt(tl.load(covariances + 7 * j + 6) / (det2 * szz)) * tl.exp(-0.5 * square)
-    row = (m[0] - c[2] * m[2] / szz - tl.load(grid + 4 * s)) / su
-    column = (m[1] - c[4] * m[2] / szz - tl.load(grid + 4 * s + 1)) / sv
+    row = (m[0] - c[2] * above / szz - tl.load(grid + 4 * s)) / su
+    column = (m[1] - c[4] * above / szz - tl.load(grid + 4 * s + 1)) / sv
     f = flat + 8 * q
     tl.store(f, peak.to(tl.float32), mask=keep)
     tl.store(f + 1, row.to(tl.float32), mask=keep)
@@ -297,6 +299,7 @@ def _chain_pairs(
     rotations,
     translations,
     blurs,
+    planes,
     grid,
     view_of,
     gaussian_of,
@@ -328,7 +331,8 @@ def _chain_pairs(
     p = _inverse(c[0] + bx, c[1], c[2], c[3] + by, c[4], szz)
     # The moments are about the conditional mean; those of DESIGN.md are about the mean itself.
     peak = tl.load(flat + 8 * q).to(tl.float64)
-    z = -m[2]
+    # The plane is not where the frame turns: m, which is, stays the lever of the rotation.
+    z = tl.load(planes + view) - m[2]
     du, dv = c[2] / szz * z, c[4] / szz * z
     h0, hi, hj = _load3(moments + 6 * q)
     hii, hij, hjj = _load3(moments + 6 * q + 3)
@@ -478,6 +482,7 @@ def _polynomials(
     rotations,
     translations,
     blurs,
+    planes,
     grid,
     view_of,
     gaussian_of,
@@ -501,7 +506,7 @@ def _polynomials(
     p = _inverse(c[0] + bx, c[1], c[2], c[3] + by, c[4], c[5] + bz)
     # P d = g0 + di gu + dj gv, and M P d likewise.
     zero = m[2] * 0.0
-    g0 = (zero, zero, -m[2] / (c[5] + bz))
+    g0 = (zero, zero, (tl.load(planes + view) - m[2]) / (c[5] + bz))
     gu = (su * p[0], su * p[1], su * p[2])
     gv = (sv * p[1], sv * p[3], sv * p[4])
     h0, hu, hv = _turned(c, g0), _turned(c, gu), _turned(c, gv)
@@ -688,13 +693,16 @@ class GpuSplatter:
         self.lists = 0
         self._weight = self._constant(slices.psf_weights.reshape(-1), torch.float64)
         self._blur = self._constant(slices.psf_covariances.reshape(-1, 3), torch.float64)
+        # Where a component of the PSF has its centre: the plane of a view.
+        self._plane = self._constant(slices.psf_offsets.reshape(-1), torch.float64)
         self._narrowest = float(slices.psf_covariances.min(initial=np.inf))
         self._grid = self._constant(np.concatenate([slices.origin, slices.step], axis=1), torch.float64)
         self._shape = self._constant(
             np.concatenate([slices.shape, slices.offset[:-1, None]], axis=1).astype(np.int64), torch.int32
         )
         far = slices.origin + (slices.shape - 1) * slices.step
-        self.radius = float(np.linalg.norm(far, axis=1).max(initial=0.0))
+        through = np.abs(slices.psf_offsets).max(axis=1, initial=0.0)
+        self.radius = float(np.hypot(np.linalg.norm(far, axis=1), through).max(initial=0.0))
         across = -(-slices.shape.astype(np.int64) // TILE)  # (S, 2) tiles along rows and columns
         first = np.concatenate([[0], np.cumsum(across.prod(axis=1))])
         tiles = [(s, TILE * i, TILE * k) for s, (a, b) in enumerate(across) for i in range(a) for k in range(b)]
@@ -765,8 +773,17 @@ class GpuSplatter:
         self._flat = self._empty(self.pairs, _FLAT)
         self._window = self._empty(self.pairs, _WINDOW, dtype=torch.int32)
         self._run_pairs(
-            *(_project, self._mean, self._cov, self._rotation, self._translation, self._weight, self._blur, self._grid),
-            *(self._shape, self._placed.view, self._placed.gaussian, self._flat, self._window, self.cutoff**2),
+            *(_project, self._mean, self._cov, self._rotation, self._translation, self._weight, self._blur),
+            *(
+                self._plane,
+                self._grid,
+                self._shape,
+                self._placed.view,
+                self._placed.gaussian,
+                self._flat,
+                self._window,
+                self.cutoff**2,
+            ),
         )
 
     def moved(self) -> Tensor:
@@ -810,8 +827,17 @@ class GpuSplatter:
         amplitudes, gains = self._float(amplitudes), self._float(gains)
         pair, pose = self._empty(self.pairs, _PAIR), self._empty(self.pairs, _POSE, dtype=torch.float64)
         self._run_pairs(
-            *(_chain_pairs, self._mean, self._cov, self._rotation, self._translation, self._blur, self._grid),
-            *(self._placed.view, self._placed.gaussian, self._flat, self._moments(upstream), amplitudes, gains),
+            *(_chain_pairs, self._mean, self._cov, self._rotation, self._translation, self._blur),
+            *(
+                self._plane,
+                self._grid,
+                self._placed.view,
+                self._placed.gaussian,
+                self._flat,
+                self._moments(upstream),
+                amplitudes,
+                gains,
+            ),
             *(pair, pose),
         )
         gaussians = self._empty(len(self._mean), 11)
@@ -834,8 +860,8 @@ class GpuSplatter:
         """
         polynomials = self._empty(self.pairs, _COEFFICIENTS)
         self._run_pairs(
-            *(_polynomials, self._mean, self._cov, self._rotation, self._translation, self._blur, self._grid),
-            *(self._placed.view, self._placed.gaussian, polynomials),
+            *(_polynomials, self._mean, self._cov, self._rotation, self._translation, self._blur),
+            *(self._plane, self._grid, self._placed.view, self._placed.gaussian, polynomials),
         )
         out = self._empty(7, self.pixels)
         self._run_tiles(_splat_poses, self._flat, self._peaks(amplitudes), polynomials, out=(out, self.pixels))
@@ -949,12 +975,13 @@ class GpuSplatter:
         cov = (along @ along.mT).unsqueeze(1)  # (s, 1, N, 3, 3)
         blur = self._blur.reshape(self.slices, self.components, 1, 3)[s]
         mean = mean.unsqueeze(1)
+        above = mean[..., 2] - self._plane.reshape(self.slices, self.components, 1)[s]
         szz = cov[..., 2, 2] + blur[..., 2]
         high = self.cutoff * szz.sqrt()
-        touch = mean[..., 2].abs() <= high + self.margin
+        touch = above.abs() <= high + self.margin
         # Only the part of the ellipsoid within the margin of the slice plane counts, at these distances from the mean.
-        near = torch.maximum(-mean[..., 2] - self.margin, -high).clamp(max=high)
-        far = torch.minimum(-mean[..., 2] + self.margin, high).clamp(min=-high)
+        near = torch.maximum(-above - self.margin, -high).clamp(max=high)
+        far = torch.minimum(-above + self.margin, high).clamp(min=-high)
         bounds = []
         for k in range(2):
             variance, slope = cov[..., k, k] + blur[..., k], cov[..., k, 2] / szz

@@ -46,6 +46,7 @@ def grid_slices(affine: NDArray[np.float64], shape: tuple[int, int, int], varian
         mask=np.ones(planes * pixels, bool),
         psf_weights=np.ones((planes, 1)),
         psf_covariances=np.full((planes, 1, 3), variance),
+        psf_offsets=np.zeros((planes, 1)),
         nominal=pose,
         pose=pose,
     )
