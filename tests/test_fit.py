@@ -324,7 +324,10 @@ def test_pixels_held_out_are_patches_inside_the_mask_and_few() -> None:
     slices = still_slices()
     held = hold_out(slices, slices.mask, np.random.default_rng(0))
     assert not held[~slices.mask].any()
-    assert 0.005 < held.sum() / slices.mask.sum() < 0.04
+    # A tenth of a small scan, less where patches overlap and reach beyond the mask; two per cent of a large one.
+    assert 0.05 < held.sum() / slices.mask.sum() < 0.11
+    many = slices.take(np.tile(np.arange(len(slices)), 8))
+    assert 0.01 < hold_out(many, many.mask, np.random.default_rng(0)).sum() / many.mask.sum() < 0.03
     np.testing.assert_array_equal(held, hold_out(slices, slices.mask, np.random.default_rng(0)))
     assert not hold_out(slices, np.zeros_like(slices.mask), np.random.default_rng(0)).any()
 

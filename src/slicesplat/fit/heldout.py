@@ -11,7 +11,7 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_dilation, binary_erosion
+from scipy.ndimage import binary_erosion
 from torch import Tensor
 
 from slicesplat.fit.weights import PIXEL_LIMIT, Weights
@@ -20,23 +20,26 @@ from slicesplat.stack import Slices
 
 PATCH = 4  # pixels along each side; the PSF is 1.2 wide
 SHARE = 0.02
+# So few pixels tell two fields apart: where there are less, a larger share is left out, at most this one.
+ENOUGH, MOST = 2000, 0.1
 
 
-def grown(slices: Slices, pixels: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
-    """(P,) pixels and their neighbours in plane, so many away; for a negative number what is left without the rim."""
+def eroded(slices: Slices, pixels: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """(P,) the pixels that are more than so many pixels away, in plane, from any that is not one of them."""
     out = pixels.copy()
     for s in range(len(slices)):
         view = slices.image(out, s)
-        view[:] = binary_dilation(view, iterations=by) if by > 0 else binary_erosion(view, iterations=-by)
+        view[:] = binary_erosion(view, iterations=by)
     return out
 
 
 def hold_out(slices: Slices, inside: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.bool_]:
     """(P,) pixels to leave out: square patches at random places, about `SHARE` of the pixels inside."""
     held = np.zeros(len(slices.pixels), bool)
+    share = min(max(SHARE, ENOUGH / max(int(inside.sum()), 1)), MOST)
     for s in range(len(slices)):
         places = np.argwhere(slices.image(inside, s))
-        patches = random.binomial(len(places), SHARE / PATCH**2) if len(places) else 0
+        patches = random.binomial(len(places), share / PATCH**2) if len(places) else 0
         view = slices.image(held, s)
         for row, column in places[random.integers(0, max(len(places), 1), patches)]:
             view[row : row + PATCH, column : column + PATCH] = True

@@ -30,7 +30,7 @@ from torch import Tensor
 from slicesplat.field import GaussianField
 from slicesplat.fit.complexity import noise_level, prune
 from slicesplat.fit.curvature import Curvature
-from slicesplat.fit.heldout import grown, held_out_error, hold_out
+from slicesplat.fit.heldout import eroded, held_out_error, hold_out
 from slicesplat.fit.linear import AmplitudeSolver, lattice_like, placed_lattice
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.align import align
@@ -77,8 +77,6 @@ class FitSettings:
 
 _TURN = 2  # updates of prior, gains and weights between two refinements of the poses
 _POSE_SCALE = 4.0  # residual, in sigma, beyond which a pixel loses influence on its slice's pose
-# A pixel whose centre is just outside the mask sees what is inside: without it the field is open at the rim.
-_RIM = 1
 _OUTLINE = 2  # pixels from the mask's edge inwards that say more about the mask than about the anatomy
 _FACTORS = (2.0, 0.5)  # of the prior's usual strength, that are tried
 _LEAST_NOISE = 0.005  # brightest tissue is 1
@@ -133,15 +131,13 @@ def joint_fit(
     backend : Backend
         Where to compute, and where the field is to be.
     """
-    held = hold_out(slices, grown(slices, inside, -_OUTLINE), random)
+    held = hold_out(slices, eroded(slices, inside, _OUTLINE), random)
     data = _Examination(slices, inside, held, interleave, settings, backend)
     steps = _Steps(tell, settings)
     lattice = _Lattice(data, settings.spacings[0])
     for _ in range(settings.pose_rounds):
         steps.told(lattice.improve(_TURN))
         lattice.refine_poses()
-    # Edges that a coarse field cannot draw would pull at the poses.
-    data.rim = data.around
     best = _choose(lattice, settings, steps)
     log.debug("Gaussians %.2f mm apart, prior at %.2f times its usual strength", best.spacing, best.factor)
     error = best.error
@@ -201,12 +197,9 @@ class _Examination:
         settings: FitSettings,
         backend: Backend,
     ) -> None:
-        seen = grown(slices, inside, _RIM)
-        self.slices = replace(slices, mask=seen)
-        self.interleave, self.settings, self.backend = interleave, settings, backend
+        self.slices, self.interleave, self.settings, self.backend = slices, interleave, settings, backend
         self.pixels = backend.tensor(slices.pixels)
-        self.inside, self.held, self.around = (backend.tensor(x, torch.bool) for x in (inside, held, seen & ~inside))
-        self.rim: Tensor | None = None
+        self.inside, self.held = (backend.tensor(mask, torch.bool) for mask in (inside, held))
         self.fitted = self.inside & ~self.held
         self.noise = noise_level(slices, self.inside, backend)
         self.weights = initial_weights(slices, self.fitted)
@@ -223,7 +216,7 @@ class _Examination:
 
     def reweight(self, image: Tensor) -> float:
         """Set gains and weights to what the prediction for gain 1 says; the error of the pixels left out."""
-        self.weights = reweight(self.slices, self.pixels, image, self.fitted, self.weights, self.rim)
+        self.weights = reweight(self.slices, self.pixels, image, self.fitted, self.weights)
         return held_out_error(self.slices, self.held, self.pixels, image, self.weights)
 
 
