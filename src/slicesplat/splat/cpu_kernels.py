@@ -353,6 +353,17 @@ def window(flat, place):
 
 
 @nb.njit(**_INLINE)
+def quadratic(flat, place):
+    """A pair's exponent: at the cut-off, and by rows^2, rows x columns, columns^2."""
+    return (
+        item(flat, place + CUT),
+        item(flat, place + ROW_ROW),
+        item(flat, place + ROW_COLUMN),
+        item(flat, place + COLUMN_COLUMN),
+    )
+
+
+@nb.njit(**_INLINE)
 def gaussian_tile(constant, slope, curvature, row, cut):
     """Exp on a tile at distance `row` from the pair's centre, pixels; zero beyond the cut-off.
 
@@ -393,12 +404,7 @@ def splat(flat, amplitude, gain, shape, offset, view_start, start, gaussian, out
         for q in range(start[view_start[s]], start[view_start[s + 1]]):
             place = place_of(q)
             top, bottom, left, right = window(flat, place)
-            cut = item(flat, place + CUT)
-            down, mixed, wide = (
-                item(flat, place + ROW_ROW),
-                item(flat, place + ROW_COLUMN),
-                item(flat, place + COLUMN_COLUMN),
-            )
+            cut, down, mixed, wide = quadratic(flat, place)
             peak = item(flat, place + PEAK) * amplitude[gaussian[q]]
             across = tile_columns() + item(flat, place + ACROSS)
             for block in range(left, right, LANES):
@@ -427,12 +433,7 @@ def gather(flat, upstream, gain, shape, offset, view_start, start, out, part, pa
         for q in range(start[view_start[s]], start[view_start[s + 1]]):
             place = place_of(q)
             top, bottom, left, right = window(flat, place)
-            cut = item(flat, place + CUT)
-            down, mixed, wide = (
-                item(flat, place + ROW_ROW),
-                item(flat, place + ROW_COLUMN),
-                item(flat, place + COLUMN_COLUMN),
-            )
+            cut, down, mixed, wide = quadratic(flat, place)
             total = tile_zero()
             across = tile_columns() + item(flat, place + ACROSS)
             for block in range(left, right, LANES):
@@ -451,8 +452,7 @@ def _moments(flat, q, lane, canvas, stride, out):
     """Sums of h e (1, di, dj, di^2, di dj, dj^2) about a pair's centre, in pixels, into row `lane` of `out`."""
     place = place_of(q)
     top, bottom, left, right = window(flat, place)
-    cut = item(flat, place + CUT)
-    down, mixed, wide = item(flat, place + ROW_ROW), item(flat, place + ROW_COLUMN), item(flat, place + COLUMN_COLUMN)
+    cut, down, mixed, wide = quadratic(flat, place)
     m0, mi, mii = tile_zero(), tile_zero(), tile_zero()
     mj, mij, mjj = tile_zero(), tile_zero(), tile_zero()
     across = tile_columns() + item(flat, place + ACROSS)

@@ -22,19 +22,16 @@ from slicesplat.splat.cpu_kernels import (
     _INLINE,
     _JIT,
     ACROSS,
-    COLUMN_COLUMN,
-    CUT,
     DOWN,
     F32,
     PEAK,
-    ROW_COLUMN,
-    ROW_ROW,
     gaussian_tile,
     in_slice,
     inverse,
     lay_out,
     padded,
     place_of,
+    quadratic,
     share,
     window,
 )
@@ -118,8 +115,7 @@ def _add_pair(flat, q, lane, amplitude, c, canvas, stride):
     """Add a pair's image and its derivatives to the canvas."""
     place = place_of(q)
     top, bottom, left, right = window(flat, place)
-    cut = item(flat, place + CUT)
-    down, mixed, wide = item(flat, place + ROW_ROW), item(flat, place + ROW_COLUMN), item(flat, place + COLUMN_COLUMN)
+    cut, down, mixed, wide = quadratic(flat, place)
     peak = item(flat, place + PEAK) * amplitude
     below = UNKNOWNS * stride
     across = tile_columns() + item(flat, place + ACROSS)
@@ -160,12 +156,12 @@ def _add_pair(flat, q, lane, amplitude, c, canvas, stride):
 
 @nb.njit(**_INLINE)
 def _render(
-    table, amplitude, rotation, shift, blur, origin, step, flat, rows, columns, views, start, gaussian, c, canvas
+    table, amplitude, rotation, shift, blur, origin, step, flat, shape, view_start, start, gaussian, s, c, canvas
 ):
-    """A slice for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row."""
-    stride = columns + LANES
-    canvas[: (rows + TILE_ROWS) * UNKNOWNS * stride] = F32(0)
-    for v in range(views[0], views[1]):
+    """Slice s for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row."""
+    stride = shape[s, 1] + LANES
+    canvas[: (shape[s, 0] + TILE_ROWS) * UNKNOWNS * stride] = F32(0)
+    for v in range(view_start[s], view_start[s + 1]):
         frame = (rotation[v], shift[v], blur[v], origin[v, 2], step[v, 0], step[v, 1])
         for first in range(start[v], start[v + 1], LANES):
             _polynomials(table, *frame, gaussian, first, c)
@@ -198,10 +194,9 @@ def pose_derivatives(
     begin, end = share(len(shape), part, parts)
     for s in range(begin, end):
         rows, columns = shape[s, 0], shape[s, 1]
-        views = (view_start[s], view_start[s + 1])
         _render(
-            *(table, amplitude, rotation, shift, blur, origin, step, flat, rows, columns, views, start, gaussian),
-            *(c, canvas),
+            *(table, amplitude, rotation, shift, blur, origin, step, flat, shape, view_start, start, gaussian),
+            *(s, c, canvas),
         )
         for i in range(rows):
             for k in range(UNKNOWNS):
@@ -296,10 +291,9 @@ def pose_systems(
     begin, end = share(len(shape), part, parts)
     for s in range(begin, end):
         rows, columns = shape[s, 0], shape[s, 1]
-        views = (view_start[s], view_start[s + 1])
         _render(
-            *(table, amplitude, rotation, shift, blur, origin, step, flat, rows, columns, views, start, gaussian),
-            *(c, canvas),
+            *(table, amplitude, rotation, shift, blur, origin, step, flat, shape, view_start, start, gaussian),
+            *(s, c, canvas),
         )
         lay_out(pixels, measured, offset[s], rows, columns)
         lay_out(weights, weight, offset[s], rows, columns)

@@ -690,7 +690,6 @@ class GpuSplatter:
         self.slices = len(slices)
         self.pixels = int(slices.offset[-1])
         self.placements = 0
-        self.lists = 0
         self._weight = self._constant(slices.psf_weights.reshape(-1), torch.float64)
         self._blur = self._constant(slices.psf_covariances.reshape(-1, 3), torch.float64)
         # Where a component of the PSF has its centre: the plane of a view.
@@ -769,7 +768,6 @@ class GpuSplatter:
             raise ValueError(f"no list of pairs for {n} Gaussians to keep: place them with rebuild=True")
         if rebuild or not listed or (rebuild is None and bool(self.moved() > self.margin)):
             self._pairs = self._list_pairs()
-            self.lists += 1
         self._flat = self._empty(self.pairs, _FLAT)
         self._window = self._empty(self.pairs, _WINDOW, dtype=torch.int32)
         self._run_pairs(
@@ -875,7 +873,7 @@ class GpuSplatter:
         weights: Values,
         scale: Values,
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gauss-Newton system of every slice in its pose and gain; see `cpu_pose.normal_equations`."""
+        """Gauss-Newton system of every slice in its pose and gain; see `cpu_pose.pose_systems`."""
         given = (
             *(self.pose_derivatives(amplitudes), self._float(gains), self._float(pixels, torch.float32)),
             *(self._float(weights, torch.float32), self._float(scale), self._shape),
