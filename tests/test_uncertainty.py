@@ -41,14 +41,14 @@ def one_thread() -> Iterator[None]:
 
 @cache
 def tissue() -> tuple[NDArray, NDArray, NDArray]:
-    """A ball of 36 mm of two tissues in patches of a few mm: volume, affine, mask."""
-    size = 34
+    """Two tissues in patches of a few mm, and a ball of 36 mm of them, as an organ in a body: volume, affine, mask."""
+    size = 50
     patches = gaussian_filter(np.random.default_rng(0).standard_normal((size,) * 3), 2.5 / VOXEL) > 0
     affine = np.diag([VOXEL, VOXEL, VOXEL, 1.0])
     affine[:3, 3] = -(size - 1) / 2 * VOXEL
-    mask = np.linalg.norm(np.indices((size,) * 3) - (size - 1) / 2, axis=0) * VOXEL < 18
-    volume = gaussian_filter(np.where(patches, 900.0, 500.0), 0.5 / VOXEL) * mask
-    return volume.astype(np.float32), affine, mask
+    radius = np.linalg.norm(np.indices((size,) * 3) - (size - 1) / 2, axis=0) * VOXEL
+    volume = gaussian_filter(np.where(patches, 900.0, 500.0), 0.5 / VOXEL) * (radius < 28)
+    return volume.astype(np.float32), affine, radius < 18
 
 
 @cache

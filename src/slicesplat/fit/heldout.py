@@ -11,7 +11,7 @@ import math
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
+from scipy.ndimage import binary_dilation, binary_erosion
 from torch import Tensor
 
 from slicesplat.fit.weights import PIXEL_LIMIT, Weights
@@ -24,12 +24,12 @@ SHARE = 0.02
 ENOUGH, MOST = 2000, 0.1
 
 
-def eroded(slices: Slices, pixels: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
-    """(P,) the pixels that are more than so many pixels away, in plane, from any that is not one of them."""
+def grown(slices: Slices, pixels: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """(P,) pixels and their neighbours in plane, so many away; for a negative number what is left without the rim."""
     out = pixels.copy()
     for s in range(len(slices)):
         view = slices.image(out, s)
-        view[:] = binary_erosion(view, iterations=by)
+        view[:] = binary_dilation(view, iterations=by) if by > 0 else binary_erosion(view, iterations=-by)
     return out
 
 

@@ -3,9 +3,9 @@
     minimise   1/2 sum_p w_p (g_s y_p(field, pose_s) - p)^2 / noise^2  +  lambda E(V)
 
 y is the exact forward model, E the prior (`fit.curvature`). The Gaussians stand on a cubic lattice. With their shapes
-fixed, the model is linear in their amplitudes and the problem convex: it is solved, not descended. What the data decide
-is how many Gaussians there are, that is how close they stand, and how strong the prior is: the error of pixels that are
-left out chooses both. (Means, scales and rotations that follow the gradient as well were tried: from this solution on,
+fixed, the model is linear in their amplitudes, which are solved for, not descended to. What the data decide is how many
+Gaussians there are, that is how close they stand, and how strong the prior is: the error of pixels that are left out
+chooses both. (Means, scales and rotations that follow the gradient as well were tried: from this solution on,
 they raise the error of the pixels left out, and that to the truth.)
 
 First, field and poses take turns: amplitudes, gains and weights at their optimum, then Gauss-Newton steps of the poses
@@ -30,7 +30,7 @@ from torch import Tensor
 from slicesplat.field import GaussianField
 from slicesplat.fit.complexity import noise_level, prune
 from slicesplat.fit.curvature import Curvature
-from slicesplat.fit.heldout import eroded, held_out_error, hold_out
+from slicesplat.fit.heldout import grown, held_out_error, hold_out
 from slicesplat.fit.linear import AmplitudeSolver, lattice_like, placed_lattice
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.align import align
@@ -62,8 +62,8 @@ class FitSettings:
     iterations : int
         Of conjugate gradients between two updates.
     smoothness : float
-        Strength of the prior, per mm of its integral and in units of the noise's variance: that of a
-        maximum-a-posteriori estimate does not depend on the noise.
+        Strength of the prior, in units of the noise's variance: that of a maximum-a-posteriori estimate does not depend
+        on the noise.
     """
 
     spacings: tuple[float, ...] = (1.3, 1.05, 0.9)
@@ -72,11 +72,13 @@ class FitSettings:
     pose_steps: int = 2
     rounds: int = 4
     iterations: int = 8
-    smoothness: float = 0.3
+    smoothness: float = 0.2
 
 
 _TURN = 2  # updates of prior, gains and weights between two refinements of the poses
 _POSE_SCALE = 4.0  # residual, in sigma, beyond which a pixel loses influence on its slice's pose
+# A pixel whose centre is just outside the mask sees what is inside: without it the field is open at the rim.
+_RIM = 1
 _OUTLINE = 2  # pixels from the mask's edge inwards that say more about the mask than about the anatomy
 _FACTORS = (2.0, 0.5)  # of the prior's usual strength, that are tried
 _LEAST_NOISE = 0.005  # brightest tissue is 1
@@ -131,13 +133,15 @@ def joint_fit(
     backend : Backend
         Where to compute, and where the field is to be.
     """
-    held = hold_out(slices, eroded(slices, inside, _OUTLINE), random)
+    held = hold_out(slices, grown(slices, inside, -_OUTLINE), random)
     data = _Examination(slices, inside, held, interleave, settings, backend)
     steps = _Steps(tell, settings)
     lattice = _Lattice(data, settings.spacings[0])
     for _ in range(settings.pose_rounds):
         steps.told(lattice.improve(_TURN))
         lattice.refine_poses()
+    # Edges that a coarse field cannot draw would pull at the poses.
+    data.rim = data.around
     best = _choose(lattice, settings, steps)
     log.debug("Gaussians %.2f mm apart, prior at %.2f times its usual strength", best.spacing, best.factor)
     error = best.error
@@ -197,9 +201,12 @@ class _Examination:
         settings: FitSettings,
         backend: Backend,
     ) -> None:
-        self.slices, self.interleave, self.settings, self.backend = slices, interleave, settings, backend
+        seen = grown(slices, inside, _RIM)
+        self.slices = replace(slices, mask=seen)
+        self.interleave, self.settings, self.backend = interleave, settings, backend
         self.pixels = backend.tensor(slices.pixels)
-        self.inside, self.held = (backend.tensor(mask, torch.bool) for mask in (inside, held))
+        self.inside, self.held, self.around = (backend.tensor(x, torch.bool) for x in (inside, held, seen & ~inside))
+        self.rim: Tensor | None = None
         self.fitted = self.inside & ~self.held
         self.noise = noise_level(slices, self.inside, backend)
         self.weights = initial_weights(slices, self.fitted)
@@ -216,7 +223,7 @@ class _Examination:
 
     def reweight(self, image: Tensor) -> float:
         """Set gains and weights to what the prediction for gain 1 says; the error of the pixels left out."""
-        self.weights = reweight(self.slices, self.pixels, image, self.fitted, self.weights)
+        self.weights = reweight(self.slices, self.pixels, image, self.fitted, self.weights, self.rim)
         return held_out_error(self.slices, self.held, self.pixels, image, self.weights)
 
 

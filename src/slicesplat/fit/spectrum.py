@@ -32,8 +32,8 @@ _BIN = 0.1  # radian per mm
 _LOWEST = 1.0  # radian per mm; below it the outline of the mask has leaked
 _PLANES = 40  # frequencies through plane
 _START = {"kappa": 0.5, "blur": 0.4, "noise": 0.03, "strength": 0.4}
-# Patches of 1 to 3 mm: frequencies low enough to tell larger ones are those that the outline leaks into.
-_BOUNDS = {"kappa": (0.3, 1.0), "blur": (0.05, 3.0), "noise": (1e-4, 1.0), "strength": (1e-6, 1e3)}
+# Patches of half a millimetre to a centimetre: no anatomy asks for less or more.
+_BOUNDS = {"kappa": (0.1, 2.0), "blur": (0.05, 3.0), "noise": (1e-4, 1.0), "strength": (1e-6, 1e3)}
 
 
 @dataclass(frozen=True)

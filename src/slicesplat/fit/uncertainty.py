@@ -36,9 +36,9 @@ Volume = NDArray[np.float32]
 Tell = Callable[[int, int, float | None], None]
 
 DRAWS = 3
-ITERATIONS = 60  # of conjugate gradients per draw, at most; what they leave unresolved counts as error
+ITERATIONS = 200  # of conjugate gradients per draw, at most; what they leave unresolved counts as error
 # They end when their error, in the norm of the system, is this share of the variance of a draw in the same norm.
-TOLERANCE = 0.01
+TOLERANCE = 0.001
 MOST_CELLS = 350_000  # inside the region; the lattice is coarser than the pixels where there would be more
 _PADDING = 4  # cells around the lattice: far ends of the box are neighbours
 _WINDOW = 2.0  # mm; over which gradients and squared errors are averaged

@@ -60,7 +60,9 @@ def initial_weights(slices: Slices, inside: Tensor) -> Weights:
     return Weights(inside.float(), seen, np.ones(len(slices)), np.inf)
 
 
-def reweight(slices: Slices, pixels: Tensor, image: Tensor, inside: Tensor, old: Weights) -> Weights:
+def reweight(
+    slices: Slices, pixels: Tensor, image: Tensor, inside: Tensor, old: Weights, rim: Tensor | None = None
+) -> Weights:
     """Gains, noise level and weights from the present prediction.
 
     Parameters
@@ -74,16 +76,18 @@ def reweight(slices: Slices, pixels: Tensor, image: Tensor, inside: Tensor, old:
         Pixels that take part.
     old : Weights
         The previous ones, under which the gains are fitted.
+    rim : (P,) bool, optional
+        Pixels that get a weight too, but by which nothing else is judged.
     """
     present = sum_over_slices(inside, slices)
     counts = np.maximum(present, 1)
-    fitted = old.pixel * image
+    fitted = old.pixel * inside * image
     square = sum_over_slices(fitted * image, slices)
     # One noise-free prior observation of gain 1 with a tenth of the slice's energy: a gain cannot run away.
     gain = (sum_over_slices(fitted * pixels, slices) + 0.1 * square) / np.maximum(1.1 * square, 1e-9)
     gain = np.where(square > 1e-9 * counts, np.clip(gain, *GAIN_RANGE), 1.0)
-    residual = torch.where(inside, pixels - spread(gain, slices, image.device) * image, 0.0)
-    level = np.sqrt(sum_over_slices(residual**2, slices) / counts)
+    residual = pixels - spread(gain, slices, image.device) * image
+    level = np.sqrt(sum_over_slices(torch.where(inside, residual, 0.0) ** 2, slices) / counts)
     large = counts >= min(MIN_PIXELS, counts.max())
     everywhere = max(float(np.median(level[large])), TINY)
     weight = np.zeros(len(slices))
@@ -98,4 +102,4 @@ def reweight(slices: Slices, pixels: Tensor, image: Tensor, inside: Tensor, old:
     sigma = max(MAD_TO_SIGMA * median(residual[trusted].abs()), TINY)
     far = torch.clamp(residual.abs() / (PIXEL_LIMIT * sigma), min=1.0)
     gain = gain / np.exp(np.average(np.log(gain), weights=weight * counts))
-    return Weights(inside / far**2, weight, gain, sigma)
+    return Weights((inside if rim is None else inside | rim) / far**2, weight, gain, sigma)
