@@ -98,11 +98,11 @@ def choose_backend(name: str) -> Backend:
     return Backend(torch.device("cuda"), GpuSplatter)
 
 
-def place(splatter: Splatter, field: GaussianField, pose: ArrayLike, rebuild: bool | None = None) -> None:
-    """Put a field and the slices' poses (S, 4, 4) in place; `rebuild` as in `CpuSplatter.place`."""
+def place(splatter: Splatter, field: GaussianField, pose: ArrayLike) -> None:
+    """Put a field and the slices' poses (S, 4, 4) in place."""
     shapes = (field.means.detach(), field.log_scales.detach(), field.rotations.detach())
     pose = np.asarray(pose)
-    splatter.place(*shapes, pose[:, :3, :3], pose[:, :3, 3], rebuild=rebuild)
+    splatter.place(*shapes, pose[:, :3, :3], pose[:, :3, 3])
 
 
 class _Render(torch.autograd.Function):
