@@ -85,7 +85,10 @@ def sample(
 
 
 def compile_kernels(backend: Backend = CPU) -> None:
-    """Compile the backend's kernels, or load them from the cache: on one Gaussian over a grid of a few voxels."""
+    """Compile what a reconstruction needs, or load it from the cache: on one Gaussian over a grid of a few voxels.
+
+    The kernels of `gradients` are not among it: nothing but `splat.render` needs them.
+    """
     planes = grid_slices(np.eye(4), (4, 4, 2), 1.0)
     splatter = backend.splatter(planes)
     one = np.ones(1, np.float32)
@@ -95,5 +98,4 @@ def compile_kernels(backend: Backend = CPU) -> None:
         splatter.place(shape[0] + shift, *shape[1:], planes.pose[:, :3, :3], planes.pose[:, :3, 3])
     image = splatter.splat(one, gains)
     splatter.adjoint(image, gains)
-    splatter.gradients(image, one, gains)
     splatter.pose_systems(one, gains, image, torch.ones_like(image), gains)
