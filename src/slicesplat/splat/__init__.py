@@ -117,9 +117,8 @@ class _Render(torch.autograd.Function):
         translations: Tensor,
         gains: Tensor,
         made: Splatter,
-        rebuild: bool | None,
     ) -> Tensor:
-        made.place(means, log_scales, quaternions, rotations, translations, rebuild=rebuild)
+        made.place(means, log_scales, quaternions, rotations, translations)
         ctx.splatter, ctx.placement = made, made.placements
         ctx.save_for_backward(amplitudes, gains, means, rotations)
         return made.splat(amplitudes, gains)
@@ -134,7 +133,7 @@ class _Render(torch.autograd.Function):
         return (
             *(g[:, 0:3], g[:, 3:6], g[:, 6:10], g[:, 10].to(amplitudes.dtype)),
             *(p[:, :9].reshape(-1, 3, 3), p[:, 9:12], p[:, 12].to(gains.dtype)),
-            *(None, None),
+            None,
         )
 
 
@@ -144,16 +143,14 @@ def render(
     translations: Tensor,  # (S, 3) mm
     gains: Tensor,  # (S,)
     splatter: Splatter,
-    rebuild: bool | None = None,
 ) -> Tensor:
     """Simulate every pixel of every slice: (P,) float32, differentiable in every tensor.
 
-    Same numbers as `splat.reference.render`, which is the definition. `rebuild` is that of `place`: whether to make a
-    new list of the pairs that touch; by default when it is needed.
+    Same numbers as `splat.reference.render`, which is the definition.
     """
     return _Render.apply(
         *(field.means, field.log_scales, field.rotations, field.amplitudes, rotations, translations, gains),
-        *(splatter, rebuild),
+        splatter,
     )
 
 
