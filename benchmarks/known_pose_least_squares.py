@@ -227,7 +227,7 @@ class Problem:
 
     def solve(self, strength: float, start: Values, iterations: int) -> Values:
         """The volume for the present gains."""
-        factor = np.repeat(self.gain, np.diff(self.slices.offset)) * self.slices.mask
+        factor = self.gain[self.slices.slice_of_pixel()] * self.slices.mask
 
         def normal(volume: Values) -> Values:
             data = self.projector.adjoint(factor**2 * self.projector.forward(volume))

@@ -15,7 +15,7 @@ import pytest
 
 import slicesplat.simulate as simulation
 from slicesplat.cli import main
-from slicesplat.motion.assess import assess, assess_stack, by_motion, detect_interleave, least_motion
+from slicesplat.motion.assess import assess, assess_stack, by_motion, least_motion
 from slicesplat.phantom import brain_phantom
 from slicesplat.simulate import SimulationConfig, simulate
 from slicesplat.stack import Stack
@@ -61,15 +61,11 @@ def test_score_depends_neither_on_intensity_scale_nor_on_slice_gain() -> None:
 
 @pytest.mark.parametrize("packages", [1, 2, 3])
 def test_packages_show_where_the_subject_moved(packages: int) -> None:
-    assert [detect_interleave(stack) for stack in scan("moderate", interleave=packages)] == [packages] * 3
+    assert [seen.interleave for seen in assess(scan("moderate", interleave=packages))] == [packages] * 3
 
 
 def test_packages_of_a_still_subject_cannot_be_told_and_count_as_one() -> None:
-    assert [detect_interleave(stack) for stack in scan("none", interleave=2)] == [1, 1, 1]
-
-
-def test_known_interleave_is_kept() -> None:
-    assert assess_stack(scan("none")[0], interleave=3).interleave == 3
+    assert [seen.interleave for seen in assess(scan("none", interleave=2))] == [1, 1, 1]
 
 
 def test_lost_slices_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
@@ -28,7 +30,7 @@ from slicesplat.motion.rigid import rigid
 from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import Config, Progress, Reconstruction, reconstruct, register, scale_intensities
 from slicesplat.simulate import Simulation, SimulationConfig, save, simulate
-from slicesplat.splat import available_devices
+from slicesplat.splat import available_devices, cpu_kernels, cpu_pose
 from slicesplat.splat.grid import sample_on_grid
 from slicesplat.stack import Stack
 
@@ -46,12 +48,12 @@ def small() -> Simulation:
 
 
 def brief(
-    stacks: Sequence[Stack], progress: Callable[[Progress], None] | None = None, **settings: int
+    stacks: Sequence[Stack], progress: Callable[[Progress], None] | None = None, **settings: Any
 ) -> Reconstruction:
     """A reconstruction that stops early."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(slicesplat.pipeline, "FitSettings", lambda: FitSettings(**BRIEF))
-        return reconstruct(stacks, replace(Config(resolution=1.4, threads=1), **settings), progress)  # type: ignore[arg-type]
+        return reconstruct(stacks, replace(Config(resolution=1.4, threads=1), **settings), progress)
 
 
 @cache
@@ -254,6 +256,37 @@ def test_progress_runs_forward_through_the_steps_and_tells_a_finite_loss() -> No
         assert 0 < last.done <= last.total
     losses = [now.loss for now in seen if now.step == "fit" and now.loss is not None]
     assert len(losses) > 1 and np.isfinite(losses).all()
+
+
+# --- compiled ahead
+
+
+def kernels_compiled_by_steps() -> dict[str, int]:
+    """Kernels that this process has compiled or loaded when each step of a reconstruction begins, and at its end."""
+    kernels = [kernel for module in (cpu_kernels, cpu_pose) for kernel in vars(module).values()]
+    found: dict[str, int] = {}
+
+    def count(step: str) -> None:
+        found.setdefault(step, sum(len(getattr(kernel, "signatures", [])) for kernel in kernels))
+
+    asked = {"slice_profile": "box", "uncertainty": True, "with_background": True, "threads": 1, "device": "cpu"}
+    brief(small().stacks, lambda now: count(now.step), **asked).simulated()
+    count("end")
+    return found
+
+
+def test_everything_is_compiled_in_the_step_that_says_so() -> None:
+    # In a process of its own: in this one, others have compiled.
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import json, test_pipeline as t; "
+        "print(json.dumps(t.kernels_compiled_by_steps()))"
+    )
+    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert [*found] == [*STEPS, "uncertainty", "end"]
+    before, *after = found.values()
+    assert before == 0 and after[0] > 0
+    assert set(after) == {after[0]}
 
 
 # --- the same every time

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pytest
 import SimpleITK as sitk
 
-from slicesplat.errors import InputError
 from slicesplat.io.slices import save_slices
-from slicesplat.io.transforms import load_transforms, save_transforms, to_itk
+from slicesplat.io.transforms import save_transforms, to_itk
 from slicesplat.motion.rigid import rigid
 from slicesplat.stack import Stack
 
@@ -43,12 +41,6 @@ def test_transform_point_gives_the_corrected_position(tmp_path: Path) -> None:
 def test_file_is_a_rigid_transform(tmp_path: Path) -> None:
     save_transforms(tmp_path, as_records([np.eye(4)]))
     assert "VersorRigid3DTransform" in (tmp_path / "0.tfm").read_text()
-
-
-def test_folder_is_read_back_in_the_order_of_the_numbers(tmp_path: Path) -> None:
-    transforms = some_transforms()
-    save_transforms(tmp_path, as_records(transforms))
-    np.testing.assert_allclose(load_transforms(tmp_path), transforms, atol=1e-9)
 
 
 def test_longer_earlier_run_leaves_no_transforms_behind(tmp_path: Path) -> None:
@@ -101,13 +93,3 @@ def test_itk_transform_turns_as_the_matrix_does() -> None:
     quarter = rigid(np.array([0, 0, np.pi / 2]), np.zeros(3))
     # In RAS a quarter turn about z takes right to anterior; in LPS that is left to posterior.
     np.testing.assert_allclose(to_itk(quarter).TransformPoint([1.0, 0.0, 0.0]), [0, 1, 0], atol=1e-12)
-
-
-def test_unusable_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such folder"):
-        load_transforms(tmp_path / "none")
-    with pytest.raises(InputError, match="holds no transforms"):
-        load_transforms(tmp_path)
-    (tmp_path / "0.tfm").write_text("nothing")
-    with pytest.raises(InputError, match=r"0\.tfm: is not a readable ITK transform"):
-        load_transforms(tmp_path)

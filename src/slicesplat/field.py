@@ -73,10 +73,6 @@ class GaussianField:
         """Every parameter as another type or on another device."""
         return GaussianField(**{name: value.to(kind) for name, value in self.tensors().items()})
 
-    def detach(self) -> GaussianField:
-        """A copy of the parameters outside any graph."""
-        return GaussianField(**{name: value.detach().clone() for name, value in self.tensors().items()})
-
     def moved(self, transform: NDArray[np.float64]) -> GaussianField:
         """The field after a rigid transform (4, 4) of the world.
 

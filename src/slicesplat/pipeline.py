@@ -232,25 +232,20 @@ def reconstruct(
     """
     config = config or Config()
     clock = _Clock(progress)
-    backend = _backend(config)
     with _threads(config.threads):
-        with clock.step("compile kernels (once per installation)"):
-            compile_kernels(backend)
-        with clock.step("prepare"):
-            stacks = _corrected(stacks, config)
-            scaled, scale = scale_intensities(stacks)
-        with clock.step("register") as tell:
-            reference, interleave, dropout, poses, slices = _register(scaled, config, backend, tell)
+        start = _registered(stacks, config, clock)
+        backend, scale, slices = start.backend, start.scale, start.slices
         with clock.step("fit") as tell:
-            kept = slices.mask & np.repeat(poses.weight > 0, np.diff(slices.offset))
+            kept = slices.mask & (start.poses.weight > 0)[slices.slice_of_pixel()]
             if not kept.any():
                 raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
-            fit = joint_fit(slices, kept, FitSettings(), interleave, np.random.default_rng(config.seed), tell, backend)
-            slices, field = _keep_gauge(fit, slices, reference)
+            random = np.random.default_rng(config.seed)
+            fit = joint_fit(slices, kept, FitSettings(), start.interleave, random, tell, backend)
+            slices, field = _keep_gauge(fit, slices, start.reference)
         with clock.step("sample"):
             volume, mask = _sample(field, fit.weights.slice, slices, config.resolution, scale, backend)
             if config.with_background:
-                around = background_field(_with_margin(slices, scaled, config), field, fit.weights, backend)
+                around = background_field(_with_margin(slices, start.scaled, config), field, fit.weights, backend)
                 volume, mask = _surround(volume, mask, GaussianField.concatenate([field, around]), scale, backend)
             field = field.to("cpu")
         uncertainty = None
@@ -264,12 +259,12 @@ def reconstruct(
         weight=fit.weights.slice,
         gain=fit.weights.gain,
         ncc=fit.ncc,
-        reference=reference,
+        reference=start.reference,
         settings=config,
         steps=clock.steps,
-        dropout=dropout,
+        dropout=start.dropout,
         device=backend.device.type,
-        stacks=stacks,
+        stacks=start.stacks,
         volume=volume,
         mask=mask,
         field=replace(field, amplitudes=field.amplitudes * scale),
@@ -277,7 +272,7 @@ def reconstruct(
         expected_error=round(fit.held_out * scale, 4),
         uncertainty=uncertainty,
     )
-    _log_left_out(result, stacks)
+    _log_left_out(result)
     return result
 
 
@@ -288,19 +283,83 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     """
     config = config or Config()
     clock = _Clock(progress)
-    backend = _backend(config)
     with _threads(config.threads):
-        with clock.step("compile kernels (once per installation)"):
-            compile_kernels(backend)
-        with clock.step("prepare"):
-            stacks = _corrected(stacks, config)
-            scaled, _ = scale_intensities(stacks)
-        with clock.step("register") as tell:
-            reference, _, dropout, poses, slices = _register(scaled, config, backend, tell)
-    found = (slices, poses.weight, poses.gain, poses.ncc, reference)
-    result = Registration(*found, config, clock.steps, dropout, backend.device.type, stacks)
-    _log_left_out(result, stacks)
+        start = _registered(stacks, config, clock)
+    result = Registration(
+        slices=start.slices,
+        weight=start.poses.weight,
+        gain=start.poses.gain,
+        ncc=start.poses.ncc,
+        reference=start.reference,
+        settings=config,
+        steps=clock.steps,
+        dropout=start.dropout,
+        device=start.backend.device.type,
+        stacks=start.stacks,
+    )
+    _log_left_out(result)
     return result
+
+
+@dataclass(eq=False)
+class _Registered:
+    """What steps 1 to 4 leave.
+
+    Attributes
+    ----------
+    backend : Backend
+    stacks : sequence of Stack
+        On the scale of the input; without their bias fields if that was asked for.
+    scaled : list of Stack
+        The same with the brightest tissue at 1.
+    scale : float
+        The factor that brings intensities back.
+    reference : int
+        The stack whose scanner space everything is in.
+    interleave : list of int
+        Packages of each stack.
+    dropout : (S,) bool
+        Slices that had lost their signal.
+    poses : Poses
+    slices : Slices
+        As the fit sees them, at their poses.
+    """
+
+    backend: Backend
+    stacks: Sequence[Stack]
+    scaled: list[Stack]
+    scale: float
+    reference: int
+    interleave: list[int]
+    dropout: NDArray[np.bool_]
+    poses: Poses
+    slices: Slices
+
+
+def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Registered:
+    """Steps 1 to 4: everything ahead of the fit."""
+    backend = _backend(config)
+    with clock.step("compile kernels (once per installation)"):
+        compile_kernels(backend)
+    with clock.step("prepare"):
+        stacks = _corrected(stacks, config)
+        scaled, scale = scale_intensities(stacks)
+    with clock.step("register") as tell:
+        try:
+            wide = cut_slices(scaled, config.slice_profile, OUTLINE_MARGIN)
+            slices = cut_slices(scaled, config.slice_profile, FIT_MARGIN)
+        except ValueError as error:
+            raise InputError(f"{stacks[0].name} and the other stacks: {error}") from error
+        assessments = assess(scaled)
+        reference = least_motion(scaled)
+        interleave = _packages(assessments, config.interleave)
+        log.info("reference stack: %s", stacks[reference].name)
+        log.debug("packages: %s", interleave)
+        random = np.random.default_rng(config.seed)
+        dropout = _dropouts(assessments, slices)
+        poses = find_poses(wide, slices, reference, interleave, dropout, random, tell, backend)
+        slices = slices.with_poses(poses.pose)
+    return _Registered(backend, stacks, scaled, scale, reference, interleave, dropout, poses, slices)
 
 
 def _backend(config: Config) -> Backend:
@@ -313,10 +372,10 @@ def _backend(config: Config) -> Backend:
     return backend
 
 
-def _log_left_out(result: Registration, stacks: Sequence[Stack]) -> None:
+def _log_left_out(result: Registration) -> None:
     """Say how many slices of each stack are left out, and why; a whole stack never goes silently."""
     reasons = result.left_out()
-    for number, stack in enumerate(stacks):
+    for number, stack in enumerate(result.stacks):
         own = [reason for reason, s in zip(reasons, result.slices.stack, strict=True) if s == number]
         lost = Counter(reason for reason in own if reason)
         if lost:
@@ -378,26 +437,6 @@ def _levels(stacks: Sequence[Stack]) -> list[float]:
         medians.append(float(np.median(values[values > DARK * np.percentile(values, 99)])))
     typical = float(np.median(medians))
     return [typical / median for median in medians]
-
-
-def _register(
-    stacks: Sequence[Stack], config: Config, backend: Backend, tell: Callable[[int, int, float | None], None]
-) -> tuple[int, list[int], NDArray[np.bool_], Poses, Slices]:
-    """Steps 3 and 4: reference, packages, dropouts, poses, and the slices as the fit sees them, at their poses."""
-    try:
-        wide = cut_slices(stacks, config.slice_profile, OUTLINE_MARGIN)
-        slices = cut_slices(stacks, config.slice_profile, FIT_MARGIN)
-    except ValueError as error:
-        raise InputError(f"{stacks[0].name} and the other stacks: {error}") from error
-    assessments = assess(stacks)
-    reference = least_motion(stacks)
-    interleave = _packages(assessments, config.interleave)
-    log.info("reference stack: %s", stacks[reference].name)
-    log.debug("packages: %s", interleave)
-    random = np.random.default_rng(config.seed)
-    dropout = _dropouts(assessments, slices)
-    poses = find_poses(wide, slices, reference, interleave, dropout, random, tell, backend)
-    return reference, interleave, dropout, poses, slices.with_poses(poses.pose)
 
 
 def _packages(assessments: Sequence[StackAssessment], given: int) -> list[int]:

@@ -19,7 +19,7 @@ from slicesplat.splat.pixels import spread
 from slicesplat.stack import Slices
 
 BACKGROUND_MARGIN = 15.0  # mm around the masks
-_SPACING = 1.5  # in-plane pixels between the lattice's Gaussians, as where the region's own fit starts
+_SPACING = 1.5  # in-plane pixels between the lattice's Gaussians: coarser than where the region's own fit starts
 _ITERATIONS = 15
 
 

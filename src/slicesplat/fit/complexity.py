@@ -14,10 +14,9 @@ from torch import Tensor
 
 from slicesplat.field import GaussianField
 from slicesplat.splat import CPU, Backend
-from slicesplat.splat.pixels import median
+from slicesplat.splat.pixels import MAD_TO_SIGMA, median
 from slicesplat.stack import Slices
 
-MAD_TO_SIGMA = 1.4826
 NOTHING = 1e-3  # of the largest amplitude
 
 

@@ -21,7 +21,7 @@ from slicesplat.field import GaussianField
 from slicesplat.fit.replay import Replay
 from slicesplat.psf import FWHM_TO_SIGMA
 from slicesplat.splat import CPU, Backend, Splatter, place
-from slicesplat.splat.grid import sample
+from slicesplat.splat.grid import grid_affine, sample
 from slicesplat.splat.pixels import slice_of_pixel
 from slicesplat.stack import Slices
 
@@ -94,8 +94,7 @@ def lattice_cells(field: GaussianField, spacing: float) -> Tensor:
 def lattice_like(coarse: GaussianField, fine: GaussianField, spacing: float, backend: Backend = CPU) -> Tensor:
     """Amplitudes (N,) with which the lattice `fine`, of that lattice constant, nearly takes the values of `coarse`."""
     cells = lattice_cells(fine, spacing)
-    affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = fine.means.amin(dim=0).tolist()
+    affine = grid_affine(fine.means.amin(dim=0).tolist(), spacing)
     x, y, z = (cells.amax(dim=0) + 1).tolist()
     values = sample(coarse, affine, (x, y, z), backend)
     amplitudes = values / LATTICE_SUM

@@ -13,7 +13,7 @@ from scipy import ndimage
 from slicesplat.field import GaussianField
 from slicesplat.fit.linear import placed_lattice, solve_amplitudes
 from slicesplat.splat import CPU, Backend
-from slicesplat.splat.grid import sample_on_grid
+from slicesplat.splat.grid import grid_affine, sample_on_grid
 from slicesplat.splat.pixels import spread
 from slicesplat.stack import Slices
 
@@ -55,7 +55,7 @@ def grid_over(
     coarse = max(resolution, REGION_SPACING / 2)
     low = region.means.amin(dim=0).cpu().numpy() - REGION_SPACING
     high = region.means.amax(dim=0).cpu().numpy() + REGION_SPACING
-    affine = _grid(low, coarse)
+    affine = grid_affine(low, coarse)
     shape = tuple(int(n) for n in np.ceil((high - low) / coarse).astype(int) + 1)
     inside = np.argwhere(region_mask(region, affine, (shape[0], shape[1], shape[2]), backend))
     if len(inside) == 0:
@@ -64,13 +64,7 @@ def grid_over(
     last = low + inside.max(axis=0) * coarse
     corner = (np.floor(first / resolution) - _PADDING) * resolution
     size = np.ceil((last - corner) / resolution).astype(int) + 1 + _PADDING
-    return _grid(corner, resolution), (int(size[0]), int(size[1]), int(size[2]))
-
-
-def _grid(corner: NDArray[np.float64], spacing: float) -> NDArray[np.float64]:
-    affine = np.diag([spacing, spacing, spacing, 1.0])
-    affine[:3, 3] = corner
-    return affine
+    return grid_affine(corner, resolution), (int(size[0]), int(size[1]), int(size[2]))
 
 
 def region_mask(

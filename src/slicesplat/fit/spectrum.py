@@ -58,20 +58,12 @@ class Spectrum:
         """Root of the spectrum of unit strength at squared frequencies, (radian per mm)^2."""
         return np.asarray(np.exp(-0.5 * self.blur**2 * square) / (self.kappa**2 + square))
 
-    def _shells(self) -> tuple[Float, Float]:
-        """Frequencies up to where nothing is left, and the spectrum of unit strength in a shell times its width."""
-        edges = np.geomspace(1e-3 * self.kappa, 1e4 * self.kappa, 20001)
-        k = np.sqrt(edges[1:] * edges[:-1])
-        return k, 4 * np.pi * k**2 * self.root(k**2) ** 2 * np.diff(edges) / (2 * np.pi) ** 3
-
     def variance(self) -> float:
         """Of the anatomy's intensity, for unit strength, mm."""
-        return float(self._shells()[1].sum())
-
-    def gradient(self, sigma: float) -> float:
-        """Mean squared gradient after Gaussian smoothing by `sigma` mm, for unit strength, 1/mm."""
-        k, shells = self._shells()
-        return float((k**2 * np.exp(-((sigma * k) ** 2)) * shells).sum())
+        # Shells of frequencies, up to where nothing is left.
+        edges = np.geomspace(1e-3 * self.kappa, 1e4 * self.kappa, 20001)
+        k = np.sqrt(edges[1:] * edges[:-1])
+        return float((4 * np.pi * k**2 * self.root(k**2) ** 2 * np.diff(edges) / (2 * np.pi) ** 3).sum())
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from slicesplat.fit.linear import LATTICE_SIGMA, placed_lattice
 from slicesplat.fit.spectrum import Spectrum, interior, measure_spectrum
 from slicesplat.fit.weights import Weights
 from slicesplat.splat import Splatter
-from slicesplat.splat.grid import sample_on_grid
+from slicesplat.splat.grid import grid_affine, sample_on_grid
 from slicesplat.stack import Slices
 
 Volume = NDArray[np.float32]
@@ -68,9 +68,7 @@ class Box:
     @property
     def affine(self) -> NDArray[np.float64]:
         """Cell index to world, mm."""
-        affine = np.diag([self.spacing] * 3 + [1.0])
-        affine[:3, 3] = self.corner
-        return affine
+        return grid_affine(self.corner, self.spacing)
 
     def frequencies(self) -> list[Volume]:
         """Radian per mm along each axis of the half spectrum, to be broadcast."""

@@ -17,12 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slicesplat.splat.pixels import median, spread, sum_over_slices
+from slicesplat.splat.pixels import MAD_TO_SIGMA, median, spread, sum_over_slices
 from slicesplat.stack import Slices
 
 PIXEL_LIMIT = 5.0
 SLICE_LIMIT = 1.25
-MAD_TO_SIGMA = 1.4826
 MIN_PIXELS = 60  # a slice with fewer pixels in the mask says too little to judge it, or by it
 GAIN_RANGE = (0.2, 5.0)
 TINY = 1e-6  # residuals below it are rounding

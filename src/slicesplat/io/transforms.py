@@ -18,10 +18,9 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from slicesplat.errors import InputError
 from slicesplat.io.atomic import atomic_path
 
 _NAME = re.compile(r"(\d+)\.tfm")
@@ -61,43 +60,6 @@ def save_transforms(folder: str | PathLike[str], slices: Sequence[Mapping[str, A
             path.unlink()
 
 
-def load_transforms(folder: str | PathLike[str]) -> NDArray[np.float64]:
-    """Read a folder of transforms.
-
-    Returns
-    -------
-    (n, 4, 4) float64
-        World transforms, RAS mm, in the order of the numbers.
-
-    Raises
-    ------
-    InputError
-        The folder is missing or holds no transform, or a file holds no linear transform.
-    """
-    source = Path(folder)
-    if not source.is_dir():
-        raise InputError(f"{source}: no such folder; check the path")
-    numbered = sorted(_numbered(source))
-    if not numbered:
-        raise InputError(f"{source}: holds no transforms; they are called 0.tfm, 1.tfm and so on")
-    return np.stack([_read(path) for _, path in numbered])
-
-
 def _numbered(folder: Path) -> list[tuple[int, Path]]:
     matches = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
     return [(int(match[1]), path) for match, path in matches if match]
-
-
-def _read(path: Path) -> NDArray[np.float64]:
-    try:
-        transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path}: is not a readable ITK transform; write it again") from error
-    if not transform.IsLinear():
-        raise InputError(f"{path}: bends space; give a rigid transform per slice")
-    # Four points say what a linear transform does, however its type writes down centre and angles.
-    origin, *corners = (np.array(transform.TransformPoint(point)) for point in np.eye(4, 3, k=-1).tolist())
-    matrix = np.eye(4)
-    matrix[:3, :3] = (np.stack(corners) - origin).T
-    matrix[:3, 3] = origin
-    return _RAS_TO_LPS @ matrix @ _RAS_TO_LPS

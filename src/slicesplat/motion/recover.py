@@ -21,6 +21,7 @@ from slicesplat.motion.align import Alignment, align
 from slicesplat.motion.rigid import Float, step_slices
 from slicesplat.motion.smooth import TimePrior, acquisition_order
 from slicesplat.splat import CPU, Backend
+from slicesplat.splat.pixels import MAD_TO_SIGMA
 from slicesplat.stack import Slices, pixel_indices
 
 MAX_TURN = np.deg2rad(45.0)
@@ -30,14 +31,18 @@ KEPT_STARTS = 6
 _OUTLIER = 4.0  # robust standard deviations
 _MISFIT = 1.5  # times the median
 STRAY = 3.0  # units of the time prior
-MAD_TO_SIGMA = 1.4826
+
+
+def correlates_little(ncc: Float) -> NDArray[np.bool_]:
+    """Slices (S,) whose correlation with the prediction falls out of what the others reach."""
+    median = np.median(ncc)
+    spread = MAD_TO_SIGMA * np.median(np.abs(ncc - median)) + 1e-3
+    return ncc < median - _OUTLIER * spread
 
 
 def suspects(state: Alignment, prior: TimePrior) -> NDArray[np.int64]:
     """Slices that may not have found their place."""
-    median = np.median(state.ncc)
-    spread = MAD_TO_SIGMA * np.median(np.abs(state.ncc - median)) + 1e-3
-    odd = (state.ncc < median - _OUTLIER * spread) | (state.misfit > _MISFIT * np.median(state.misfit))
+    odd = correlates_little(state.ncc) | (state.misfit > _MISFIT * np.median(state.misfit))
     return np.flatnonzero(odd | (prior.stray(state.pose) > STRAY))
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from slicesplat.field import GaussianField
 from slicesplat.fit.linear import placed_lattice, solve_amplitudes
 from slicesplat.motion.align import Alignment, align
-from slicesplat.motion.recover import STRAY, recover
+from slicesplat.motion.recover import STRAY, correlates_little, recover
 from slicesplat.motion.rigid import angles, rigid
 from slicesplat.motion.smooth import time_prior
 from slicesplat.splat import CPU, Backend, Splatter
@@ -241,11 +241,8 @@ def register(
 def out_of_place(slices: Slices, state: Alignment, interleave: Sequence[int]) -> NDArray[np.bool_]:
     """Slices (S,) that still do not fit: hardly any correlation, or little of it at a place that makes no sense."""
     prior = time_prior(slices.with_poses(state.pose), slice_weights(state.misfit), interleave)
-    median = np.median(state.ncc)
-    spread = 1.4826 * np.median(np.abs(state.ncc - median)) + 1e-3
-    low = state.ncc < median - 4 * spread
     far = (prior.stray(state.pose) > 2 * STRAY) & (movement(prior.pose, state.pose) > FAR)
-    return (state.ncc < MIN_NCC) | (low & far)
+    return (state.ncc < MIN_NCC) | (correlates_little(state.ncc) & far)
 
 
 STACK_SPACING = 10.0

@@ -98,11 +98,11 @@ def choose_backend(name: str) -> Backend:
     return Backend(torch.device("cuda"), GpuSplatter)
 
 
-def place(splatter: Splatter, field: GaussianField, pose: ArrayLike, rebuild: bool | None = None) -> None:
-    """Put a field and the slices' poses (S, 4, 4) in place; `rebuild` as in `CpuSplatter.place`."""
+def place(splatter: Splatter, field: GaussianField, pose: ArrayLike) -> None:
+    """Put a field and the slices' poses (S, 4, 4) in place."""
     shapes = (field.means.detach(), field.log_scales.detach(), field.rotations.detach())
     pose = np.asarray(pose)
-    splatter.place(*shapes, pose[:, :3, :3], pose[:, :3, 3], rebuild=rebuild)
+    splatter.place(*shapes, pose[:, :3, :3], pose[:, :3, 3])
 
 
 class _Render(torch.autograd.Function):
@@ -117,9 +117,8 @@ class _Render(torch.autograd.Function):
         translations: Tensor,
         gains: Tensor,
         made: Splatter,
-        rebuild: bool | None,
     ) -> Tensor:
-        made.place(means, log_scales, quaternions, rotations, translations, rebuild=rebuild)
+        made.place(means, log_scales, quaternions, rotations, translations)
         ctx.splatter, ctx.placement = made, made.placements
         ctx.save_for_backward(amplitudes, gains, means, rotations)
         return made.splat(amplitudes, gains)
@@ -134,7 +133,7 @@ class _Render(torch.autograd.Function):
         return (
             *(g[:, 0:3], g[:, 3:6], g[:, 6:10], g[:, 10].to(amplitudes.dtype)),
             *(p[:, :9].reshape(-1, 3, 3), p[:, 9:12], p[:, 12].to(gains.dtype)),
-            *(None, None),
+            None,
         )
 
 
@@ -144,16 +143,14 @@ def render(
     translations: Tensor,  # (S, 3) mm
     gains: Tensor,  # (S,)
     splatter: Splatter,
-    rebuild: bool | None = None,
 ) -> Tensor:
     """Simulate every pixel of every slice: (P,) float32, differentiable in every tensor.
 
-    Same numbers as `splat.reference.render`, which is the definition. `rebuild` is that of `place`: whether to make a
-    new list of the pairs that touch; by default when it is needed.
+    Same numbers as `splat.reference.render`, which is the definition.
     """
     return _Render.apply(
         *(field.means, field.log_scales, field.rotations, field.amplitudes, rotations, translations, gains),
-        *(splatter, rebuild),
+        splatter,
     )
 
 

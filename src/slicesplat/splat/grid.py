@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from slicesplat.field import GaussianField
@@ -14,6 +14,19 @@ from slicesplat.stack import Slices
 # Sampling is point-wise; a trace of blur, mm^2, keeps a Gaussian's covariance invertible however thin it is.
 _POINT_VARIANCE = 1e-6
 SAMPLING_CUTOFF = 4.0
+
+
+def grid_affine(corner: ArrayLike, spacing: float) -> NDArray[np.float64]:
+    """Voxel index to world (4, 4), mm, of an isotropic grid along the world's axes whose first voxel is at `corner`.
+
+    Examples
+    --------
+    >>> grid_affine([1.0, 2.0, 3.0], 0.5)[:3].tolist()
+    [[0.5, 0.0, 0.0, 1.0], [0.0, 0.5, 0.0, 2.0], [0.0, 0.0, 0.5, 3.0]]
+    """
+    affine = np.diag([spacing, spacing, spacing, 1.0])
+    affine[:3, 3] = corner
+    return affine
 
 
 def grid_slices(affine: NDArray[np.float64], shape: tuple[int, int, int], variance: float = _POINT_VARIANCE) -> Slices:
@@ -72,7 +85,10 @@ def sample(
 
 
 def compile_kernels(backend: Backend = CPU) -> None:
-    """Compile the backend's kernels, or load them from the cache: on one Gaussian over a grid of a few voxels."""
+    """Compile what a reconstruction needs, or load it from the cache: on one Gaussian over a grid of a few voxels.
+
+    The kernels of `gradients` are not among it: nothing but `splat.render` needs them.
+    """
     planes = grid_slices(np.eye(4), (4, 4, 2), 1.0)
     splatter = backend.splatter(planes)
     one = np.ones(1, np.float32)
@@ -82,5 +98,4 @@ def compile_kernels(backend: Backend = CPU) -> None:
         splatter.place(shape[0] + shift, *shape[1:], planes.pose[:, :3, :3], planes.pose[:, :3, 3])
     image = splatter.splat(one, gains)
     splatter.adjoint(image, gains)
-    splatter.gradients(image, one, gains)
     splatter.pose_systems(one, gains, image, torch.ones_like(image), gains)

@@ -9,6 +9,10 @@ from torch import Tensor
 
 from slicesplat.stack import Slices
 
+# Standard deviation over median absolute deviation of normally distributed values: half of them lie within 0.6745
+# standard deviations of the mean.
+MAD_TO_SIGMA = 1.4826
+
 
 def slice_of_pixel(slices: Slices, device: torch.device) -> Tensor:
     """(P,) int64: the slice that each pixel belongs to."""
