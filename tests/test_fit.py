@@ -24,6 +24,7 @@ from slicesplat.fit.joint import Fit, FitSettings, joint_fit
 from slicesplat.fit.linear import LATTICE_SUM, AmplitudeSolver, lattice, lattice_like, solve_amplitudes
 from slicesplat.fit.region import RIM_MM, grid_over, region_field, region_mask
 from slicesplat.fit.weights import Weights, initial_weights, reweight
+from slicesplat.motion.register import gauge
 from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import scale_intensities
 from slicesplat.psf import SliceProfile
@@ -287,7 +288,9 @@ def test_noise_is_not_fitted() -> None:
 
 def test_joint_fit_does_no_harm_to_still_slices() -> None:
     slices, fit = still_slices(), fitted()[0]
-    move = np.linalg.norm(fit.pose[:, :3, 3] - slices.pose[:, :3, 3], axis=1)
+    # Field and slices may move as one: the pipeline brings them back.
+    pose = gauge(fit.pose, slices, 0, fit.weights.slice) @ fit.pose
+    move = np.linalg.norm(pose[:, :3, 3] - slices.pose[:, :3, 3], axis=1)
     # A tenth of a pixel; issue 4 asks for no more than 0.1 mm on a whole brain.
     assert np.median(move) < 0.15
 

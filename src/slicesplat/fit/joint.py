@@ -34,8 +34,10 @@ from slicesplat.fit.heldout import grown, held_out_error, hold_out
 from slicesplat.fit.linear import AmplitudeSolver, lattice_like, placed_lattice
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.align import align
+from slicesplat.motion.rigid import slice_steps, step_slices
 from slicesplat.motion.smooth import time_prior
 from slicesplat.splat import CPU, Backend, Splatter, place
+from slicesplat.splat.pixels import sum_over_slices
 from slicesplat.stack import Slices
 
 log = logging.getLogger("slicesplat")
@@ -52,9 +54,12 @@ class FitSettings:
         Lattice constants that are tried, coarse to fine, in units of the in-plane pixel spacing. The poses are refined
         on the first.
     pose_rounds : int
-        Turns of field and poses before the complexity is chosen.
+        Turns of field and poses before the complexity is chosen, at most.
     final_rounds : int
-        Turns of field and poses at the end, with all pixels and as many Gaussians as were chosen.
+        Turns of field and poses at the end, with all pixels and as many Gaussians as were chosen, at most.
+    still : float
+        Root-mean-square motion of the slices in a turn, mm, below which there is no further turn; nor is there one
+        when they moved nearly as far as in the turn before.
     pose_steps : int
         Gauss-Newton steps of the poses in every turn; with 0 they stay as they are.
     rounds : int
@@ -67,15 +72,18 @@ class FitSettings:
     """
 
     spacings: tuple[float, ...] = (1.3, 1.05, 0.9)
-    pose_rounds: int = 2
-    final_rounds: int = 3
+    pose_rounds: int = 24
+    final_rounds: int = 6
+    still: float = 0.01
     pose_steps: int = 2
     rounds: int = 4
     iterations: int = 8
     smoothness: float = 0.2
 
 
-_TURN = 2  # updates of prior, gains and weights between two refinements of the poses
+_STALLED = 0.95  # of the motion in the turn before: then it is noise that moves the slices
+_ARM = 25.0  # mm, of a pixel from the centre of its slice, about
+_REACH = 0.5  # mm, that a slice is moved ahead at most
 _POSE_SCALE = 4.0  # residual, in sigma, beyond which a pixel loses influence on its slice's pose
 # A pixel whose centre is just outside the mask sees what is inside: without it the field is open at the rim.
 _RIM = 1
@@ -137,19 +145,16 @@ def joint_fit(
     data = _Examination(slices, inside, held, interleave, settings, backend)
     steps = _Steps(tell, settings)
     lattice = _Lattice(data, settings.spacings[0])
-    for _ in range(settings.pose_rounds):
-        steps.told(lattice.improve(_TURN))
-        lattice.refine_poses()
+    lattice.take_turns(settings.pose_rounds)
+    steps.told(lattice.error)
     # Edges that a coarse field cannot draw would pull at the poses.
     data.rim = data.around
     best = _choose(lattice, settings, steps)
     log.debug("Gaussians %.2f mm apart, prior at %.2f times its usual strength", best.spacing, best.factor)
     error = best.error
     data.fitted = data.inside
-    for _ in range(settings.final_rounds):
-        best.refine_poses()
-        best.improve(_TURN)
-    best.improve(_TURN)
+    best.take_turns(settings.final_rounds)
+    best.improve(settings.rounds)
     steps.finish()
     return Fit(prune(best.field), data.slices.pose, data.weights, data.ncc, error)
 
@@ -177,7 +182,7 @@ class _Steps:
 
     def __init__(self, tell: Tell, settings: FitSettings) -> None:
         self.tell, self.done = tell, 0
-        self.total = settings.pose_rounds + len(settings.spacings) + 3
+        self.total = len(settings.spacings) + 4
 
     def told(self, error: float) -> None:
         """One more step is done, with this error of the pixels left out."""
@@ -221,6 +226,16 @@ class _Examination:
         found = align(field, self.slices, *given, iterations=steps, splatter=splatter, prior=prior)
         self.slices, self.ncc = self.slices.with_poses(found.pose), found.ncc
 
+    def along(self, step: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+        """Mean inner product of two steps (S, 6) of the slices that count, mm^2."""
+        trust = self.weights.slice * sum_over_slices(self.fitted, self.slices)
+        product = step[:, :3] * other[:, :3] + _ARM**2 * step[:, 3:] * other[:, 3:]
+        return float(np.average(product.sum(axis=1), weights=trust)) if trust.any() else 0.0
+
+    def motion(self, step: NDArray[np.float64]) -> float:
+        """Root-mean-square size of a step, mm."""
+        return math.sqrt(self.along(step, step))
+
     def reweight(self, image: Tensor) -> float:
         """Set gains and weights to what the prediction for gain 1 says; the error of the pixels left out."""
         self.weights = reweight(self.slices, self.pixels, image, self.fitted, self.weights, self.rim)
@@ -246,11 +261,30 @@ class _Lattice:
         other.field, other.factor = replace(self.field), factor
         return other
 
-    def refine_poses(self) -> None:
-        """Refine the poses against this field; the lattice stays where it is."""
-        self.data.refine_poses(self.field, self.splatter)
-        place(self.splatter, self.field, self.data.slices.pose)
-        self.solver = AmplitudeSolver(self.splatter, self.data.pixels, len(self.field), self.prior.apply)
+    def take_turns(self, rounds: int) -> None:
+        """Field and poses in turn, so many times or until the slices come no closer; the lattice stays where it is.
+
+        Where few slices cross, field and slices give way together, a little in every turn. So the poses are moved ahead
+        in the direction in which they are going (Nesterov, Soviet Mathematics Doklady 27, 1983, 372-376), afresh when
+        they turn back (O'Donoghue and Candes, Foundations of Computational Mathematics 15, 2015, 715-732).
+        """
+        data, ahead, moved, before = self.data, 0, math.inf, self.data.slices.pose
+        for last in [False] * (rounds - 1) + [True]:
+            self.improve(1)
+            start = data.slices.pose
+            data.refine_poses(self.field, self.splatter)
+            pose = data.slices.pose
+            step, going = (slice_steps(pose, since) for since in (start, before))
+            previous, moved = moved, data.motion(step)
+            last = last or moved < data.settings.still or moved > _STALLED * previous
+            ahead = ahead + 1 if data.along(step, going) > 0 else 0
+            if not last:
+                data.slices = data.slices.with_poses(step_slices(pose, _limited(ahead / (ahead + 3) * going)))
+            before = pose
+            place(self.splatter, self.field, data.slices.pose)
+            self.solver = AmplitudeSolver(self.splatter, data.pixels, len(self.field), self.prior.apply)
+            if last:
+                break
 
     def improve(self, rounds: int) -> float:
         """Update prior, amplitudes, gains and weights in turn; the error of the pixels left out."""
@@ -264,3 +298,9 @@ class _Lattice:
             )
             self.error = data.reweight(self.splatter.splat(self.field.amplitudes, np.ones(len(data.slices))))
         return self.error
+
+
+def _limited(step: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Steps (S, 6), none longer than `_REACH`."""
+    size = np.sqrt((step[:, :3] ** 2).sum(axis=1) + _ARM**2 * (step[:, 3:] ** 2).sum(axis=1))
+    return step * np.minimum(1.0, _REACH / np.maximum(size, 1e-12))[:, None]

@@ -35,6 +35,19 @@ def step_slices(pose: Float, step: Float) -> Float:
     return pose @ rigid(step[:, 3:], step[:, :3])
 
 
+def slice_steps(pose: Float, since: Float) -> Float:
+    """The steps (S, 6) that took slices from the poses `since` (S, 4, 4) to `pose`: undoes `step_slices`.
+
+    Examples
+    --------
+    >>> step = np.array([[1.0, 2.0, 3.0, 0.1, 0.0, -0.1]])
+    >>> np.allclose(slice_steps(step_slices(np.eye(4)[None], step), np.eye(4)[None]), step)
+    True
+    """
+    between = np.linalg.inv(since) @ pose
+    return np.concatenate([between[:, :3, 3], Rotation.from_matrix(between[:, :3, :3]).as_rotvec()], axis=1)
+
+
 def step_groups(pose: Float, group: NDArray[np.integer], centre: Float, step: Float) -> Float:
     """Poses (S, 4, 4) after a step (G, 6) of every group in world axes about its centre (G, 3) mm."""
     about = rigid(step[:, 3:], step[:, :3])
