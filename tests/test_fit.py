@@ -20,7 +20,7 @@ from slicesplat.field import GaussianField
 from slicesplat.fit.complexity import NOTHING, noise_level, prune
 from slicesplat.fit.curvature import EDGE, Curvature
 from slicesplat.fit.heldout import hold_out
-from slicesplat.fit.joint import Fit, FitSettings, joint_fit
+from slicesplat.fit.joint import Fit, FitSettings, _Examination, _Lattice, _limited, joint_fit
 from slicesplat.fit.linear import LATTICE_SUM, AmplitudeSolver, lattice, lattice_like, solve_amplitudes
 from slicesplat.fit.region import RIM_MM, grid_over, region_field, region_mask
 from slicesplat.fit.weights import Weights, initial_weights, reweight
@@ -29,7 +29,7 @@ from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import scale_intensities
 from slicesplat.psf import SliceProfile
 from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.splat import CpuSplatter, place
+from slicesplat.splat import CPU, CpuSplatter, place
 from slicesplat.splat.grid import SAMPLING_CUTOFF, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
 
@@ -293,6 +293,23 @@ def test_joint_fit_does_no_harm_to_still_slices() -> None:
     move = np.linalg.norm(pose[:, :3, 3] - slices.pose[:, :3, 3], axis=1)
     # A tenth of a pixel; issue 4 asks for no more than 0.1 mm on a whole brain.
     assert np.median(move) < 0.15
+
+
+def test_field_and_poses_take_turns_until_the_slices_are_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    slices, turns = still_slices(), []
+    refine = _Examination.refine_poses
+    monkeypatch.setattr(_Examination, "refine_poses", lambda data, *given: (turns.append(0), refine(data, *given)))
+    for still, expected in ((np.inf, 1), (0.0, 3)):
+        turns.clear()
+        settings = FitSettings(still=still)
+        data = _Examination(slices, slices.mask, np.zeros_like(slices.mask), [2, 2, 2], settings, CPU)
+        _Lattice(data, settings.spacings[0]).take_turns(3)
+        assert len(turns) == expected
+
+
+def test_no_slice_is_moved_ahead_further_than_a_pixel() -> None:
+    step = np.array([[3.0, 0.0, 4.0, 0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.0, 0.0, 0.0]])
+    np.testing.assert_allclose(_limited(step), [[0.3, 0.0, 0.4, 0.0, 0.0, 0.0], step[1]])
 
 
 def test_joint_fit_finds_the_noise() -> None:
