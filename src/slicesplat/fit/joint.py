@@ -229,8 +229,7 @@ class _Examination:
     def along(self, step: NDArray[np.float64], other: NDArray[np.float64]) -> float:
         """Mean inner product of two steps (S, 6) of the slices that count, mm^2."""
         trust = self.weights.slice * sum_over_slices(self.fitted, self.slices)
-        product = step[:, :3] * other[:, :3] + _ARM**2 * step[:, 3:] * other[:, 3:]
-        return float(np.average(product.sum(axis=1), weights=trust)) if trust.any() else 0.0
+        return float(np.average(_products(step, other), weights=trust)) if trust.any() else 0.0
 
     def motion(self, step: NDArray[np.float64]) -> float:
         """Root-mean-square size of a step, mm."""
@@ -269,14 +268,14 @@ class _Lattice:
         they turn back (O'Donoghue and Candes, Foundations of Computational Mathematics 15, 2015, 715-732).
         """
         data, ahead, moved, before = self.data, 0, math.inf, self.data.slices.pose
-        for last in [False] * (rounds - 1) + [True]:
+        for turn in range(rounds):
             self.improve(1)
             start = data.slices.pose
             data.refine_poses(self.field, self.splatter)
             pose = data.slices.pose
             step, going = (slice_steps(pose, since) for since in (start, before))
             previous, moved = moved, data.motion(step)
-            last = last or moved < data.settings.still or moved > _STALLED * previous
+            last = turn + 1 == rounds or moved < data.settings.still or moved > _STALLED * previous
             ahead = ahead + 1 if data.along(step, going) > 0 else 0
             if not last:
                 data.slices = data.slices.with_poses(step_slices(pose, _limited(ahead / (ahead + 3) * going)))
@@ -300,7 +299,12 @@ class _Lattice:
         return self.error
 
 
+def _products(step: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(S,) inner products of two steps (S, 6), mm^2."""
+    return np.asarray((step[:, :3] * other[:, :3] + _ARM**2 * step[:, 3:] * other[:, 3:]).sum(axis=1))
+
+
 def _limited(step: NDArray[np.float64]) -> NDArray[np.float64]:
     """Steps (S, 6), none longer than `_REACH`."""
-    size = np.sqrt((step[:, :3] ** 2).sum(axis=1) + _ARM**2 * (step[:, 3:] ** 2).sum(axis=1))
+    size = np.sqrt(_products(step, step))
     return step * np.minimum(1.0, _REACH / np.maximum(size, 1e-12))[:, None]

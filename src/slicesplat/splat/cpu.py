@@ -287,12 +287,12 @@ class CpuSplatter:
         return torch.from_numpy(gaussians), torch.from_numpy(poses)
 
     def _rendered(self, amplitudes: ArrayLike) -> tuple[NDArray[Any], ...]:
-        """What every kernel of `cpu_pose` begins with."""
+        """Gaussians, views and pairs, as the kernels of `cpu_pose` take them."""
         pairs = self._placed
         amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
         return (
             *(self._table, amplitude, self._rotation, self._shift, self.blur, self.origin, self.step),
-            *(self._placed.flat, self.shape, self.offset, self.view_start, pairs.start, pairs.gaussian),
+            *(pairs.flat, self.view_start, pairs.start, pairs.gaussian),
         )
 
     def pose_derivatives(self, amplitudes: ArrayLike) -> Tensor:
@@ -302,7 +302,7 @@ class CpuSplatter:
         one is the image.
         """
         out = np.empty((cpu_pose.UNKNOWNS, self.pixels), np.float32)
-        _in_parts(cpu_pose.pose_derivatives, *self._rendered(amplitudes), out)
+        _in_parts(cpu_pose.pose_derivatives, self._rendered(amplitudes), self.shape, self.offset, out)
         return torch.from_numpy(out)
 
     def pose_systems(
@@ -314,8 +314,8 @@ class CpuSplatter:
         sums = np.empty((slices, 6))
         _in_parts(
             cpu_pose.pose_systems,
-            *(*self._rendered(amplitudes), _array(gains, np.float64), _array(pixels, np.float32)),
-            *(_array(weights, np.float32), _array(scale, np.float64), *systems, sums),
+            *(self._rendered(amplitudes), self.shape, self.offset, _array(gains, np.float64)),
+            *(_array(pixels, np.float32), _array(weights, np.float32), _array(scale, np.float64), *systems, sums),
         )
         hessian, gradient, cost = map(torch.from_numpy, systems)
         return hessian, gradient, cost, torch.from_numpy(sums)

@@ -155,10 +155,12 @@ def _add_pair(flat, q, lane, amplitude, c, canvas, stride):
 
 
 @nb.njit(**_INLINE)
-def _render(
-    table, amplitude, rotation, shift, blur, origin, step, flat, shape, view_start, start, gaussian, s, c, canvas
-):
-    """Slice s for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row."""
+def _render(rendered, shape, s, c, canvas):
+    """Slice s for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row.
+
+    `rendered` is what `CpuSplatter` has in place: Gaussians, views and the pairs of them.
+    """
+    table, amplitude, rotation, shift, blur, origin, step, flat, view_start, start, gaussian = rendered
     stride = shape[s, 1] + LANES
     canvas[: (shape[s, 0] + TILE_ROWS) * UNKNOWNS * stride] = F32(0)
     for v in range(view_start[s], view_start[s + 1]):
@@ -170,34 +172,14 @@ def _render(
 
 
 @nb.njit(**_JIT)
-def pose_derivatives(
-    table,
-    amplitude,
-    rotation,
-    shift,
-    blur,
-    origin,
-    step,
-    flat,
-    shape,
-    offset,
-    view_start,
-    start,
-    gaussian,
-    out,
-    part,
-    parts,
-):
+def pose_derivatives(rendered, shape, offset, out, part, parts):
     """Rendered pixels for gain 1 and their derivatives with respect to v and w: (7, P) float32, the image last."""
     canvas = np.empty(UNKNOWNS * padded(shape), np.float32)
     c = np.empty((COEFFICIENTS, LANES), np.float32)
     begin, end = share(len(shape), part, parts)
     for s in range(begin, end):
         rows, columns = shape[s, 0], shape[s, 1]
-        _render(
-            *(table, amplitude, rotation, shift, blur, origin, step, flat, shape, view_start, start, gaussian),
-            *(s, c, canvas),
-        )
+        _render(rendered, shape, s, c, canvas)
         for i in range(rows):
             for k in range(UNKNOWNS):
                 for n in range(columns):
@@ -246,31 +228,7 @@ def _normal_equations(canvas, pixels, weights, gain, scale, rows, columns, sums)
 
 
 @nb.njit(**_JIT)
-def pose_systems(
-    table,
-    amplitude,
-    rotation,
-    shift,
-    blur,
-    origin,
-    step,
-    flat,
-    shape,
-    offset,
-    view_start,
-    start,
-    gaussian,
-    gain,
-    pixels,
-    weights,
-    scale,
-    hessian,
-    gradient,
-    cost,
-    sums,
-    part,
-    parts,
-):
+def pose_systems(rendered, shape, offset, gain, pixels, weights, scale, hessian, gradient, cost, sums, part, parts):
     """Gauss-Newton systems of the robust misfit sum w r^2 / (1 + (r / scale)^2), r = gain * image - pixel.
 
     The weight of a pixel is that of Geman and McClure, w / (1 + (r / scale)^2)^2.
@@ -291,10 +249,7 @@ def pose_systems(
     begin, end = share(len(shape), part, parts)
     for s in range(begin, end):
         rows, columns = shape[s, 0], shape[s, 1]
-        _render(
-            *(table, amplitude, rotation, shift, blur, origin, step, flat, shape, view_start, start, gaussian),
-            *(s, c, canvas),
-        )
+        _render(rendered, shape, s, c, canvas)
         lay_out(pixels, measured, offset[s], rows, columns)
         lay_out(weights, weight, offset[s], rows, columns)
         _normal_equations(canvas, measured, weight, gain[s], scale[s], rows, columns, lanes)
