@@ -351,7 +351,7 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
         except ValueError as error:
             raise InputError(f"{stacks[0].name} and the other stacks: {error}") from error
         assessments = assess(scaled)
-        reference = least_motion(scaled)
+        reference = least_motion(scaled, assessments)
         interleave = _packages(assessments, config.interleave)
         log.info("reference stack: %s", stacks[reference].name)
         log.debug("packages: %s", interleave)

@@ -37,7 +37,7 @@ class Command(StackCommand):
         Console().print(_table([assessments[index] for index in order]))
         if self.output_json:
             entries = [{"stack": index, **asdict(assessments[index])} for index in order]
-            save_json({"least_motion": least_motion(stacks), "stacks": entries}, self.output_json)
+            save_json({"least_motion": least_motion(stacks, assessments), "stacks": entries}, self.output_json)
 
 
 def _table(assessments: Sequence[StackAssessment]) -> Table:

@@ -160,11 +160,17 @@ def assess(stacks: Sequence[Stack]) -> list[StackAssessment]:
     return [assess_stack(stack) for stack in stacks]
 
 
-def least_motion(stacks: Sequence[Stack]) -> int:
+def least_motion(stacks: Sequence[Stack], assessments: Sequence[StackAssessment] | None = None) -> int:
     """Index of the stack to register the others to: the one with the least motion.
 
     Stacks that cover less than half of what the largest covers are passed over. The choice depends on what the stacks
     show, never on their order: of equal scores the larger mask wins, then the content decides.
+
+    Parameters
+    ----------
+    stacks : sequence of Stack
+    assessments : sequence of StackAssessment, optional
+        What `assess` says of them, where that is known.
 
     Raises
     ------
@@ -173,7 +179,7 @@ def least_motion(stacks: Sequence[Stack]) -> int:
     """
     if not stacks:
         raise ValueError("no stack given: there is none to choose")
-    assessments = assess(stacks)
+    assessments = assess(stacks) if assessments is None else assessments
     largest = max(assessment.volume_cm3 for assessment in assessments)
 
     def rank(index: int) -> tuple[bool, float, int, bytes]:
