@@ -312,7 +312,7 @@ def main() -> None:
         pairs = count_pairs(slices, parameters)
         for device in devices:
             for threads in options.threads if device == "cpu" else [1]:
-                timed = measure(slices, parameters, device, threads, 3 if options.quick else 7)
+                timed = measure(slices, parameters, device, threads, 5 if options.quick else 25)
                 row = {"case": name, "pairs": pairs} | timed
                 derive(row, flops, bandwidth)
                 rows.append(row | {"sgemm_flops": flops, "copy_bandwidth": bandwidth})
