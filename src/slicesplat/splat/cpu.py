@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -18,7 +19,14 @@ from torch import Tensor
 
 from slicesplat.splat import cpu_kernels as kernels
 from slicesplat.splat import cpu_pose
-from slicesplat.splat.cpu_kernels import GAUSSIAN_COLUMNS, LIST_MARGIN, MAX_CUTOFF, PAIR_FIELDS, PAIR_GRADIENTS
+from slicesplat.splat.cpu_kernels import (
+    BLOCK,
+    GAUSSIAN_COLUMNS,
+    LIST_MARGIN,
+    MAX_CUTOFF,
+    PAIR_FIELDS,
+    PAIR_GRADIENTS,
+)
 from slicesplat.splat.simd import LANES
 from slicesplat.stack import Slices
 
@@ -95,21 +103,32 @@ def _array(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
     return np.require(values, dtype, ["C", "W"])
 
 
+class _Room:
+    """Memory that is kept for what is as long as the list of pairs: fresh memory costs as much as filling it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, NDArray[Any]] = {}
+
+    def of(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array with whatever is in it; the next one of that name has the same memory."""
+        size = math.prod(shape)
+        kept = self._kept.get(name)
+        if kept is None or len(kept) < size:
+            # With a little more, so that not every list that is longer than the last one needs new memory.
+            kept = self._kept[name] = np.empty(size + size // 8, dtype)
+        return kept[:size].reshape(shape)
+
+
 @dataclass(eq=False)
 class _Pairs:
     """Which Gaussians touch which views, and where all were when that was found out.
 
     The pairs of view v are `start[v]:start[v + 1]`: whole vectors, filled up with the Gaussian that touches nothing.
-    `flat` and `gradient` are room for what the kernels find for every pair: fresh memory costs as much as filling it.
     """
 
     count: int
     start: NDArray[np.int64]
     gaussian: NDArray[np.int32]
-    gaussian_start: NDArray[np.int64]
-    pair_of: NDArray[np.int32]
-    flat: NDArray[np.float32]
-    gradient: NDArray[np.float32]
     table: Float
     rotation: Float
     translation: Float
@@ -160,6 +179,9 @@ class CpuSplatter:
         self.radius = float(np.linalg.norm(self.far, axis=1).max(initial=0.0))
         self.placements = 0
         self._pairs: _Pairs | None = None
+        self._of_gaussians: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
+        self._projected: NDArray[np.float32] | None = None
+        self._room = _Room()
 
     @property
     def pixels(self) -> int:
@@ -180,7 +202,7 @@ class CpuSplatter:
     def pixel_pairs(self) -> int:
         """Number of (pixel, view, Gaussian) triples inside the cut-off: the work in `splat`, counted one by one."""
         counts = np.zeros(len(self.shape), np.int64)
-        _in_parts(kernels.count_pixels, self._placed.flat, self.view_start, self._placed.start, counts)
+        _in_parts(kernels.count_pixels, self._flat(), self.view_start, self._placed.start, counts)
         return int(counts.sum())
 
     def place(
@@ -229,33 +251,51 @@ class CpuSplatter:
             or (rebuild is None and not self._placed.still_hold(self._table, rotation, translation, self))
         ):
             self._pairs = self._list(coarse, rotation, translation)
-        pairs = self._placed
-        _in_parts(
-            kernels.project,
-            *(self._table, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
-            *(self.view_shape, pairs.start, pairs.gaussian, self.cutoff, pairs.flat),
-        )
+        self._projected = None
 
     def _list(self, coarse: NDArray[np.float32], rotation: Float, translation: Float) -> _Pairs:
         """Find the pairs of the Gaussians and poses that are being placed."""
         views, n = len(self.blur), len(self._table) - 1
-        listed = np.empty((views, n + LANES), np.int32)
+        blocks = np.empty((7, -(-n // BLOCK)), np.float32)
+        _in_parts(kernels.bound_blocks, coarse, blocks)
+        listed = self._room.of("listed", (views, n + LANES), np.int32)
         counts = np.zeros(views, np.int64)
         _in_parts(
             kernels.list_pairs,
-            *(self._table, coarse, self._rotation, self._shift, self.blur, self.origin, self.far),
+            *(self._table, coarse, blocks, self._rotation, self._shift, self.blur, self.origin, self.far),
             *(self.cutoff, LIST_MARGIN, listed, counts),
         )
         start = np.concatenate([[0], np.cumsum(-(-counts // LANES) * LANES)]).astype(np.int64)
-        gaussian = np.full(start[-1], n, np.int32)
+        gaussian = self._room.of("gaussian", (int(start[-1]),), np.int32)
         for v in range(views):
-            gaussian[start[v] : start[v] + counts[v]] = listed[v, : counts[v]]
-        of_gaussians = kernels.pairs_of_gaussians(gaussian, n)
-        flat = np.empty((len(gaussian) // LANES, PAIR_FIELDS, LANES), np.float32)
-        gradient = np.empty((len(gaussian), PAIR_GRADIENTS), np.float32)
-        return _Pairs(
-            *(int(counts.sum()), start, gaussian, *of_gaussians, flat, gradient, self._table, rotation, translation)
-        )
+            filled = start[v] + counts[v]
+            gaussian[start[v] : filled] = listed[v, : counts[v]]
+            gaussian[filled : start[v + 1]] = n
+        self._of_gaussians = None
+        return _Pairs(int(counts.sum()), start, gaussian, self._table, rotation, translation)
+
+    def _flat(self) -> NDArray[np.float32]:
+        """The pairs' projections; found when they are first needed."""
+        if self._projected is None:
+            pairs = self._placed
+            flat = self._room.of("flat", (len(pairs.gaussian) // LANES, PAIR_FIELDS, LANES), np.float32)
+            _in_parts(
+                kernels.project,
+                *(self._table, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
+                *(self.view_shape, pairs.start, pairs.gaussian, self.cutoff, flat),
+            )
+            self._projected = flat
+        return self._projected
+
+    def _pairs_of_gaussians(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Where the pairs of every Gaussian start, and their numbers; found when they are first needed."""
+        if self._of_gaussians is None:
+            pairs = self._placed
+            start = np.empty(len(self._table), np.int64)
+            pair_of = self._room.of("pair_of", pairs.gaussian.shape, np.int32)
+            _in_parts(kernels.pairs_of_gaussians, pairs.gaussian, pairs.start, start, pair_of)
+            self._of_gaussians = start, pair_of
+        return self._of_gaussians
 
     def splat(self, amplitudes: ArrayLike, gains: ArrayLike) -> Tensor:
         """Simulated pixels (P,) float32 for amplitudes (N,) and gains (S,)."""
@@ -263,7 +303,7 @@ class CpuSplatter:
         amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
         _in_parts(
             kernels.splat,
-            *(self._placed.flat, amplitude, _array(gains, np.float32), self.shape, self.offset, self.view_start),
+            *(self._flat(), amplitude, _array(gains, np.float32), self.shape, self.offset, self.view_start),
             *(self._placed.start, self._placed.gaussian, out),
         )
         return torch.from_numpy(out)
@@ -271,14 +311,14 @@ class CpuSplatter:
     def adjoint(self, upstream: ArrayLike, gains: ArrayLike) -> Tensor:
         """The transpose of `splat` as a linear map of the amplitudes: (P,) to (N,) float32."""
         pairs = self._placed
-        pair = np.empty(len(pairs.gaussian), np.float32)
+        pair = self._room.of("pair", pairs.gaussian.shape, np.float32)
         _in_parts(
             kernels.gather,
-            *(self._placed.flat, _array(upstream, np.float32), _array(gains, np.float32), self.shape, self.offset),
+            *(self._flat(), _array(upstream, np.float32), _array(gains, np.float32), self.shape, self.offset),
             *(self.view_start, pairs.start, pair),
         )
         out = np.empty(len(self._variance), np.float32)
-        _in_parts(kernels.sum_pairs, pair, pairs.gaussian_start, pairs.pair_of, out)
+        _in_parts(kernels.sum_pairs, pair, *self._pairs_of_gaussians(), out)
         return torch.from_numpy(out)
 
     def gradients(self, upstream: ArrayLike, amplitudes: ArrayLike, gains: ArrayLike) -> tuple[Tensor, Tensor]:
@@ -294,43 +334,27 @@ class CpuSplatter:
         pairs = self._placed
         amplitude = np.append(_array(amplitudes, np.float64), 0.0)[:, None]
         poses = np.empty((len(self.shape), kernels.POSE_GRADIENTS))
+        gradient = self._room.of("gradient", (len(pairs.gaussian), PAIR_GRADIENTS), np.float32)
         _in_parts(
             kernels.gradients_of_pairs,
-            *(self._table, amplitude, _array(gains, np.float64), self._rotation, self._shift, self.blur),
-            *(
-                self.origin,
-                self.step,
-                self.shape,
-                self.offset,
-                self.view_start,
-                pairs.start,
-                pairs.gaussian,
-                self._placed.flat,
-            ),
-            *(_array(upstream, np.float32), pairs.gradient, poses),
+            *(self._table, amplitude, _array(gains, np.float64), self._rotation, self._shift, self.blur, self.origin),
+            *(self.step, self.shape, self.offset, self.view_start, pairs.start, pairs.gaussian, self._flat()),
+            *(_array(upstream, np.float32), gradient, poses),
         )
         gaussians = np.empty((len(self._variance), 11), np.float32)
         _in_parts(
             kernels.gradients_of_gaussians,
-            *(
-                self._variance,
-                self._quaternions,
-                amplitude,
-                pairs.gradient,
-                pairs.gaussian_start,
-                pairs.pair_of,
-                gaussians,
-            ),
+            *(self._variance, self._quaternions, amplitude, gradient, *self._pairs_of_gaussians(), gaussians),
         )
         return torch.from_numpy(gaussians), torch.from_numpy(poses)
 
-    def _rendered(self, amplitudes: ArrayLike) -> tuple[NDArray[Any], ...]:
+    def _rendered(self, amplitudes: ArrayLike) -> tuple[Any, ...]:
         """Gaussians, views and pairs, as the kernels of `cpu_pose` take them."""
         pairs = self._placed
         amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
         return (
-            *(self._table, amplitude, self._rotation, self._shift, self.blur, self.origin, self.step),
-            *(pairs.flat, self.view_start, pairs.start, pairs.gaussian),
+            *(self._table, amplitude, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
+            *(self.cutoff, self.view_start, pairs.start, pairs.gaussian),
         )
 
     def pose_derivatives(self, amplitudes: ArrayLike) -> Tensor:

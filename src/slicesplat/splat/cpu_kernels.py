@@ -54,6 +54,8 @@ F32 = np.float32
 MAX_CUTOFF = 5.0
 # Pair lists are made this much too generous, mm, and reused until something has moved that far.
 LIST_MARGIN = 0.5
+# So many Gaussians, neighbours on a lattice, are told to be far from a slice by one test.
+BLOCK = 16
 
 # exp(x) for -MAX_CUTOFF^2 / 2 <= x <= 0 as p(x / 16)^16, p of degree 5: within 3e-6 of the largest value, no branch.
 EXP_POWER = 16
@@ -211,31 +213,62 @@ def inverse(c, blur):
 
 
 @nb.njit(**_JIT)
-def list_pairs(table, coarse, rotation, shift, blur, low, high, reach, margin, listed, counts, part, parts):
+def bound_blocks(coarse, blocks, part, parts):
+    """Boxes around every `BLOCK` consecutive Gaussians (7, B): centre, half the size, largest trace of a covariance."""
+    n, count = coarse.shape[1] - 1, blocks.shape[1]
+    begin, end = share(count, part, parts)
+    for b in range(begin, end):
+        for k in range(4):
+            low = high = coarse[k, b * BLOCK]
+            for j in range(b * BLOCK, min((b + 1) * BLOCK, n)):
+                low, high = min(low, coarse[k, j]), max(high, coarse[k, j])
+            if k < 3:
+                blocks[k, b], blocks[3 + k, b] = F32(0.5) * (low + high), F32(0.5) * (high - low)
+            else:
+                blocks[6, b] = high
+
+
+@nb.njit(**_JIT)
+def list_pairs(table, coarse, blocks, rotation, shift, blur, low, high, reach, margin, listed, counts, part, parts):
     """The Gaussians of every view, ascending, into `listed` (V, N + LANES), and how many there are.
 
     A Gaussian is in the list if its blurred ellipsoid at `reach`, grown by `margin` mm, can meet a pixel of the view:
     if, along each axis of the slice frame, it comes near enough to the box of the view's pixels.
     """
-    n = len(table) - 1
+    n, count = len(table) - 1, blocks.shape[1]
     x, y, z, trace = coarse[0], coarse[1], coarse[2], coarse[3]
     square, slack = F32(reach * reach), F32(margin + 1e-3)
-    beyond = np.empty(n, np.float32)
+    beyond = np.empty(max(count, BLOCK), np.float32)
+    close = np.empty(count, np.int32)
     near = np.empty(n + LANES, np.int32)
     inside = np.empty(LANES, table.dtype)
     begin, end = share(len(blur), part, parts)
     for v in range(begin, end):
-        # Most Gaussians are far from most slice planes: one cheap test in float32 with the largest radius there can be.
+        # Most Gaussians are far from most slice planes: cheap tests in float32, with the largest radius there can be,
+        # first of blocks and then of the Gaussians in those that are near.
         r, t = rotation[v], shift[v]
         nx, ny, nz = F32(r[0, 2]), F32(r[1, 2]), F32(r[2, 2])
         level, thick = F32(t[2] + low[v, 2]), F32(blur[v, 2])
-        for j in range(n):
-            away = max(abs(nx * x[j] + ny * y[j] + nz * z[j] - level) - slack, F32(0))
-            beyond[j] = away * away - square * (trace[j] + thick)
+        for b in range(count):
+            away = abs(nx * blocks[0, b] + ny * blocks[1, b] + nz * blocks[2, b] - level)
+            away -= abs(nx) * blocks[3, b] + abs(ny) * blocks[4, b] + abs(nz) * blocks[5, b] + slack
+            away = max(away, F32(0))
+            beyond[b] = away * away - square * (blocks[6, b] + thick)
         candidates = 0
-        for j in range(n):
-            near[candidates] = j
-            candidates += beyond[j] <= 0
+        for b in range(count):
+            close[candidates] = b
+            candidates += beyond[b] <= 0
+        blocks_close, candidates = candidates, 0
+        for c in range(blocks_close):
+            head = close[c] * BLOCK
+            size = min(BLOCK, n - head)
+            for k in range(size):
+                j = head + k
+                away = max(abs(nx * x[j] + ny * y[j] + nz * z[j] - level) - slack, F32(0))
+                beyond[k] = away * away - square * (trace[j] + thick)
+            for k in range(size):
+                near[candidates] = head + k
+                candidates += beyond[k] <= 0
         near[candidates : candidates + LANES] = n
         found = 0
         for first in range(0, candidates, LANES):
@@ -272,18 +305,71 @@ def moves(table, table0, blur, reach, out, part, parts):
 
 
 @nb.njit(**_JIT)
-def pairs_of_gaussians(gaussian, n):
-    """The pairs of each Gaussian, ascending: start (N + 1,) and pair numbers (Q,)."""
-    start = np.zeros(n + 2, np.int64)
-    for q in range(len(gaussian)):
-        start[gaussian[q] + 1] += 1
-    start = np.cumsum(start)
-    fill = start[:-1].copy()
-    pair = np.empty(len(gaussian), np.int32)
-    for q in range(len(gaussian)):
-        pair[fill[gaussian[q]]] = q
-        fill[gaussian[q]] += 1
-    return start[:-1], pair
+def pairs_of_gaussians(gaussian, view_pairs, start, pair_of, part, parts):
+    """The pairs of each Gaussian, ascending: where they start (N + 1,), and their numbers.
+
+    Views list their Gaussians in ascending order, so that those of a part follow each other in every view.
+    """
+    n, views = len(start) - 1, len(view_pairs) - 1
+    begin, end = share(n, part, parts)
+    first, last = np.empty(views, np.int64), np.empty(views, np.int64)
+    ahead = 0
+    fill = np.zeros(end - begin, np.int64)
+    for v in range(views):
+        mine = gaussian[view_pairs[v] : view_pairs[v + 1]]
+        first[v], last[v] = np.searchsorted(mine, begin), np.searchsorted(mine, end)
+        ahead += first[v]
+        first[v] += view_pairs[v]
+        last[v] += view_pairs[v]
+        for q in range(first[v], last[v]):
+            fill[gaussian[q] - begin] += 1
+    for j in range(begin, end):
+        start[j] = ahead
+        ahead += fill[j - begin]
+        fill[j - begin] = start[j]
+    if part == parts - 1:
+        start[n] = ahead
+    for v in range(views):
+        for q in range(first[v], last[v]):
+            pair_of[fill[gaussian[q] - begin]] = q
+            fill[gaussian[q] - begin] += 1
+
+
+@nb.njit(**_INLINE)
+def project_eight(m, c, peak, blur, level, su, sv, rows, columns, cutoff, flat, place):
+    """The fields of eight pairs (see `project`), from their means and covariances in the slice frame, into `flat`."""
+    scale = 1.0 / EXP_POWER
+    per_szz = 1.0 / (c[5] + blur[2])
+    above = m[2] - level[2]
+    z = above * per_szz
+    square = above * z
+    room = cutoff * cutoff - square
+    tilt_u, tilt_v = c[2] * per_szz, c[4] * per_szz
+    cuu = c[0] + blur[0] - c[2] * tilt_u
+    cuv = c[1] - c[2] * tilt_v
+    cvv = c[3] + blur[1] - c[4] * tilt_v
+    per_det = 1.0 / (cuu * cvv - cuv * cuv)
+    row = single((m[0] - c[2] * z - level[0]) / su)
+    column = single((m[1] - c[4] * z - level[1]) / sv)
+    reach = root(at_least(room, 0.0))
+    tall, wide = single(reach * root(cuu) / su), single(reach * root(cvv) / sv)
+    # Beyond the cut-off through the plane there is no such exp, and no pixel.
+    peak = peak * root(per_det * per_szz)
+    peak = peak * exp_of_sixteen_times(at_least(square * (-0.5 * scale), -0.5 * scale * MAX_CUTOFF**2))
+    store8(flat, place + PEAK, single(peak))
+    store8(flat, place + ROW_ROW, single(cvv * per_det * (-0.5 * scale * su * su)))
+    store8(flat, place + ROW_COLUMN, single(cuv * per_det * (scale * su * sv)))
+    store8(flat, place + COLUMN_COLUMN, single(cuu * per_det * (-0.5 * scale * sv * sv)))
+    store8(flat, place + CUT, single(room * (-0.5 * scale)))
+    touches = single(room)
+    top, left = at_least(ceil(row - tall), 0.0), at_least(ceil(column - wide), 0.0)
+    store8(flat, place + DOWN, top - row)
+    store8(flat, place + ACROSS, left - column)
+    store8(flat, place + TOP, top)
+    bottom = at_most(floor(row + tall) + 1.0, rows)
+    store8(flat, place + BOTTOM, keep_from(bottom, touches, 0.0))
+    store8(flat, place + LEFT, left)
+    store8(flat, place + RIGHT, at_most(floor(column + wide) + 1.0, columns))
 
 
 @nb.njit(**_JIT)
@@ -294,45 +380,14 @@ def project(table, rotation, shift, weight, blur, origin, step, shape, start, ga
     quadratic exponent (ROW_ROW, ROW_COLUMN, COLUMN_COLUMN) and of its value at the CUT-off; first and last + 1 row and
     column of the box, which is what the image has of the ellipse.
     """
-    scale = 1.0 / EXP_POWER
     begin, end = share(len(blur), part, parts)
     for v in range(begin, end):
         r, t, su, sv = rotation[v], shift[v], step[v, 0], step[v, 1]
-        rows, columns = shape[v, 0], shape[v, 1]
         for first in range(start[v], start[v + 1], LANES):
             m, c = in_slice(table, gaussian, first, r, t)
-            per_szz = 1.0 / (c[5] + blur[v, 2])
-            above = m[2] - origin[v, 2]
-            z = above * per_szz
-            square = above * z
-            room = cutoff * cutoff - square
-            tilt_u, tilt_v = c[2] * per_szz, c[4] * per_szz
-            cuu = c[0] + blur[v, 0] - c[2] * tilt_u
-            cuv = c[1] - c[2] * tilt_v
-            cvv = c[3] + blur[v, 1] - c[4] * tilt_v
-            per_det = 1.0 / (cuu * cvv - cuv * cuv)
-            row = single((m[0] - c[2] * z - origin[v, 0]) / su)
-            column = single((m[1] - c[4] * z - origin[v, 1]) / sv)
-            reach = root(at_least(room, 0.0))
-            tall, wide = single(reach * root(cuu) / su), single(reach * root(cvv) / sv)
-            # Beyond the cut-off through the plane there is no such exp, and no pixel.
-            peak = weight[v] * gather8(table, 9, gaussian, first) * root(per_det * per_szz)
-            peak = peak * exp_of_sixteen_times(at_least(square * (-0.5 * scale), -0.5 * scale * MAX_CUTOFF**2))
-            place = first * PAIR_FIELDS
-            store8(flat, place + PEAK, single(peak))
-            store8(flat, place + ROW_ROW, single(cvv * per_det * (-0.5 * scale * su * su)))
-            store8(flat, place + ROW_COLUMN, single(cuv * per_det * (scale * su * sv)))
-            store8(flat, place + COLUMN_COLUMN, single(cuu * per_det * (-0.5 * scale * sv * sv)))
-            store8(flat, place + CUT, single(room * (-0.5 * scale)))
-            touches = single(room)
-            top, left = at_least(ceil(row - tall), 0.0), at_least(ceil(column - wide), 0.0)
-            store8(flat, place + DOWN, top - row)
-            store8(flat, place + ACROSS, left - column)
-            store8(flat, place + TOP, top)
-            bottom = at_most(floor(row + tall) + 1.0, rows)
-            store8(flat, place + BOTTOM, keep_from(bottom, touches, 0.0))
-            store8(flat, place + LEFT, left)
-            store8(flat, place + RIGHT, at_most(floor(column + wide) + 1.0, columns))
+            peak = weight[v] * gather8(table, 9, gaussian, first)
+            grid = (su, sv, shape[v, 0], shape[v, 1])
+            project_eight(m, c, peak, blur[v], origin[v], *grid, cutoff, flat, first * PAIR_FIELDS)
 
 
 @nb.njit(**_INLINE)

@@ -24,13 +24,14 @@ from slicesplat.splat.cpu_kernels import (
     ACROSS,
     DOWN,
     F32,
+    PAIR_FIELDS,
     PEAK,
     gaussian_tile,
     in_slice,
     inverse,
     lay_out,
     padded,
-    place_of,
+    project_eight,
     quadratic,
     share,
     window,
@@ -40,6 +41,7 @@ from slicesplat.splat.simd import (
     TILE_ROWS,
     add8,
     double,
+    gather8,
     item,
     load8,
     load_tile,
@@ -76,12 +78,11 @@ def _add(a, b):
 
 
 @nb.njit(**_INLINE)
-def _polynomials(table, r, shift, blur, level, su, sv, gaussian, first, out):
+def _polynomials(m, c, blur, level, su, sv, out):
     """Derivatives of log f of eight pairs, into `out` (27, 8): v and then w, each coefficient by coefficient.
 
     The coefficients are those of 1, di, dj and, for w, of di^2, di dj, dj^2, in pixels.
     """
-    m, c = in_slice(table, gaussian, first, r, shift)
     pxx, pxy, pxz, pyy, pyz, pzz = inverse(c, blur)
     nothing = double(0.0)
     g0 = (nothing, nothing, (level - m[2]) / (c[5] + blur[2]))
@@ -111,17 +112,16 @@ def _polynomials(table, r, shift, blur, level, su, sv, gaussian, first, out):
 
 
 @nb.njit(**_INLINE)
-def _add_pair(flat, q, lane, amplitude, c, canvas, stride):
+def _add_pair(flat, lane, amplitude, c, canvas, stride):
     """Add a pair's image and its derivatives to the canvas."""
-    place = place_of(q)
-    top, bottom, left, right = window(flat, place)
-    cut, down, mixed, wide = quadratic(flat, place)
-    peak = item(flat, place + PEAK) * amplitude
+    top, bottom, left, right = window(flat, lane)
+    cut, down, mixed, wide = quadratic(flat, lane)
+    peak = item(flat, lane + PEAK) * amplitude
     below = UNKNOWNS * stride
-    across = tile_columns() + item(flat, place + ACROSS)
+    across = tile_columns() + item(flat, lane + ACROSS)
     for block in range(left, right, LANES):
         slope, constant = across * mixed, across * across * wide
-        row = tile_rows() + item(flat, place + DOWN)
+        row = tile_rows() + item(flat, lane + DOWN)
         v0 = across * c[2, lane] + c[0, lane]
         v1 = across * c[5, lane] + c[3, lane]
         v2 = across * c[8, lane] + c[6, lane]
@@ -155,31 +155,36 @@ def _add_pair(flat, q, lane, amplitude, c, canvas, stride):
 
 
 @nb.njit(**_INLINE)
-def _render(rendered, shape, s, c, canvas):
+def _render(rendered, shape, s, flat, c, canvas):
     """Slice s for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row.
 
-    `rendered` is what `CpuSplatter` has in place: Gaussians, views and the pairs of them.
+    `rendered` is what `CpuSplatter` has in place: Gaussians, views and the pairs of them. Pairs are projected here,
+    eight at a time: poses that are tried out do not need them again.
     """
-    table, amplitude, rotation, shift, blur, origin, step, flat, view_start, start, gaussian = rendered
-    stride = shape[s, 1] + LANES
-    canvas[: (shape[s, 0] + TILE_ROWS) * UNKNOWNS * stride] = F32(0)
+    table, amplitude, rotation, shift, weight, blur, origin, step, cutoff, view_start, start, gaussian = rendered
+    rows, columns = shape[s, 0], shape[s, 1]
+    stride = columns + LANES
+    canvas[: (rows + TILE_ROWS) * UNKNOWNS * stride] = F32(0)
     for v in range(view_start[s], view_start[s + 1]):
-        frame = (rotation[v], shift[v], blur[v], origin[v, 2], step[v, 0], step[v, 1])
+        su, sv = step[v, 0], step[v, 1]
         for first in range(start[v], start[v + 1], LANES):
-            _polynomials(table, *frame, gaussian, first, c)
+            m, covariance = in_slice(table, gaussian, first, rotation[v], shift[v])
+            peak = weight[v] * gather8(table, 9, gaussian, first)
+            project_eight(m, covariance, peak, blur[v], origin[v], su, sv, rows, columns, cutoff, flat, 0)
+            _polynomials(m, covariance, blur[v], origin[v, 2], su, sv, c)
             for lane in range(LANES):
-                _add_pair(flat, first + lane, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
+                _add_pair(flat, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
 
 
 @nb.njit(**_JIT)
 def pose_derivatives(rendered, shape, offset, out, part, parts):
     """Rendered pixels for gain 1 and their derivatives with respect to v and w: (7, P) float32, the image last."""
     canvas = np.empty(UNKNOWNS * padded(shape), np.float32)
-    c = np.empty((COEFFICIENTS, LANES), np.float32)
+    flat, c = np.empty((PAIR_FIELDS, LANES), np.float32), np.empty((COEFFICIENTS, LANES), np.float32)
     begin, end = share(len(shape), part, parts)
     for s in range(begin, end):
         rows, columns = shape[s, 0], shape[s, 1]
-        _render(rendered, shape, s, c, canvas)
+        _render(rendered, shape, s, flat, c, canvas)
         for i in range(rows):
             for k in range(UNKNOWNS):
                 for n in range(columns):
@@ -244,12 +249,12 @@ def pose_systems(rendered, shape, offset, gain, pixels, weights, scale, hessian,
     room = padded(shape)
     canvas = np.empty(UNKNOWNS * room, np.float32)
     measured, weight = np.empty(room, np.float32), np.empty(room, np.float32)
-    c = np.empty((COEFFICIENTS, LANES), np.float32)
+    flat, c = np.empty((PAIR_FIELDS, LANES), np.float32), np.empty((COEFFICIENTS, LANES), np.float32)
     lanes = np.empty((42, LANES))
     begin, end = share(len(shape), part, parts)
     for s in range(begin, end):
         rows, columns = shape[s, 0], shape[s, 1]
-        _render(rendered, shape, s, c, canvas)
+        _render(rendered, shape, s, flat, c, canvas)
         lay_out(pixels, measured, offset[s], rows, columns)
         lay_out(weights, weight, offset[s], rows, columns)
         _normal_equations(canvas, measured, weight, gain[s], scale[s], rows, columns, lanes)
