@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -404,6 +405,18 @@ def test_form_of_the_prior_is_symmetric_and_never_negative() -> None:
     prior.reweight(one, 0.7)
     assert float(one @ prior.apply(other)) == pytest.approx(float(other @ prior.apply(one)), rel=1e-4)
     assert float(other @ prior.apply(other)) > 0
+
+
+def test_product_on_the_cpu_is_that_of_the_definition() -> None:
+    field, rng = on_lattice(1.1, lambda x: x[:, 0] * 0), np.random.default_rng(0)
+    one, other = (torch.tensor(rng.normal(size=len(field)), dtype=torch.float32) for _ in range(2))
+    prior = Curvature(field, 1.1)
+    prior.reweight(one, 0.7)
+    definition = copy.copy(prior)
+    definition._product = None
+    for amplitudes in (one, other):
+        expected = definition.apply(amplitudes)
+        torch.testing.assert_close(prior.apply(amplitudes), expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
 def test_solver_finds_the_minimum_of_misfit_and_prior() -> None:

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import pytest
 
-from slicesplat.splat.cpu import _in_parts
+from slicesplat.splat.threads import in_parts
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def test_every_part_is_done_once_and_both_threads_work() -> None:
         by.add(threading.get_ident())
         time.sleep(0.001)
 
-    _in_parts(kernel, done)
+    in_parts(kernel, done)
     assert (done == 1).all()
     assert len(by) == 2
 
@@ -44,7 +44,7 @@ def test_a_thread_that_has_done_its_share_takes_what_others_have_left() -> None:
         by.append((threading.get_ident() == main, part))
         time.sleep(0.02 if part < parts // 2 else 0.0)
 
-    _in_parts(kernel)
+    in_parts(kernel)
     parts = [part for _, part in by]
     assert sorted(parts) == list(range(len(parts)))
     assert any(part < len(parts) // 2 and not mine for mine, part in by)
@@ -58,20 +58,20 @@ def test_what_a_part_raises_in_any_thread_is_raised(half: int) -> None:
             raise ZeroDivisionError(part)
 
     with pytest.raises(ZeroDivisionError):
-        _in_parts(kernel)
+        in_parts(kernel)
     done: list[int] = []
-    _in_parts(lambda part, parts: done.append(part))
+    in_parts(lambda part, parts: done.append(part))
     assert len(done) > 1
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_has_threads_of_its_own() -> None:
-    _in_parts(lambda part, parts: None)
+    in_parts(lambda part, parts: None)
     child = os.fork()
     if child == 0:
         done: list[int] = []
-        _in_parts(lambda part, parts: done.append(part))
+        in_parts(lambda part, parts: done.append(part))
         os._exit(0 if len(done) > 1 else 1)
     end = time.monotonic() + 20
     finished, status = 0, 0

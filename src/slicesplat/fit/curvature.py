@@ -20,6 +20,7 @@ from torch import Tensor
 from slicesplat.field import GaussianField
 from slicesplat.fit.linear import LATTICE_SUM, lattice_cells
 from slicesplat.splat import CPU, Backend
+from slicesplat.splat.cpu_lattice import LatticeProduct, box_size
 
 EDGE = 0.034  # curvature, brightest tissue per mm^2, above which a place counts as an edge
 
@@ -54,7 +55,13 @@ class Curvature:
         self.cell = (cells[:, 0] * self.shape[1] + cells[:, 1]) * self.shape[2] + cells[:, 2]
         self.spacing = spacing
         occupied = self._spread(torch.ones(len(lattice), device=backend.device))
-        self._weights = torch.zeros(len(_STENCILS), *(n - 2 for n in self.shape), device=backend.device)
+        x, y, z = self.shape
+        self._flat = torch.zeros(len(_STENCILS), box_size((x, y, z)), device=backend.device)
+        inner = slice(1, -1)
+        self._weights = self._flat[:, : x * y * z].view(-1, x, y, z)[:, inner, inner, inner]
+        self._product: LatticeProduct | None = None
+        if backend.device.type == "cpu":
+            self._product = LatticeProduct((x, y, z), self.cell.numpy())
         # At the rim, where a neighbour is missing, nothing is known about the curvature.
         self._complete = torch.stack(
             [torch.stack([_shifted(occupied, step) for step, _ in stencil]).amin(dim=0) for stencil in _STENCILS]
@@ -80,6 +87,8 @@ class Curvature:
 
     def apply(self, amplitudes: Tensor) -> Tensor:
         """The form's matrix times a vector: (N,) to (N,)."""
+        if self._product is not None and amplitudes.device.type == "cpu":
+            return torch.from_numpy(self._product(self._flat.numpy(), amplitudes.numpy()))
         box = self._spread(amplitudes)
         out = torch.zeros_like(box)
         for stencil, weights in zip(_STENCILS, self._weights, strict=True):

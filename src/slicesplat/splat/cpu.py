@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 import math
-import os
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from queue import SimpleQueue
-from typing import Any, TypeAlias
+from typing import Any
 
-import numba as nb
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -28,74 +22,10 @@ from slicesplat.splat.cpu_kernels import (
     PAIR_GRADIENTS,
 )
 from slicesplat.splat.simd import LANES
+from slicesplat.splat.threads import in_parts
 from slicesplat.stack import Slices
 
 Float = NDArray[np.float64]
-# Parts of a kernel's work per thread: a thread that is held up leaves its parts to the others.
-_PARTS_PER_THREAD = 8
-_Job: TypeAlias = "tuple[Callable[[int], None], SimpleQueue[BaseException | None]]"
-
-
-class _Team:
-    """Threads that wait for work: with queues alone they are at it in half the time that an executor's futures take."""
-
-    def __init__(self, helpers: int) -> None:
-        self._jobs: list[SimpleQueue[_Job]] = [SimpleQueue() for _ in range(helpers)]
-        for number, jobs in enumerate(self._jobs, start=1):
-            threading.Thread(target=self._serve, args=(number, jobs), name="slicesplat", daemon=True).start()
-
-    @classmethod
-    def _serve(cls, number: int, jobs: SimpleQueue[_Job]) -> None:
-        while True:
-            cls._do(number, *jobs.get())
-
-    @staticmethod
-    def _do(number: int, work: Callable[[int], None], done: SimpleQueue[BaseException | None]) -> None:
-        try:
-            work(number)
-        except BaseException as error:
-            done.put(error)
-        else:
-            done.put(None)
-
-    def run(self, work: Callable[[int], None]) -> None:
-        """Do the work in all threads: 0 is this one, helpers count from 1. What one of them raises is raised here."""
-        done: SimpleQueue[BaseException | None] = SimpleQueue()
-        for jobs in self._jobs:
-            jobs.put((work, done))
-        work(0)
-        errors = [done.get() for _ in self._jobs]
-        for error in errors:
-            if error is not None:
-                raise error
-
-
-@cache
-def _team(threads: int) -> _Team:
-    return _Team(threads - 1)
-
-
-if hasattr(os, "register_at_fork"):
-    # A forked process has the teams, but not their threads.
-    os.register_at_fork(after_in_child=_team.cache_clear)
-
-
-def _in_parts(kernel: Callable[..., None], *args: Any) -> None:
-    """Run a kernel, which releases the interpreter's lock, in as many threads as numba is to use.
-
-    A thread begins with its own share, the same in every kernel: what it wrote in one is near it in the next. Then it
-    takes what others have left.
-    """
-    threads = nb.get_num_threads()
-    parts = threads * _PARTS_PER_THREAD if threads > 1 else 1
-    todo = [iter(range(k * parts // threads, (k + 1) * parts // threads)) for k in range(threads)]
-
-    def work(own: int) -> None:
-        for share in todo[own:] + todo[:own]:
-            for part in share:
-                kernel(*args, part, parts)
-
-    _team(threads).run(work)
 
 
 def _array(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
@@ -137,7 +67,7 @@ class _Pairs:
         """Whether nothing has moved by more than the margin that the list was made with."""
         moves = np.zeros(len(table) - 1)
         narrowest = float(splatter.blur.min(initial=np.inf))
-        _in_parts(kernels.moves, table, self.table, narrowest, splatter.cutoff, moves)
+        in_parts(kernels.moves, table, self.table, narrowest, splatter.cutoff, moves)
         turn = np.linalg.norm(rotation - self.rotation, axis=(1, 2))
         views = np.linalg.norm(translation - self.translation, axis=1) + turn * (splatter.radius + splatter.cutoff**2)
         return bool(moves.max(initial=0.0) + views.max(initial=0.0) <= LIST_MARGIN)
@@ -202,7 +132,7 @@ class CpuSplatter:
     def pixel_pairs(self) -> int:
         """Number of (pixel, view, Gaussian) triples inside the cut-off: the work in `splat`, counted one by one."""
         counts = np.zeros(len(self.shape), np.int64)
-        _in_parts(kernels.count_pixels, self._flat(), self.view_start, self._placed.start, counts)
+        in_parts(kernels.count_pixels, self._flat(), self.view_start, self._placed.start, counts)
         return int(counts.sum())
 
     def place(
@@ -237,7 +167,7 @@ class CpuSplatter:
         self._variance = np.empty((n, 3))
         self._table = np.empty((n + 1, GAUSSIAN_COLUMNS))
         coarse = np.empty((4, n + 1), np.float32)
-        _in_parts(
+        in_parts(
             kernels.tabulate,
             *(_array(means, np.float64), _array(log_scales, np.float64), self._quaternions),
             *(self._variance, self._table, coarse),
@@ -257,10 +187,10 @@ class CpuSplatter:
         """Find the pairs of the Gaussians and poses that are being placed."""
         views, n = len(self.blur), len(self._table) - 1
         blocks = np.empty((7, -(-n // BLOCK)), np.float32)
-        _in_parts(kernels.bound_blocks, coarse, blocks)
+        in_parts(kernels.bound_blocks, coarse, blocks)
         listed = self._room.of("listed", (views, n + LANES), np.int32)
         counts = np.zeros(views, np.int64)
-        _in_parts(
+        in_parts(
             kernels.list_pairs,
             *(self._table, coarse, blocks, self._rotation, self._shift, self.blur, self.origin, self.far),
             *(self.cutoff, LIST_MARGIN, listed, counts),
@@ -279,7 +209,7 @@ class CpuSplatter:
         if self._projected is None:
             pairs = self._placed
             flat = self._room.of("flat", (len(pairs.gaussian) // LANES, PAIR_FIELDS, LANES), np.float32)
-            _in_parts(
+            in_parts(
                 kernels.project,
                 *(self._table, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
                 *(self.view_shape, pairs.start, pairs.gaussian, self.cutoff, flat),
@@ -293,7 +223,7 @@ class CpuSplatter:
             pairs = self._placed
             start = np.empty(len(self._table), np.int64)
             pair_of = self._room.of("pair_of", pairs.gaussian.shape, np.int32)
-            _in_parts(kernels.pairs_of_gaussians, pairs.gaussian, pairs.start, start, pair_of)
+            in_parts(kernels.pairs_of_gaussians, pairs.gaussian, pairs.start, start, pair_of)
             self._of_gaussians = start, pair_of
         return self._of_gaussians
 
@@ -301,7 +231,7 @@ class CpuSplatter:
         """Simulated pixels (P,) float32 for amplitudes (N,) and gains (S,)."""
         out = np.empty(self.pixels, np.float32)
         amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
-        _in_parts(
+        in_parts(
             kernels.splat,
             *(self._flat(), amplitude, _array(gains, np.float32), self.shape, self.offset, self.view_start),
             *(self._placed.start, self._placed.gaussian, out),
@@ -312,13 +242,13 @@ class CpuSplatter:
         """The transpose of `splat` as a linear map of the amplitudes: (P,) to (N,) float32."""
         pairs = self._placed
         pair = self._room.of("pair", pairs.gaussian.shape, np.float32)
-        _in_parts(
+        in_parts(
             kernels.gather,
             *(self._flat(), _array(upstream, np.float32), _array(gains, np.float32), self.shape, self.offset),
             *(self.view_start, pairs.start, pair),
         )
         out = np.empty(len(self._variance), np.float32)
-        _in_parts(kernels.sum_pairs, pair, *self._pairs_of_gaussians(), out)
+        in_parts(kernels.sum_pairs, pair, *self._pairs_of_gaussians(), out)
         return torch.from_numpy(out)
 
     def gradients(self, upstream: ArrayLike, amplitudes: ArrayLike, gains: ArrayLike) -> tuple[Tensor, Tensor]:
@@ -335,14 +265,14 @@ class CpuSplatter:
         amplitude = np.append(_array(amplitudes, np.float64), 0.0)[:, None]
         poses = np.empty((len(self.shape), kernels.POSE_GRADIENTS))
         gradient = self._room.of("gradient", (len(pairs.gaussian), PAIR_GRADIENTS), np.float32)
-        _in_parts(
+        in_parts(
             kernels.gradients_of_pairs,
             *(self._table, amplitude, _array(gains, np.float64), self._rotation, self._shift, self.blur, self.origin),
             *(self.step, self.shape, self.offset, self.view_start, pairs.start, pairs.gaussian, self._flat()),
             *(_array(upstream, np.float32), gradient, poses),
         )
         gaussians = np.empty((len(self._variance), 11), np.float32)
-        _in_parts(
+        in_parts(
             kernels.gradients_of_gaussians,
             *(self._variance, self._quaternions, amplitude, gradient, *self._pairs_of_gaussians(), gaussians),
         )
@@ -364,7 +294,7 @@ class CpuSplatter:
         one is the image.
         """
         out = np.empty((cpu_pose.UNKNOWNS, self.pixels), np.float32)
-        _in_parts(cpu_pose.pose_derivatives, self._rendered(amplitudes), self.shape, self.offset, out)
+        in_parts(cpu_pose.pose_derivatives, self._rendered(amplitudes), self.shape, self.offset, out)
         return torch.from_numpy(out)
 
     def pose_systems(
@@ -374,7 +304,7 @@ class CpuSplatter:
         slices, unknowns = len(self.shape), cpu_pose.UNKNOWNS
         systems = (np.empty((slices, unknowns, unknowns)), np.empty((slices, unknowns)), np.empty(slices))
         sums = np.empty((slices, 6))
-        _in_parts(
+        in_parts(
             cpu_pose.pose_systems,
             *(self._rendered(amplitudes), self.shape, self.offset, _array(gains, np.float64)),
             *(_array(pixels, np.float32), _array(weights, np.float32), _array(scale, np.float64), *systems, sums),

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from slicesplat.field import GaussianField
 from slicesplat.splat import CPU, Backend, place
+from slicesplat.splat.cpu_lattice import LatticeProduct, box_size
 from slicesplat.stack import Slices
 
 # Sampling is point-wise; a trace of blur, mm^2, keeps a Gaussian's covariance invertible however thin it is.
@@ -99,3 +100,6 @@ def compile_kernels(backend: Backend = CPU) -> None:
     image = splatter.splat(one, gains)
     splatter.adjoint(image, gains)
     splatter.pose_systems(one, gains, image, torch.ones_like(image), gains)
+    if backend.device.type == "cpu":
+        box = (3, 3, 3)
+        LatticeProduct(box, np.full(1, 13))(np.zeros((6, box_size(box)), np.float32), one)
