@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, distance_transform_edt
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, maximum_filter, minimum_filter
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from torch import Tensor
@@ -92,6 +93,22 @@ def test_lattice_covers_what_the_slices_saw_and_little_else(spacing: float) -> N
     assert cKDTree(seen).query(nodes)[0].max() <= diagonal + 1.5 + (spacing if spacing < 2.8 else 0) + 1e-4
     np.testing.assert_allclose(nodes / spacing, np.rint(nodes / spacing), atol=1e-5)
     assert len(np.unique(np.rint(nodes / spacing), axis=0)) == len(nodes)
+
+
+@pytest.mark.parametrize("spacing", [1.1, 5.0])
+def test_lattice_is_the_cells_that_pixels_fall_into_across_the_thickness_and_the_gaps_closed(spacing: float) -> None:
+    slices = ball()
+    normals = slices.pose[slices.slice_of_pixel()[slices.mask], :3, 2]
+    layers = [
+        in_world(slices) + shift * 1.5 * normals for shift in np.linspace(-1, 1, max(3, math.ceil(3 / spacing) + 1))
+    ]
+    cells = np.rint(np.concatenate(layers) / spacing).astype(int)
+    low = cells.min(axis=0) - 1
+    box = np.zeros(cells.max(axis=0) - low + 2, bool)
+    box[tuple((cells - low).T)] = True
+    if spacing < 2.8:
+        box = minimum_filter(maximum_filter(box, 3, mode="constant", cval=0), 3, mode="constant", cval=1)
+    np.testing.assert_array_equal(np.rint(lattice(slices, spacing).means.numpy() / spacing), np.argwhere(box) + low)
 
 
 @pytest.mark.parametrize("profile", ["gaussian", "box", "sinc"])
