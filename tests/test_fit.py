@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -166,6 +168,21 @@ def test_nothing_to_fit_leaves_the_start() -> None:
     splatter = placed(field, slices)
     zero, start = torch.zeros(splatter.pixels), field.amplitudes
     assert solve_amplitudes(splatter, zero, zero, np.ones(len(slices)), start, 5).equal(start)
+
+
+def test_solver_gives_back_its_memory_at_once() -> None:
+    slices, field = ball(), some_field()
+    splatter = placed(field, slices)
+    solver = AmplitudeSolver(splatter, torch.zeros(splatter.pixels), len(field))
+    solver.solve(torch.ones(splatter.pixels), np.ones(len(slices)), field.amplitudes, 1)
+    gone, collecting = weakref.ref(splatter), gc.isenabled()
+    gc.disable()
+    try:
+        del solver, splatter
+        assert gone() is None
+    finally:
+        if collecting:
+            gc.enable()
 
 
 # --- weights

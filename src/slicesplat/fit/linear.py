@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from weakref import proxy
 
 import numpy as np
 import torch
@@ -170,7 +171,12 @@ class AmplitudeSolver:
         self._gain = pixels.new_zeros(splatter.slices)
         self._amplitudes, self._residual, self._direction = (pixels.new_zeros(gaussians) for _ in range(3))
         self._square = pixels.new_zeros((), dtype=torch.float64)
-        self._run = Replay(self.iterate) if pixels.device.type == "cuda" else self.iterate
+        this = proxy(self)  # itself would be a cycle: the splatter's lists would stay until cycles are looked for
+
+        def iterate() -> None:
+            this.iterate()
+
+        self._run = Replay(iterate) if pixels.device.type == "cuda" else iterate
 
     def solve(self, weights: Tensor, gain: ArrayLike, start: Tensor, iterations: int) -> Tensor:
         """Amplitudes (N,) after so many iterations from `start`, for weights (P,) and gains (S,)."""
