@@ -341,6 +341,24 @@ def test_field_and_poses_take_turns_until_the_slices_are_still(monkeypatch: pyte
         assert len(turns) == expected
 
 
+def test_a_trial_ends_when_it_cannot_win_any_more_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    slices, given = still_slices(), iter([])
+    nothing = np.zeros_like(slices.mask)
+    lattice = _Lattice(_Examination(slices, slices.mask, nothing, [2, 2, 2], FitSettings(iterations=1), CPU), 5.0)
+    monkeypatch.setattr(_Examination, "reweight", lambda data, image: next(given))
+    for errors, rival, last in (
+        ((1.0, 1.1, 0.4, 0.3), 0.5, 1.1),  # it rises
+        ((1.0, 0.9, 0.6, 0.4), 0.5, 0.9),  # by 0.1 an update it comes to 0.7 at most
+        ((1.0, 0.7, 0.65, 0.4), 0.5, 0.65),  # at first it may come to 0.1, then to 0.6 at most
+        ((1.0, 0.7, 0.5, 0.4), 0.5, 0.4),
+    ):
+        given, lattice.error = iter(errors), np.inf
+        assert lattice.improve(4, rival) == last
+    # Under another prior it goes on from where the rival is.
+    given, lattice.error = iter([0.51, 0.4]), 0.5
+    assert lattice.with_prior(2.0).improve(2, 0.5) == 0.51
+
+
 def test_no_slice_is_moved_ahead_further_than_a_pixel() -> None:
     step = np.array([[3.0, 0.0, 4.0, 0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.0, 0.0, 0.0]])
     np.testing.assert_allclose(_limited(step), [[0.3, 0.0, 0.4, 0.0, 0.0, 0.0], step[1]])

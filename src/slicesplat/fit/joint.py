@@ -169,7 +169,7 @@ def _choose(best: _Lattice, settings: FitSettings, steps: _Steps) -> _Lattice:
     for spacing in settings.spacings[1:]:
         weights = data.weights
         finer = _Lattice(data, spacing, best.field)
-        steps.told(finer.improve(settings.rounds))
+        steps.told(finer.improve(settings.rounds, best.error))
         if finer.error >= best.error:
             data.weights = weights
             finer.release()
@@ -179,7 +179,7 @@ def _choose(best: _Lattice, settings: FitSettings, steps: _Steps) -> _Lattice:
     for factor in _FACTORS:
         weights = data.weights
         other = best.with_prior(factor)
-        steps.told(other.improve(settings.rounds // 2))
+        steps.told(other.improve(settings.rounds // 2, best.error))
         if other.error < best.error:
             return other
         data.weights = weights
@@ -300,17 +300,24 @@ class _Lattice:
             if last:
                 break
 
-    def improve(self, rounds: int) -> float:
-        """Update prior, amplitudes, gains and weights in turn; the error of the pixels left out."""
+    def improve(self, rounds: int, rival: float = math.inf) -> float:
+        """Update prior, amplitudes, gains and weights in turn; the error of the pixels left out.
+
+        It ends early where that error will not fall below a rival's: what an update gains becomes less from one to the
+        next, so that it comes no further than the last one did times those that are left.
+        """
         data = self.data
         # Without noise the prior still says what is where nothing was measured.
         strength = self.factor * data.settings.smoothness * max(data.noise, _LEAST_NOISE) ** 2
-        for _ in range(rounds):
+        for left in reversed(range(rounds)):
             self.prior.reweight(self.field.amplitudes, strength)
             self.field.amplitudes = self.solver.solve(
                 data.weights.total(data.slices), data.weights.gain, self.field.amplitudes, data.settings.iterations
             )
+            before = self.error
             self.error = data.reweight(self.splatter.splat(self.field.amplitudes, np.ones(len(data.slices))))
+            if left and self.error - left * max(before - self.error, 0.0) >= rival:
+                break
         return self.error
 
 
