@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import gc
+import math
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -12,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_fill_holes, distance_transform_edt
+from scipy.ndimage import binary_fill_holes, distance_transform_edt, maximum_filter, minimum_filter
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from torch import Tensor
@@ -95,6 +98,22 @@ def test_lattice_covers_what_the_slices_saw_and_little_else(spacing: float) -> N
     assert len(np.unique(np.rint(nodes / spacing), axis=0)) == len(nodes)
 
 
+@pytest.mark.parametrize("spacing", [1.1, 5.0])
+def test_lattice_is_the_cells_that_pixels_fall_into_across_the_thickness_and_the_gaps_closed(spacing: float) -> None:
+    slices = ball()
+    normals = slices.pose[slices.slice_of_pixel()[slices.mask], :3, 2]
+    layers = [
+        in_world(slices) + shift * 1.5 * normals for shift in np.linspace(-1, 1, max(3, math.ceil(3 / spacing) + 1))
+    ]
+    cells = np.rint(np.concatenate(layers) / spacing).astype(int)
+    low = cells.min(axis=0) - 1
+    box = np.zeros(cells.max(axis=0) - low + 2, bool)
+    box[tuple((cells - low).T)] = True
+    if spacing < 2.8:
+        box = minimum_filter(maximum_filter(box, 3, mode="constant", cval=0), 3, mode="constant", cval=1)
+    np.testing.assert_array_equal(np.rint(lattice(slices, spacing).means.numpy() / spacing), np.argwhere(box) + low)
+
+
 @pytest.mark.parametrize("profile", ["gaussian", "box", "sinc"])
 def test_lattice_reaches_through_the_thickness_of_the_slices(profile: SliceProfile) -> None:
     slices, spacing = ball(profile=profile), 0.3
@@ -150,6 +169,21 @@ def test_nothing_to_fit_leaves_the_start() -> None:
     splatter = placed(field, slices)
     zero, start = torch.zeros(splatter.pixels), field.amplitudes
     assert solve_amplitudes(splatter, zero, zero, np.ones(len(slices)), start, 5).equal(start)
+
+
+def test_solver_gives_back_its_memory_at_once() -> None:
+    slices, field = ball(), some_field()
+    splatter = placed(field, slices)
+    solver = AmplitudeSolver(splatter, torch.zeros(splatter.pixels), len(field))
+    solver.solve(torch.ones(splatter.pixels), np.ones(len(slices)), field.amplitudes, 1)
+    gone, collecting = weakref.ref(splatter), gc.isenabled()
+    gc.disable()
+    try:
+        del solver, splatter
+        assert gone() is None
+    finally:
+        if collecting:
+            gc.enable()
 
 
 # --- weights
@@ -306,6 +340,24 @@ def test_field_and_poses_take_turns_until_the_slices_are_still(monkeypatch: pyte
         data = _Examination(slices, slices.mask, np.zeros_like(slices.mask), [2, 2, 2], settings, CPU)
         _Lattice(data, settings.spacings[0]).take_turns(3)
         assert len(turns) == expected
+
+
+def test_a_trial_ends_when_it_cannot_win_any_more_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    slices, given = still_slices(), iter([])
+    nothing = np.zeros_like(slices.mask)
+    lattice = _Lattice(_Examination(slices, slices.mask, nothing, [2, 2, 2], FitSettings(iterations=1), CPU), 5.0)
+    monkeypatch.setattr(_Examination, "reweight", lambda data, image: next(given))
+    for errors, rival, last in (
+        ((1.0, 1.1, 0.4, 0.3), 0.5, 1.1),  # it rises
+        ((1.0, 0.9, 0.6, 0.4), 0.5, 0.9),  # by 0.1 an update it comes to 0.7 at most
+        ((1.0, 0.7, 0.65, 0.4), 0.5, 0.65),  # at first it may come to 0.1, then to 0.6 at most
+        ((1.0, 0.7, 0.5, 0.4), 0.5, 0.4),
+    ):
+        given, lattice.error = iter(errors), np.inf
+        assert lattice.improve(4, rival) == last
+    # Under another prior it goes on from where the rival is.
+    given, lattice.error = iter([0.51, 0.4]), 0.5
+    assert lattice.with_prior(2.0).improve(2, 0.5) == 0.51
 
 
 def test_no_slice_is_moved_ahead_further_than_a_pixel() -> None:

@@ -31,7 +31,7 @@ from slicesplat.field import GaussianField
 from slicesplat.fit.complexity import noise_level, prune
 from slicesplat.fit.curvature import Curvature
 from slicesplat.fit.heldout import grown, held_out_error, hold_out
-from slicesplat.fit.linear import AmplitudeSolver, lattice_like, placed_lattice
+from slicesplat.fit.linear import AmplitudeSolver, lattice, lattice_like
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.align import align
 from slicesplat.motion.rigid import slice_steps, step_slices
@@ -144,12 +144,12 @@ def joint_fit(
     held = hold_out(slices, grown(slices, inside, -_OUTLINE), random)
     data = _Examination(slices, inside, held, interleave, settings, backend)
     steps = _Steps(tell, settings)
-    lattice = _Lattice(data, settings.spacings[0])
-    lattice.take_turns(settings.pose_rounds)
-    steps.told(lattice.error)
+    first = _Lattice(data, settings.spacings[0])
+    first.take_turns(settings.pose_rounds)
+    steps.told(first.error)
     # Edges that a coarse field cannot draw would pull at the poses.
     data.rim = data.around
-    best = _choose(lattice, settings, steps)
+    best = _choose(first, settings, steps)
     log.debug("Gaussians %.2f mm apart, prior at %.2f times its usual strength", best.spacing, best.factor)
     error = best.error
     data.fitted = data.inside
@@ -159,21 +159,30 @@ def joint_fit(
     return Fit(prune(best.field), data.slices.pose, data.weights, data.ncc, error)
 
 
-def _choose(start: _Lattice, settings: FitSettings, steps: _Steps) -> _Lattice:
-    """The lattice and the strength of the prior that predict the pixels left out best, among those tried."""
-    best = start
+def _choose(best: _Lattice, settings: FitSettings, steps: _Steps) -> _Lattice:
+    """The lattice and the strength of the prior that predict the pixels left out best, among those tried.
+
+    What a trial did that was not better is undone, and a lattice that is not used any more gives back its memory.
+    """
+    data = best.data
     steps.told(best.improve(settings.rounds))
     for spacing in settings.spacings[1:]:
-        finer = _Lattice(start.data, spacing, best.field)
-        steps.told(finer.improve(settings.rounds))
+        weights = data.weights
+        finer = _Lattice(data, spacing, best.field)
+        steps.told(finer.improve(settings.rounds, best.error))
         if finer.error >= best.error:
+            data.weights = weights
+            finer.release()
             break
+        best.release()
         best = finer
     for factor in _FACTORS:
+        weights = data.weights
         other = best.with_prior(factor)
-        steps.told(other.improve(settings.rounds // 2))
+        steps.told(other.improve(settings.rounds // 2, best.error))
         if other.error < best.error:
             return other
+        data.weights = weights
     return best
 
 
@@ -247,18 +256,24 @@ class _Lattice:
     def __init__(self, data: _Examination, spacing: float, like: GaussianField | None = None) -> None:
         self.data, self.factor = data, 1.0
         self.spacing = spacing * float(np.median(data.slices.step))
-        self.field, self.splatter = placed_lattice(data.slices, self.spacing, data.backend)
+        self.field = lattice(data.slices, self.spacing, data.backend)
+        if like is not None:
+            self.field.amplitudes = lattice_like(like, self.field, self.spacing, data.backend)
+        self.splatter = data.backend.splatter(data.slices)
+        place(self.splatter, self.field, data.slices.pose)
         self.prior = Curvature(self.field, self.spacing, data.backend)
         self.solver = AmplitudeSolver(self.splatter, data.pixels, len(self.field), self.prior.apply)
         self.error = math.inf
-        if like is not None:
-            self.field.amplitudes = lattice_like(like, self.field, self.spacing, data.backend)
 
     def with_prior(self, factor: float) -> _Lattice:
         """The same field under a prior of another strength, in units of the usual one."""
         other = copy.copy(self)
         other.field, other.factor = replace(self.field), factor
         return other
+
+    def release(self) -> None:
+        """Give back what takes memory; field and error stay."""
+        del self.splatter, self.solver, self.prior
 
     def take_turns(self, rounds: int) -> None:
         """Field and poses in turn, so many times or until the slices come no closer; the lattice stays where it is.
@@ -285,17 +300,24 @@ class _Lattice:
             if last:
                 break
 
-    def improve(self, rounds: int) -> float:
-        """Update prior, amplitudes, gains and weights in turn; the error of the pixels left out."""
+    def improve(self, rounds: int, rival: float = math.inf) -> float:
+        """Update prior, amplitudes, gains and weights in turn; the error of the pixels left out.
+
+        It ends early where that error will not fall below a rival's: what an update gains becomes less from one to the
+        next, so that it comes no further than the last one did times those that are left.
+        """
         data = self.data
         # Without noise the prior still says what is where nothing was measured.
         strength = self.factor * data.settings.smoothness * max(data.noise, _LEAST_NOISE) ** 2
-        for _ in range(rounds):
+        for left in reversed(range(rounds)):
             self.prior.reweight(self.field.amplitudes, strength)
             self.field.amplitudes = self.solver.solve(
                 data.weights.total(data.slices), data.weights.gain, self.field.amplitudes, data.settings.iterations
             )
+            before = self.error
             self.error = data.reweight(self.splatter.splat(self.field.amplitudes, np.ones(len(data.slices))))
+            if left and self.error - left * max(before - self.error, 0.0) >= rival:
+                break
         return self.error
 
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from weakref import proxy
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
-from torch.nn.functional import max_pool3d as pool
 
 from slicesplat.field import GaussianField
 from slicesplat.fit.replay import Replay
@@ -47,24 +47,31 @@ def lattice(slices: Slices, spacing: float, backend: Backend = CPU) -> GaussianF
     backend : Backend
         Where the field is to be.
     """
-    plane, owner = _points_inside(slices, backend)
-    x, y, z, origin = backend.tensor(slices.pose[:, :3], torch.float64).unbind(2)  # (S, 3) each
-    middle = plane[:, :1] * x[owner] + plane[:, 1:] * y[owner] + origin[owner]
     # To where the outermost Gaussian of the profile has fallen to half its height.
     half = np.sqrt(slices.psf_covariances[:, :, 2]) / (2 * FWHM_TO_SIGMA)
     reach = (np.abs(slices.psf_offsets) + half).max(axis=1)
-    across = backend.tensor(reach, torch.float64)[owner, None] * z[owner]
+    across = backend.tensor(reach[:, None] * slices.pose[:, :3, 2], torch.float64)
     layers = max(3, 1 + math.ceil(2 * reach.max(initial=0.0) / spacing))
-    cells = [torch.round((middle + shift * across) / spacing).long() for shift in np.linspace(-1.0, 1.0, layers)]
-    low = torch.stack([cell.amin(dim=0) for cell in cells]).amin(dim=0)
-    high = torch.stack([cell.amax(dim=0) for cell in cells]).amax(dim=0)
-    occupied = torch.zeros((high - low + 3).tolist(), device=backend.device)
-    for cell in cells:
-        occupied[tuple((cell - low + 1).T)] = 1.0
+    middle, owner = _middles_inside(slices, backend)
+
+    def cells(shift: float, axis: int) -> Tensor:
+        """Where on the lattice the pixels' points in one layer lie: whole numbers (n,) along one axis."""
+        return (shift * across[:, axis]).index_select(0, owner).add_(middle[axis]).div_(spacing).round_()
+
+    # The outermost layers hold the outermost points.
+    ends = torch.stack([torch.stack(cells(shift, axis).aminmax()) for shift in (-1.0, 1.0) for axis in range(3)])
+    low, high = ends[:, 0].reshape(2, 3).amin(dim=0), ends[:, 1].reshape(2, 3).amax(dim=0)
+    shape = [int(size) for size in (high - low + 3).tolist()]
+    occupied = torch.zeros(shape, dtype=torch.bool, device=backend.device)
+    for shift in np.linspace(-1.0, 1.0, layers):
+        place = torch.zeros_like(middle[0])
+        for axis in range(3):
+            place.mul_(shape[axis]).add_(cells(shift, axis).sub_(low[axis] - 1))
+        occupied.view(-1)[place.long()] = True
     if spacing < 2 * slices.step.max():
         # Cells between pixels that no pixel's centre has hit: a closing, with room for it on all sides.
-        occupied = -pool(-pool(occupied[None, None], 3, 1, 1), 3, 1, 1)[0, 0]
-    means = ((occupied.nonzero() + low - 1).double() * spacing).float()
+        occupied = ~_dilated(~_dilated(occupied))
+    means = ((occupied.nonzero() + low - 1) * spacing).float()
     n = len(means)
     return GaussianField(
         means=means,
@@ -74,15 +81,31 @@ def lattice(slices: Slices, spacing: float, backend: Backend = CPU) -> GaussianF
     )
 
 
-def _points_inside(slices: Slices, backend: Backend) -> tuple[Tensor, Tensor]:
-    """Positions (n, 2) mm, in their slice's plane, of all pixels inside the masks, and the slices (n,) they are in."""
+def _middles_inside(slices: Slices, backend: Backend) -> tuple[list[Tensor], Tensor]:
+    """Positions in the world, mm, of all pixels inside the masks: three times (n,); and the slices (n,) they are in."""
     pixel = backend.tensor(slices.mask, torch.bool).nonzero()[:, 0]
-    owner = slice_of_pixel(slices, backend.device)[pixel]
-    place = pixel - backend.tensor(slices.offset, torch.int64)[owner]
-    columns = backend.tensor(slices.shape[:, 1], torch.int64)[owner]
-    index = torch.stack([torch.div(place, columns, rounding_mode="floor"), place % columns], dim=1)
-    origin, step = (backend.tensor(values, torch.float64)[owner] for values in (slices.origin, slices.step))
-    return origin + index * step, owner
+    owner = slice_of_pixel(slices, backend.device).index_select(0, pixel)
+
+    def of_slice(values: ArrayLike, dtype: torch.dtype = torch.float64) -> Tensor:
+        """(n,) what each pixel's slice has, of (S,)."""
+        return backend.tensor(values, dtype).index_select(0, owner)
+
+    place, columns = pixel.sub_(of_slice(slices.offset, torch.int64)), of_slice(slices.shape[:, 1], torch.int64)
+    index = torch.div(place, columns, rounding_mode="floor"), place % columns
+    u, v = (of_slice(slices.step[:, k]).mul_(index[k]).add_(of_slice(slices.origin[:, k])) for k in range(2))
+    x, y, origin = (slices.pose[:, :3, k].T for k in (0, 1, 3))
+    middle = [of_slice(x[k]).mul_(u).add_(of_slice(y[k]).mul_(v)).add_(of_slice(origin[k])) for k in range(3)]
+    return middle, owner
+
+
+def _dilated(box: Tensor) -> Tensor:
+    """Cells (X, Y, Z) bool that are set or have a neighbour that is, across faces, edges or corners."""
+    for axis, size in enumerate(box.shape):
+        before, grown = box, box.clone()
+        for to, since in ((0, 1), (1, 0)):
+            grown.narrow(axis, to, size - 1).logical_or_(before.narrow(axis, since, size - 1))
+        box = grown
+    return box
 
 
 def lattice_cells(field: GaussianField, spacing: float) -> Tensor:
@@ -148,7 +171,12 @@ class AmplitudeSolver:
         self._gain = pixels.new_zeros(splatter.slices)
         self._amplitudes, self._residual, self._direction = (pixels.new_zeros(gaussians) for _ in range(3))
         self._square = pixels.new_zeros((), dtype=torch.float64)
-        self._run = Replay(self.iterate) if pixels.device.type == "cuda" else self.iterate
+        this = proxy(self)  # itself would be a cycle: the splatter's lists would stay until cycles are looked for
+
+        def iterate() -> None:
+            this.iterate()
+
+        self._run = Replay(iterate) if pixels.device.type == "cuda" else iterate
 
     def solve(self, weights: Tensor, gain: ArrayLike, start: Tensor, iterations: int) -> Tensor:
         """Amplitudes (N,) after so many iterations from `start`, for weights (P,) and gains (S,)."""
