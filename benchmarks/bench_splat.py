@@ -29,6 +29,7 @@ from _machine import copy_bandwidth, median_seconds, processor, sgemm_flops
 from slicesplat.fit.curvature import Curvature
 from slicesplat.fit.joint import FitSettings
 from slicesplat.fit.linear import AmplitudeSolver, lattice, placed_lattice
+from slicesplat.fit.precondition import Preconditioner
 from slicesplat.fit.replay import Replay
 from slicesplat.io.nifti import load_stacks
 from slicesplat.pipeline import scale_intensities
@@ -191,8 +192,10 @@ def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: i
     field, splatter = placed_lattice(slices, spacing, backend)
     prior = Curvature(field, spacing, backend)
     prior.reweight(field.amplitudes, 1e-3)
-    solver = AmplitudeSolver(splatter, backend.tensor(slices.pixels), len(field), prior.apply)
+    preconditioner = Preconditioner(prior, slices, backend)
+    solver = AmplitudeSolver(splatter, len(field), prior.apply, preconditioner.apply)
     weights, gains = backend.tensor(slices.mask), torch.ones(len(slices), device=backend.device)
+    preconditioner.update(splatter.adjoint(weights, gains))
 
     def timed(function: Callable[[], object]) -> float:
         run = Replay(function) if on_cuda else function
@@ -205,7 +208,7 @@ def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: i
         finished()
         return median_seconds(finished, repeats)[0 if on_cuda else 1]
 
-    solver.solve(weights, gains, field.amplitudes, 0)
+    solver.solve(backend.tensor(slices.pixels), weights, gains, field.amplitudes, 0)
     whole = timed(solver.iterate)
     part = timed(lambda: splatter.adjoint(splatter.splat(field.amplitudes, gains), gains))
     return {

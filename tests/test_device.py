@@ -14,6 +14,7 @@ from slicesplat.errors import InputError
 from slicesplat.fit.curvature import Curvature
 from slicesplat.fit.joint import FitSettings, joint_fit
 from slicesplat.fit.linear import AmplitudeSolver, placed_lattice
+from slicesplat.fit.precondition import Preconditioner
 from slicesplat.fit.weights import TINY
 from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import Config, reconstruct, scale_intensities
@@ -97,17 +98,18 @@ def test_an_iteration_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatc
     backend, scan = Backend(torch.device("cpu"), partial(GpuSplatter, device="cpu")), tiny()
     field, splatter = placed_lattice(scan, 4.0, backend)
     prior = Curvature(field, 4.0, backend)
-    solver = AmplitudeSolver(splatter, torch.from_numpy(scan.pixels), len(field), prior.apply)
+    preconditioner = Preconditioner(prior, scan, backend)
+    solver = AmplitudeSolver(splatter, len(field), prior.apply, preconditioner.apply)
     launched: list[int] = []
     for kind in (InterpretedFunction, JITFunction):
         monkeypatch.setattr(kind, "__getitem__", lambda self, grid: lambda *given, **named: launched.append(1))
     seen: dict[int, Any] = {}
-    for thing in (solver, splatter, splatter._pairs, prior):
+    for thing in (solver, splatter, splatter._pairs, prior, preconditioner):
         move_to_meta(thing, seen)
     solver.iterate()
     assert len(launched) >= 3
     with pytest.raises((RuntimeError, NotImplementedError)):
-        solver.solve(solver._weights, np.ones(len(scan)), solver._amplitudes, 0).tolist()
+        solver.solve(solver._image, solver._weights, np.ones(len(scan)), solver._amplitudes, 0)[0].tolist()
 
 
 # --- a device that is not there

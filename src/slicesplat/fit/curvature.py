@@ -85,6 +85,14 @@ class Curvature:
         # A cell stands for spacing^3 of the integral.
         torch.mul(self._complete, strength * LATTICE_SUM**2 / self.spacing / curvature, out=self._weights)
 
+    def diagonal(self) -> Tensor:
+        """The diagonal (N,) of the form's matrix."""
+        out = torch.zeros(self.shape, device=self._weights.device)
+        for stencil, weights in zip(_STENCILS, self._weights, strict=True):
+            for step, factor in stencil:
+                _shifted(out, step).add_(weights, alpha=factor**2)
+        return out.view(-1)[self.cell]
+
     def apply(self, amplitudes: Tensor) -> Tensor:
         """The form's matrix times a vector: (N,) to (N,)."""
         if self._product is not None and amplitudes.device.type == "cpu":

@@ -32,12 +32,13 @@ from slicesplat.fit.complexity import noise_level, prune
 from slicesplat.fit.curvature import Curvature
 from slicesplat.fit.heldout import grown, held_out_error, hold_out
 from slicesplat.fit.linear import AmplitudeSolver, lattice, lattice_like
+from slicesplat.fit.precondition import Preconditioner
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.align import align
 from slicesplat.motion.rigid import slice_steps, step_slices
 from slicesplat.motion.smooth import time_prior
 from slicesplat.splat import CPU, Backend, Splatter, place
-from slicesplat.splat.pixels import sum_over_slices
+from slicesplat.splat.pixels import spread, sum_over_slices
 from slicesplat.stack import Slices
 
 log = logging.getLogger("slicesplat")
@@ -65,7 +66,7 @@ class FitSettings:
     rounds : int
         Updates of prior, gains and weights for every lattice.
     iterations : int
-        Of conjugate gradients between two updates.
+        Of conjugate gradients, preconditioned, between two updates.
     smoothness : float
         Strength of the prior, in units of the noise's variance: that of a maximum-a-posteriori estimate does not depend
         on the noise.
@@ -77,7 +78,7 @@ class FitSettings:
     still: float = 0.01
     pose_steps: int = 2
     rounds: int = 4
-    iterations: int = 8
+    iterations: int = 4
     smoothness: float = 0.2
 
 
@@ -88,6 +89,7 @@ _POSE_SCALE = 4.0  # residual, in sigma, beyond which a pixel loses influence on
 # A pixel whose centre is just outside the mask sees what is inside: without it the field is open at the rim.
 _RIM = 1
 _OUTLINE = 2  # pixels from the mask's edge inwards that say more about the mask than about the anatomy
+_FIRST_ITERATIONS = 8  # of plain conjugate gradients, from nothing
 _FACTORS = (2.0, 0.5)  # of the prior's usual strength, that are tried
 _LEAST_NOISE = 0.005  # brightest tissue is 1
 
@@ -262,8 +264,32 @@ class _Lattice:
         self.splatter = data.backend.splatter(data.slices)
         place(self.splatter, self.field, data.slices.pose)
         self.prior = Curvature(self.field, self.spacing, data.backend)
-        self.solver = AmplitudeSolver(self.splatter, data.pixels, len(self.field), self.prior.apply)
+        self.preconditioner = Preconditioner(self.prior, data.slices, data.backend)
+        self._coverage = self.splatter.adjoint(data.weights.total(data.slices), data.weights.gain)
         self.error = math.inf
+        self._look()
+        if like is None:
+            # Plain conjugate gradients do what is large first; the preconditioner makes them do all scales at once.
+            first = AmplitudeSolver(self.splatter, len(self.field), self.prior.apply)
+            self._solve(first, _FIRST_ITERATIONS)
+
+    def _look(self) -> None:
+        """Prepare for the slices where the splatter has them."""
+        self.solver = AmplitudeSolver(self.splatter, len(self.field), self.prior.apply, self.preconditioner.apply)
+        self.image: Tensor | None = None
+
+    def _solve(self, solver: AmplitudeSolver, iterations: int) -> Tensor:
+        """Take the amplitudes nearer to their optimum under prior, gains and weights as they are now; their image."""
+        data, weights = self.data, self.data.weights
+        # Without noise the prior still says what is where nothing was measured.
+        strength = self.factor * data.settings.smoothness * max(data.noise, _LEAST_NOISE) ** 2
+        self.prior.reweight(self.field.amplitudes, strength)
+        self.preconditioner.update(self._coverage)
+        # w (g y - p)^2 = w g^2 (y - p / g)^2: the image is that for gain 1, whatever the gains become.
+        gain, ones = spread(weights.gain, data.slices, data.backend.device), np.ones(len(data.slices))
+        given = (data.pixels / gain, weights.total(data.slices) * gain**2, ones)
+        self.field.amplitudes, self.image = solver.solve(*given, self.field.amplitudes, iterations, self.image)
+        return self.image
 
     def with_prior(self, factor: float) -> _Lattice:
         """The same field under a prior of another strength, in units of the usual one."""
@@ -273,7 +299,7 @@ class _Lattice:
 
     def release(self) -> None:
         """Give back what takes memory; field and error stay."""
-        del self.splatter, self.solver, self.prior
+        del self.splatter, self.solver, self.prior, self.preconditioner, self._coverage, self.image
 
     def take_turns(self, rounds: int) -> None:
         """Field and poses in turn, so many times or until the slices come no closer; the lattice stays where it is.
@@ -296,7 +322,7 @@ class _Lattice:
                 data.slices = data.slices.with_poses(step_slices(pose, _limited(ahead / (ahead + 3) * going)))
             before = pose
             place(self.splatter, self.field, data.slices.pose)
-            self.solver = AmplitudeSolver(self.splatter, data.pixels, len(self.field), self.prior.apply)
+            self._look()
             if last:
                 break
 
@@ -307,15 +333,9 @@ class _Lattice:
         next, so that it comes no further than the last one did times those that are left.
         """
         data = self.data
-        # Without noise the prior still says what is where nothing was measured.
-        strength = self.factor * data.settings.smoothness * max(data.noise, _LEAST_NOISE) ** 2
         for left in reversed(range(rounds)):
-            self.prior.reweight(self.field.amplitudes, strength)
-            self.field.amplitudes = self.solver.solve(
-                data.weights.total(data.slices), data.weights.gain, self.field.amplitudes, data.settings.iterations
-            )
             before = self.error
-            self.error = data.reweight(self.splatter.splat(self.field.amplitudes, np.ones(len(data.slices))))
+            self.error = data.reweight(self._solve(self.solver, data.settings.iterations))
             if left and self.error - left * max(before - self.error, 0.0) >= rival:
                 break
         return self.error

@@ -157,54 +157,84 @@ class AmplitudeSolver:
     ----------
     splatter : CpuSplatter or GpuSplatter
         With the field's shapes and the slices' poses placed.
-    pixels : (P,) float32
     gaussians : int
     curved : callable, optional
         A symmetric matrix times a vector (N,), added to the normal equations: the prior.
+    inverted : callable, optional
+        About the inverse of the normal equations' matrix, symmetric, times a vector (N,): the preconditioner.
     """
 
     def __init__(
-        self, splatter: Splatter, pixels: Tensor, gaussians: int, curved: Callable[[Tensor], Tensor] | None = None
+        self,
+        splatter: Splatter,
+        gaussians: int,
+        curved: Callable[[Tensor], Tensor] | None = None,
+        inverted: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
-        self.splatter, self.pixels, self.curved = splatter, pixels, curved
-        self._weights = torch.zeros_like(pixels)
-        self._gain = pixels.new_zeros(splatter.slices)
-        self._amplitudes, self._residual, self._direction = (pixels.new_zeros(gaussians) for _ in range(3))
-        self._square = pixels.new_zeros((), dtype=torch.float64)
+        self.splatter, self.curved, self.inverted = splatter, curved, inverted
+        self._weights, self._image = (torch.zeros(splatter.pixels, device=splatter.device) for _ in range(2))
+        self._gain = self._image.new_zeros(splatter.slices)
+        self._amplitudes, self._residual, self._direction = (self._image.new_zeros(gaussians) for _ in range(3))
+        self._square = self._image.new_zeros((), dtype=torch.float64)
         this = proxy(self)  # itself would be a cycle: the splatter's lists would stay until cycles are looked for
 
         def iterate() -> None:
             this.iterate()
 
-        self._run = Replay(iterate) if pixels.device.type == "cuda" else iterate
+        self._run = Replay(iterate) if splatter.device.type == "cuda" else iterate
 
-    def solve(self, weights: Tensor, gain: ArrayLike, start: Tensor, iterations: int) -> Tensor:
-        """Amplitudes (N,) after so many iterations from `start`, for weights (P,) and gains (S,)."""
+    def solve(
+        self,
+        pixels: Tensor,
+        weights: Tensor,
+        gain: ArrayLike,
+        start: Tensor,
+        iterations: int,
+        image: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Amplitudes (N,) after so many iterations from `start`, and the image (P,) of them.
+
+        Parameters
+        ----------
+        pixels, weights : (P,) float32
+        gain : (S,)
+        start : (N,) float32
+        iterations : int
+        image : (P,) float32, optional
+            That of `start`, if it is known.
+        """
         self._weights.copy_(weights)
         self._gain.copy_(torch.as_tensor(gain))
         self._amplitudes.copy_(start)
-        misfit = self._weights * (self.pixels - self.splatter.splat(start, self._gain))
-        residual = self.splatter.adjoint(misfit, self._gain)
+        self._image.copy_(self.splatter.splat(start, self._gain) if image is None else image)
+        residual = self.splatter.adjoint(self._weights * (pixels - self._image), self._gain)
         self._residual.copy_(residual if self.curved is None else residual - self.curved(start))
-        self._direction.copy_(self._residual)
-        self._square.copy_(_dot(self._residual, self._residual))
+        towards = self._towards()
+        self._direction.copy_(towards)
+        self._square.copy_(_dot(self._residual, towards))
         for _ in range(iterations):
             self._run()
-        return self._amplitudes.clone()
+        return self._amplitudes.clone(), self._image.clone()
 
     def iterate(self) -> None:
         """One iteration, in place."""
-        seen = self._weights * self.splatter.splat(self._direction, self._gain)
-        turned = self.splatter.adjoint(seen, self._gain)
+        image = self.splatter.splat(self._direction, self._gain)
+        turned = self.splatter.adjoint(self._weights * image, self._gain)
         if self.curved is not None:
             turned = turned + self.curved(self._direction)
         # Nothing is left to do where the residual is zero: no step, and no division by it.
         length = (self._square / _dot(self._direction, turned).clamp(min=1e-30)).float()
         self._amplitudes.addcmul_(length, self._direction)
+        self._image.addcmul_(length, image)
         self._residual.addcmul_(length, turned, value=-1)
-        square = _dot(self._residual, self._residual)
-        self._direction.mul_((square / self._square.clamp(min=1e-30)).float()).add_(self._residual)
+        towards = self._towards()
+        square = _dot(self._residual, towards)
+        self._direction.mul_((square / self._square.clamp(min=1e-30)).float()).add_(towards)
         self._square.copy_(square)
+
+    def _towards(self) -> Tensor:
+        """Where the residual says that the solution is."""
+        return self._residual if self.inverted is None else self.inverted(self._residual)
 
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
@@ -234,5 +264,5 @@ def solve_amplitudes(
     ridge : float
         Weight of the squared amplitudes, in units of the pixels' weights.
     """
-    solver = AmplitudeSolver(splatter, pixels, len(start), (lambda vector: ridge * vector) if ridge else None)
-    return solver.solve(weights, gain, start, iterations)
+    solver = AmplitudeSolver(splatter, len(start), (lambda vector: ridge * vector) if ridge else None)
+    return solver.solve(pixels, weights, gain, start, iterations)[0]
