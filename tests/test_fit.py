@@ -298,9 +298,20 @@ def test_joint_fit_tells_how_far_it_is_and_comes_to_its_end() -> None:
     told = fitted()[1]
     done, total = [now[0] for now in told], {now[1] for now in told}
     assert done == sorted(set(done)) and total == {done[-1]}
-    errors = [now[2] for now in told[:-1]]
+    errors = [now[2] for now in told]
     assert np.isfinite(errors).all()
     assert min(errors[-3:]) < 0.95 * errors[0]
+
+
+def test_every_turn_and_update_is_told_and_what_is_not_needed_is_skipped() -> None:
+    told: list[tuple[int, int, float | None]] = []
+    settings = FitSettings(spacings=(3.0, 2.5), pose_rounds=3, final_rounds=2, still=np.inf, rounds=2)
+    slices = still_slices()
+    joint_fit(slices, slices.mask, settings, [2, 2, 2], np.random.default_rng(0), lambda *now: told.append(now))
+    done = [now[0] for now in told]
+    # One turn of at most 3, two lattices twice, two priors, one turn of at most 2, two updates at the end.
+    assert done[:3] == [1, 4, 5] and done[-3:] == [10, 12, 13]
+    assert set(range(4, 8)) <= set(done) and {now[1] for now in told} == {13}
 
 
 def test_joint_fit_comes_closer_to_the_truth_than_the_lattice_it_starts_from() -> None:

@@ -139,25 +139,27 @@ def joint_fit(
     random : numpy Generator
         Chooses the pixels that are left out while complexity and strength are chosen.
     tell : callable
-        Told how many rounds are done, of how many at most, and the error of the pixels left out.
+        Told how many updates of the field are done, of how many at most, and the error of the pixels left out; in the
+        end these take part in the fit too.
     backend : Backend
         Where to compute, and where the field is to be.
     """
     held = hold_out(slices, grown(slices, inside, -_OUTLINE), random)
-    data = _Examination(slices, inside, held, interleave, settings, backend)
     steps = _Steps(tell, settings)
+    data = _Examination(slices, inside, held, interleave, settings, backend, steps.told)
     first = _Lattice(data, settings.spacings[0])
+    steps.begin(settings.pose_rounds)
     first.take_turns(settings.pose_rounds)
-    steps.told(first.error)
     # Edges that a coarse field cannot draw would pull at the poses.
     data.rim = data.around
     best = _choose(first, settings, steps)
     log.debug("Gaussians %.2f mm apart, prior at %.2f times its usual strength", best.spacing, best.factor)
     error = best.error
     data.fitted = data.inside
+    steps.begin(settings.final_rounds)
     best.take_turns(settings.final_rounds)
+    steps.begin(settings.rounds)
     best.improve(settings.rounds)
-    steps.finish()
     return Fit(prune(best.field), data.slices.pose, data.weights, data.ncc, error)
 
 
@@ -167,42 +169,43 @@ def _choose(best: _Lattice, settings: FitSettings, steps: _Steps) -> _Lattice:
     What a trial did that was not better is undone, and a lattice that is not used any more gives back its memory.
     """
     data = best.data
-    steps.told(best.improve(settings.rounds))
+    steps.begin(len(settings.spacings) * settings.rounds)
+    best.improve(settings.rounds)
     for spacing in settings.spacings[1:]:
         weights = data.weights
         finer = _Lattice(data, spacing, best.field)
-        steps.told(finer.improve(settings.rounds, best.error))
-        if finer.error >= best.error:
+        if finer.improve(settings.rounds, best.error) >= best.error:
             data.weights = weights
             finer.release()
             break
         best.release()
         best = finer
+    steps.begin(len(_FACTORS) * (settings.rounds // 2))
     for factor in _FACTORS:
         weights = data.weights
         other = best.with_prior(factor)
-        steps.told(other.improve(settings.rounds // 2, best.error))
-        if other.error < best.error:
+        if other.improve(settings.rounds // 2, best.error) < best.error:
             return other
         data.weights = weights
     return best
 
 
 class _Steps:
-    """Counts what is done, for the progress."""
+    """Counts the updates of the field, part by part, for the progress."""
 
     def __init__(self, tell: Tell, settings: FitSettings) -> None:
-        self.tell, self.done = tell, 0
-        self.total = len(settings.spacings) + 4
+        self.tell, self.done, self.end = tell, 0, 0
+        trials = len(settings.spacings) * settings.rounds + len(_FACTORS) * (settings.rounds // 2)
+        self.total = settings.pose_rounds + trials + settings.final_rounds + settings.rounds
+
+    def begin(self, most: int) -> None:
+        """A part begins, of so many updates at most; those that the part before did without count as done."""
+        self.done, self.end = self.end, self.end + most
 
     def told(self, error: float) -> None:
-        """One more step is done, with this error of the pixels left out."""
+        """One more update is done, with this error of the pixels left out."""
         self.done += 1
         self.tell(self.done, self.total, error)
-
-    def finish(self) -> None:
-        """Everything is done, tried or not."""
-        self.tell(self.total, self.total, None)
 
 
 class _Examination:
@@ -216,10 +219,11 @@ class _Examination:
         interleave: Sequence[int],
         settings: FitSettings,
         backend: Backend,
+        told: Callable[[float], None] = lambda error: None,
     ) -> None:
         seen = grown(slices, inside, _RIM)
         self.slices = replace(slices, mask=seen)
-        self.interleave, self.settings, self.backend = interleave, settings, backend
+        self.interleave, self.settings, self.backend, self.told = interleave, settings, backend, told
         self.pixels = backend.tensor(slices.pixels)
         self.inside, self.held, self.around = (backend.tensor(x, torch.bool) for x in (inside, held, seen & ~inside))
         self.rim: Tensor | None = None
@@ -336,6 +340,7 @@ class _Lattice:
         for left in reversed(range(rounds)):
             before = self.error
             self.error = data.reweight(self._solve(self.solver, data.settings.iterations))
+            data.told(self.error)
             if left and self.error - left * max(before - self.error, 0.0) >= rival:
                 break
         return self.error
