@@ -50,28 +50,45 @@ class Curvature:
 
     def __init__(self, lattice: GaussianField, spacing: float, backend: Backend = CPU) -> None:
         cells = lattice_cells(lattice, spacing) + 1  # and an empty layer around them
-        self.shape: list[int] = (cells.amax(dim=0) + 2).tolist()
-        self.cell = (cells[:, 0] * self.shape[1] + cells[:, 1]) * self.shape[2] + cells[:, 2]
+        x, y, z = (cells.amax(dim=0) + 2).tolist()
+        # All boxes are flat, so that a neighbour is so many places away. Beyond the outermost layer it is another cell:
+        # that does no harm, as a stencil about an empty cell has no weight.
+        self.cell = (cells[:, 0] * y + cells[:, 1]) * z + cells[:, 2]
+        self._stencils = [[((i * y + j) * z + k, weight) for (i, j, k), weight in stencil] for stencil in _STENCILS]
+        self._margin = (y + 1) * z  # the furthest neighbour
         self.spacing = spacing
+        # Room that is used again and again: fresh memory costs more than what is computed in it.
+        self._box, self._out = (torch.zeros(x * y * z, device=backend.device) for _ in range(2))
+        self._level = torch.zeros(x * y * z - 2 * self._margin, device=backend.device)
         occupied = self._spread(torch.ones(len(lattice), device=backend.device))
-        self._weights = torch.zeros(len(_STENCILS), *(n - 2 for n in self.shape), device=backend.device)
+        self._weights = torch.zeros(len(_STENCILS), len(self._level), device=backend.device)
         # At the rim, where a neighbour is missing, nothing is known about the curvature.
         self._complete = torch.stack(
-            [torch.stack([_shifted(occupied, step) for step, _ in stencil]).amin(dim=0) for stencil in _STENCILS]
+            [torch.stack([self._seen(occupied, to) for to, _ in stencil]).amin(dim=0) for stencil in self._stencils]
         )
 
     def _spread(self, amplitudes: Tensor) -> Tensor:
         """The amplitudes (N,) as a box of cells, zero where there is no Gaussian."""
-        box = torch.zeros(self.shape, device=amplitudes.device)
-        box.view(-1)[self.cell] = amplitudes
-        return box
+        return self._box.index_copy_(0, self.cell, amplitudes)
+
+    def _seen(self, box: Tensor, to: int) -> Tensor:
+        """The box's cells, so many places away from those that may have a stencil."""
+        return box[self._margin + to : len(box) - self._margin + to]
+
+    def _difference(self, box: Tensor, stencil: list[tuple[int, float]]) -> Tensor:
+        """The second difference at every cell that may have one; it stays until the next one is asked for."""
+        (first, factor), *others = stencil
+        torch.mul(self._seen(box, first), factor, out=self._level)
+        for to, factor in others:
+            self._level.add_(self._seen(box, to), alpha=factor)
+        return self._level
 
     def reweight(self, amplitudes: Tensor, strength: float) -> None:
         """Make the quadratic form touch `strength` times the prior at these amplitudes."""
         box = self._spread(amplitudes)
-        square = torch.zeros_like(self._weights[0])
-        for stencil, complete in zip(_STENCILS, self._complete, strict=True):
-            square += (_difference(box, stencil) * complete) ** 2
+        square = torch.zeros_like(self._level)
+        for stencil, complete in zip(self._stencils, self._complete, strict=True):
+            square += self._difference(box, stencil).mul_(complete).square_()
         curvature = torch.sqrt(square * (LATTICE_SUM / self.spacing**2) ** 2 + EDGE**2)
         # (.)^(3/2) from square roots, which are rounded alike on every machine; powers are not.
         curvature *= torch.sqrt(curvature)
@@ -80,22 +97,9 @@ class Curvature:
 
     def apply(self, amplitudes: Tensor) -> Tensor:
         """The form's matrix times a vector: (N,) to (N,)."""
-        box = self._spread(amplitudes)
-        out = torch.zeros_like(box)
-        for stencil, weights in zip(_STENCILS, self._weights, strict=True):
-            level = _difference(box, stencil) * weights
-            for step, factor in stencil:
-                _shifted(out, step).add_(level, alpha=factor)
-        return out.view(-1)[self.cell]
-
-
-def _shifted(box: Tensor, step: tuple[int, ...]) -> Tensor:
-    """The box without its outermost cells, seen from so many cells away."""
-    return box[tuple(slice(1 + s, n - 1 + s) for s, n in zip(step, box.shape, strict=True))]
-
-
-def _difference(box: Tensor, stencil: list[tuple[tuple[int, ...], float]]) -> Tensor:
-    total = torch.zeros_like(_shifted(box, (0, 0, 0)))
-    for step, factor in stencil:
-        total.add_(_shifted(box, step), alpha=factor)
-    return total
+        box, out = self._spread(amplitudes), self._out.zero_()
+        for stencil, weights in zip(self._stencils, self._weights, strict=True):
+            level = self._difference(box, stencil).mul_(weights)
+            for to, factor in stencil:
+                self._seen(out, to).add_(level, alpha=factor)
+        return out.index_select(0, self.cell)
