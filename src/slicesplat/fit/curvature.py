@@ -54,36 +54,41 @@ class Curvature:
         self.shape: list[int] = (cells.amax(dim=0) + 2).tolist()
         self.cell = (cells[:, 0] * self.shape[1] + cells[:, 1]) * self.shape[2] + cells[:, 2]
         self.spacing = spacing
-        occupied = self._spread(torch.ones(len(lattice), device=backend.device))
         x, y, z = self.shape
-        self._flat = torch.zeros(len(_STENCILS), box_size((x, y, z)), device=backend.device)
+        occupied = self._spread(torch.ones(len(lattice), device=backend.device))
+        # What is known of the second differences: flat, as `LatticeProduct` takes it, and as boxes without their faces.
+        self._flat = torch.zeros(2, len(_STENCILS), box_size((x, y, z)), device=backend.device)
         inner = slice(1, -1)
-        self._weights = self._flat[:, : x * y * z].view(-1, x, y, z)[:, inner, inner, inner]
+        self._weights, self._complete = self._flat[:, :, : x * y * z].view(2, -1, x, y, z)[..., inner, inner, inner]
+        # At the rim, where a neighbour is missing, nothing is known about the curvature.
+        for stencil, complete in zip(_STENCILS, self._complete, strict=True):
+            torch.amin(torch.stack([_shifted(occupied, step) for step, _ in stencil]), dim=0, out=complete)
         self._product: LatticeProduct | None = None
         if backend.device.type == "cpu":
             self._product = LatticeProduct((x, y, z), self.cell.numpy())
-        # At the rim, where a neighbour is missing, nothing is known about the curvature.
-        self._complete = torch.stack(
-            [torch.stack([_shifted(occupied, step) for step, _ in stencil]).amin(dim=0) for stencil in _STENCILS]
-        )
 
     def _spread(self, amplitudes: Tensor) -> Tensor:
         """The amplitudes (N,) as a box of cells, zero where there is no Gaussian."""
         box = torch.zeros(self.shape, device=amplitudes.device)
-        box.view(-1)[self.cell] = amplitudes
+        box.view(-1).index_copy_(0, self.cell, amplitudes)
         return box
 
     def reweight(self, amplitudes: Tensor, strength: float) -> None:
         """Make the quadratic form touch `strength` times the prior at these amplitudes."""
+        # A cell stands for spacing^3 of the integral.
+        scale, strength = (LATTICE_SUM / self.spacing**2) ** 2, strength * LATTICE_SUM**2 / self.spacing
+        if self._product is not None and amplitudes.device.type == "cpu":
+            weights, complete = self._flat.numpy()
+            self._product.reweight(complete, amplitudes.numpy(), scale, EDGE**2, strength, weights)
+            return
         box = self._spread(amplitudes)
         square = torch.zeros_like(self._weights[0])
         for stencil, complete in zip(_STENCILS, self._complete, strict=True):
             square += (_difference(box, stencil) * complete) ** 2
-        curvature = torch.sqrt(square * (LATTICE_SUM / self.spacing**2) ** 2 + EDGE**2)
+        curvature = torch.sqrt(square * scale + EDGE**2)
         # (.)^(3/2) from square roots, which are rounded alike on every machine; powers are not.
         curvature *= torch.sqrt(curvature)
-        # A cell stands for spacing^3 of the integral.
-        torch.mul(self._complete, strength * LATTICE_SUM**2 / self.spacing / curvature, out=self._weights)
+        torch.mul(self._complete, strength / curvature, out=self._weights)
 
     def diagonal(self) -> Tensor:
         """The diagonal (N,) of the form's matrix."""
@@ -91,19 +96,19 @@ class Curvature:
         for stencil, weights in zip(_STENCILS, self._weights, strict=True):
             for step, factor in stencil:
                 _shifted(out, step).add_(weights, alpha=factor**2)
-        return out.view(-1)[self.cell]
+        return out.view(-1).index_select(0, self.cell)
 
     def apply(self, amplitudes: Tensor) -> Tensor:
         """The form's matrix times a vector: (N,) to (N,)."""
         if self._product is not None and amplitudes.device.type == "cpu":
-            return torch.from_numpy(self._product(self._flat.numpy(), amplitudes.numpy()))
+            return torch.from_numpy(self._product(self._flat[0].numpy(), amplitudes.numpy()))
         box = self._spread(amplitudes)
         out = torch.zeros_like(box)
         for stencil, weights in zip(_STENCILS, self._weights, strict=True):
             level = _difference(box, stencil) * weights
             for step, factor in stencil:
                 _shifted(out, step).add_(level, alpha=factor)
-        return out.view(-1)[self.cell]
+        return out.view(-1).index_select(0, self.cell)
 
 
 def _shifted(box: Tensor, step: tuple[int, ...]) -> Tensor:

@@ -84,9 +84,9 @@ class Preconditioner:
     def apply(self, vector: Tensor) -> Tensor:
         """The inverse times a vector: (N,) to (N,)."""
         box = torch.zeros(self.box, device=vector.device)
-        box.view(-1)[self._cell] = vector * self._scale
+        box.view(-1).index_copy_(0, self._cell, vector * self._scale)
         found = torch.fft.irfftn(torch.fft.rfftn(box).mul_(self._inverse), s=self.box)
-        return found.view(-1)[self._cell].mul_(self._scale)
+        return found.view(-1).index_select(0, self._cell).mul_(self._scale)
 
 
 def _blurs(slices: Slices, spacing: float) -> list[tuple[np.ndarray, float]]:

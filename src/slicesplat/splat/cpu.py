@@ -185,6 +185,7 @@ class CpuSplatter:
 
     def _list(self, coarse: NDArray[np.float32], rotation: Float, translation: Float) -> _Pairs:
         """Find the pairs of the Gaussians and poses that are being placed."""
+        self._pairs = self._of_gaussians = None
         views, n = len(self.blur), len(self._table) - 1
         blocks = np.empty((7, -(-n // BLOCK)), np.float32)
         in_parts(kernels.bound_blocks, coarse, blocks)
@@ -201,7 +202,6 @@ class CpuSplatter:
             filled = start[v] + counts[v]
             gaussian[start[v] : filled] = listed[v, : counts[v]]
             gaussian[filled : start[v + 1]] = n
-        self._of_gaussians = None
         return _Pairs(int(counts.sum()), start, gaussian, self._table, rotation, translation)
 
     def _flat(self) -> NDArray[np.float32]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.splat.cpu_kernels import _INLINE, _JIT, share
-from slicesplat.splat.simd import LANES, load8, store8
+from slicesplat.splat.simd import LANES, load8, root, single, store8
 from slicesplat.splat.threads import in_parts
 
 _ROOT = np.float32(math.sqrt(2))
@@ -39,6 +39,23 @@ class LatticeProduct:
         size = box_size(shape)
         self.box, self.sums = np.zeros(size, np.float32), np.empty(size, np.float32)
         self.levels = np.zeros((6, size), np.float32)
+
+    def reweight(
+        self,
+        complete: NDArray[np.float32],
+        amplitudes: NDArray[np.float32],
+        scale: float,
+        edge: float,
+        strength: float,
+        weights: NDArray[np.float32],
+    ) -> None:
+        """Fill in `strength` / c^(3/2), c = (`scale` |H|^2 + `edge`)^(1/2), where second differences are `complete`.
+
+        |H|^2 is the sum of the squares of those that are; `complete` and `weights` are (6, `box_size`).
+        """
+        in_parts(_spread, amplitudes, self.cell, self.box)
+        given = np.array([scale, edge, strength], np.float32)
+        in_parts(_reweigh, self.box, complete, self.plane, self.line, given, weights)
 
     def __call__(self, weights: NDArray[np.float32], amplitudes: NDArray[np.float32]) -> NDArray[np.float32]:
         """The product (N,), for weights (6, `box_size`) of the second differences, the mixed ones last."""
@@ -77,24 +94,49 @@ def _vectors(size, margin, part, parts):
     return margin + begin * LANES, margin + end * LANES
 
 
+@nb.njit(**_INLINE)
+def _differences(box, c, plane, line):
+    """The six second differences at eight cells, the mixed ones last."""
+    here = load8(box, c)
+    x, y, z = load8(box, c + plane), load8(box, c + line), load8(box, c + 1)
+    twice = here + here
+    return (
+        x + load8(box, c - plane) - twice,
+        y + load8(box, c - line) - twice,
+        z + load8(box, c - 1) - twice,
+        ((load8(box, c + plane + line) - x) - (y - here)) * _ROOT,
+        ((load8(box, c + plane + 1) - x) - (z - here)) * _ROOT,
+        ((load8(box, c + line + 1) - y) - (z - here)) * _ROOT,
+    )
+
+
 @nb.njit(**_JIT)
 def _weigh(box, weights, plane, line, levels, part, parts):
     """Second differences times their weights."""
     size = len(box)
     begin, end = _vectors(size, plane + line, part, parts)
     for c in range(begin, end, LANES):
-        here = load8(box, c)
-        x, y, z = load8(box, c + plane), load8(box, c + line), load8(box, c + 1)
-        twice = here + here
-        store8(levels, c, (x + load8(box, c - plane) - twice) * load8(weights, c))
-        store8(levels, size + c, (y + load8(box, c - line) - twice) * load8(weights, size + c))
-        store8(levels, 2 * size + c, (z + load8(box, c - 1) - twice) * load8(weights, 2 * size + c))
-        xy = (load8(box, c + plane + line) - x) - (y - here)
-        xz = (load8(box, c + plane + 1) - x) - (z - here)
-        yz = (load8(box, c + line + 1) - y) - (z - here)
-        store8(levels, 3 * size + c, xy * _ROOT * load8(weights, 3 * size + c))
-        store8(levels, 4 * size + c, xz * _ROOT * load8(weights, 4 * size + c))
-        store8(levels, 5 * size + c, yz * _ROOT * load8(weights, 5 * size + c))
+        bent = _differences(box, c, plane, line)
+        for k in range(6):
+            store8(levels, k * size + c, bent[k] * load8(weights, k * size + c))
+
+
+@nb.njit(**_JIT)
+def _reweigh(box, complete, plane, line, given, weights, part, parts):
+    """The weights of the second differences of a field."""
+    size = len(box)
+    scale, edge, strength = given[0], given[1], given[2]
+    begin, end = _vectors(size, plane + line, part, parts)
+    for c in range(begin, end, LANES):
+        bent = _differences(box, c, plane, line)
+        square = single(0.0)
+        for k in range(6):
+            level = bent[k] * load8(complete, k * size + c)
+            square = square + level * level
+        curvature = root(square * scale + edge)
+        weight = strength / (curvature * root(curvature))
+        for k in range(6):
+            store8(weights, k * size + c, load8(complete, k * size + c) * weight)
 
 
 @nb.njit(**_INLINE)

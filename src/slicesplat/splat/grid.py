@@ -102,4 +102,6 @@ def compile_kernels(backend: Backend = CPU) -> None:
     splatter.pose_systems(one, gains, image, torch.ones_like(image), gains)
     if backend.device.type == "cpu":
         box = (3, 3, 3)
-        LatticeProduct(box, np.full(1, 13))(np.zeros((6, box_size(box)), np.float32), one)
+        product, weights = LatticeProduct(box, np.full(1, 13)), np.zeros((6, box_size(box)), np.float32)
+        product.reweight(weights, one, 1.0, 1.0, 1.0, weights)
+        product(weights, one)

@@ -22,7 +22,9 @@ def slice_of_pixel(slices: Slices, device: torch.device) -> Tensor:
 
 def spread(per_slice: ArrayLike, slices: Slices, device: torch.device) -> Tensor:
     """(P,) float32: every pixel gets the number of its slice, of (S,)."""
-    return torch.as_tensor(np.asarray(per_slice, np.float32), device=device)[slice_of_pixel(slices, device)]
+    return torch.as_tensor(np.asarray(per_slice, np.float32), device=device).index_select(
+        0, slice_of_pixel(slices, device)
+    )
 
 
 def sum_over_slices(values: Tensor, slices: Slices) -> NDArray[np.float64]:
