@@ -168,9 +168,14 @@ def _run_level(
 
 
 def _search_lost(
-    level: Level, slices: Slices, inside: Tensor, state: Alignment, interleave: Sequence[int], backend: Backend,
+    level: Level,
+    slices: Slices,
+    inside: Tensor,
+    state: Alignment,
+    interleave: Sequence[int],
+    backend: Backend,
     random: np.random.Generator | None = None,
-) -> Alignment:  # fmt: skip
+) -> Alignment:
     """Search the slices that have not found their place, on a field of the others."""
     here = slices.with_poses(state.pose)
     trust = slice_weights(state.misfit)
@@ -183,9 +188,15 @@ def _search_lost(
 
 
 def _run_levels(
-    levels: Sequence[Level], slices: Slices, inside: Tensor, pose: Float, interleave: Sequence[int],
-    tell: Tell, total: int, backend: Backend,
-) -> Alignment:  # fmt: skip
+    levels: Sequence[Level],
+    slices: Slices,
+    inside: Tensor,
+    pose: Float,
+    interleave: Sequence[int],
+    tell: Tell,
+    total: int,
+    backend: Backend,
+) -> Alignment:
     """Run levels from some poses on, and tell of `total` how many are done."""
     ones = np.ones(len(slices))
     state = Alignment(pose, ones.copy(), ones.copy(), ones.copy())
