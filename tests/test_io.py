@@ -239,6 +239,7 @@ def test_single_mask_is_carried_to_the_other_stacks(tmp_path: Path, caplog: pyte
     np.testing.assert_allclose(reached.min(axis=0), box[0] - 10, atol=voxel.max())
     np.testing.assert_allclose(reached.max(axis=0), box[1] + 10, atol=voxel.max())
     assert "b.nii.gz: mask carried over from a.nii.gz, 10 mm wider" in caplog.messages
+    assert [on_first.carried, on_second.carried] == [False, True]
 
 
 def test_single_mask_that_fits_two_stacks_is_refused(stack: Path, mask: Path) -> None:

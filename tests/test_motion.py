@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -9,23 +10,28 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import binary_dilation
 from scipy.spatial.transform import Rotation
 
-from slicesplat.evaluate import PoseError, pose_error
+from slicesplat.errors import InputError
+from slicesplat.evaluate import PoseError, apply_motion, pose_error
 from slicesplat.field import GaussianField
 from slicesplat.motion.align import Alignment, align, correlation
+from slicesplat.motion.assess import least_motion
 from slicesplat.motion.recover import recover, suspects
 from slicesplat.motion.register import (
     WHOLE_STACK,
     keep_gauge,
     movement,
     out_of_place,
+    register_by_one_mask,
     register_stacks,
     runs_in_time,
     slice_weights,
 )
 from slicesplat.motion.rigid import angles, group_jacobian, rigid, step_groups, step_slices
 from slicesplat.motion.smooth import JUMP, TimePrior, acquisition_order, time_prior
+from slicesplat.motion.tighten import tighten
 from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import Config, Registration, register, scale_intensities
 from slicesplat.simulate import Motion, Simulation, SimulationConfig, simulate
@@ -518,3 +524,85 @@ def test_stack_turned_by_30_degrees_and_more_and_shifted_by_20_mm_is_brought_bac
     # Within the basin of the next level, whose Gaussians stand 8 mm apart.
     assert displacement(slices, pose, truth).max() < 3.0
     np.testing.assert_array_equal(pose[slices.stack == 0], slices.nominal[slices.stack == 0])
+
+
+# --- one mask for all stacks
+
+
+@cache
+def one_mask(motion: Motion = "mild") -> tuple[Stack, ...]:
+    """Moved stacks in dark surroundings that do not move; the first has its mask, the others a wide one."""
+    stacks = []
+    for number, stack in enumerate(scan(motion).stacks):
+        index = np.indices(stack.data.shape).reshape(3, -1)
+        world = stack.affine[:3, :3] @ index + stack.affine[:3, 3:]
+        tissue = 1 + 0.4 * np.sin(world / 10 + np.array([[0.0], [1.0], [2.0]])).prod(axis=0)
+        surroundings = 0.15 * np.median(stack.data[stack.mask]) * tissue.reshape(stack.data.shape)
+        data = np.where(stack.mask, stack.data, surroundings).astype(np.float32)
+        mask = stack.mask if number == 0 else np.asarray(binary_dilation(stack.mask, iterations=4))
+        stacks.append(replace(stack, data=data, mask=mask, carried=number > 0))
+    return tuple(stacks)
+
+
+def in_place(stacks: Sequence[Stack]) -> Slices:
+    """The slices of the mild scan where they truly lie."""
+    slices, truth = cut_slices(scale_intensities(stacks)[0]), scan("mild").truth
+    pose = slices.nominal.copy()
+    for s, (stack, index) in enumerate(zip(slices.stack, slices.index, strict=True)):
+        corners = np.concatenate([np.zeros((1, 3)), np.eye(3)])
+        world = corners @ pose[s, :3, :3].T + pose[s, :3, 3]
+        moved = apply_motion(world, truth["centre"], truth["poses_deg_mm"][stack][index])
+        pose[s, :3, :3], pose[s, :3, 3] = (moved[1:] - moved[0]).T, moved[0]
+    return slices.with_poses(pose)
+
+
+def test_carried_masks_become_what_the_slices_show_of_the_region() -> None:
+    slices = in_place(one_mask())
+    tight = tighten(one_mask(), slices, full(slices), 1.5)
+    np.testing.assert_array_equal(tight[0].mask, one_mask()[0].mask)
+    for own, wide, found in zip(scan("mild").stacks[1:], one_mask()[1:], tight[1:], strict=True):
+        kept, pixels = (own.mask & found.mask).sum() / own.mask.sum(), own.mask.sum()
+        assert kept > 0.98
+        # 1.5 mm around a region of 22 mm radius.
+        assert found.mask.sum() < 1.35 * pixels < 1.8 * pixels < wide.mask.sum()
+
+
+def test_stack_that_does_not_show_the_region_is_refused() -> None:
+    first, second, third = one_mask()
+    far = third.affine.copy()
+    far[:3, 3] += 200.0
+    stacks = [first, second, replace(third, affine=far, name="far")]
+    slices = cut_slices(stacks)
+    with pytest.raises(InputError, match=r"far: does not show the region of the mask; leave it out"):
+        tighten(stacks, slices, full(slices), 1.5)
+
+
+def test_stacks_are_brought_together_by_the_mask_of_one() -> None:
+    """Neither the surroundings that the wide masks hold nor their outlines say where the moved stacks are."""
+    stacks = in_place(one_mask())
+    shift = rigid(np.array([0.05, -0.06, 0.04]), np.array([4.0, -3.0, 3.0]))
+    moved = stacks.pose.copy()
+    moved[stacks.stack == 2] = shift @ moved[stacks.stack == 2]
+    start = replace(stacks, nominal=moved, pose=moved)
+    found = register_by_one_mask(start, 0)
+    third, others = start.stack == 2, start.stack != 2
+    assert displacement(start, start.pose, stacks.pose)[third].mean() > 5.0
+    assert displacement(start, found, stacks.pose)[third].mean() < 1.5
+    assert displacement(start, found, stacks.pose)[others].mean() < 1.5
+
+
+def test_frame_is_the_stack_that_the_mask_was_drawn_on() -> None:
+    carried_and_still, drawn = replace(scan("none").stacks[0], carried=True), scan("moderate").stacks[1]
+    assert least_motion([carried_and_still, drawn]) == 1
+    assert least_motion([replace(carried_and_still, carried=False), drawn]) == 0
+
+
+def test_one_mask_for_all_stacks_is_enough() -> None:
+    found = register(one_mask("moderate"), Config(threads=1))
+    assert found.reference == 0
+    assert [step["step"] for step in found.steps][-2:] == ["tighten masks", "register"]
+    own, wide = (
+        sum(stack.mask.sum() for stack in stacks) for stacks in (scan("moderate").stacks, one_mask("moderate"))
+    )
+    assert found.slices.mask.sum() < 1.35 * own < 1.5 * own < wide
+    assert errors("moderate", found.slice_records()).tre_median < 0.5 * as_scanned("moderate").tre_median

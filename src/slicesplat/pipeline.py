@@ -30,8 +30,9 @@ from slicesplat.fit.region import grid_over, region_field, region_mask
 from slicesplat.fit.uncertainty import standard_error
 from slicesplat.motion.assess import StackAssessment, assess, least_motion
 from slicesplat.motion.register import Registration as Poses
-from slicesplat.motion.register import gauge
+from slicesplat.motion.register import Tell, gauge, register_by_one_mask, register_roughly
 from slicesplat.motion.register import register as find_poses
+from slicesplat.motion.tighten import BETWEEN_SLICES, OF_ROUGH_POSES, tighten
 from slicesplat.splat import Backend, choose_backend, predict
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
@@ -344,12 +345,14 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
     with clock.step("prepare"):
         stacks = _corrected(stacks, config)
         scaled, scale = scale_intensities(stacks)
+    moved = None
+    if any(stack.carried for stack in stacks):
+        with clock.step("tighten masks") as tell:
+            stacks, moved = _tightened(stacks, scaled, config, tell, backend)
+            scaled, scale = scale_intensities(stacks)
     with clock.step("register") as tell:
-        try:
-            wide = cut_slices(scaled, config.slice_profile, OUTLINE_MARGIN)
-            slices = cut_slices(scaled, config.slice_profile, FIT_MARGIN)
-        except ValueError as error:
-            raise InputError(f"{stacks[0].name} and the other stacks: {error}") from error
+        wide = _cut(scaled, config, OUTLINE_MARGIN)
+        slices = _cut(scaled, config, FIT_MARGIN)
         assessments = assess(scaled)
         reference = least_motion(scaled, assessments)
         interleave = _packages(assessments, config.interleave)
@@ -357,9 +360,47 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
         log.debug("packages: %s", interleave)
         random = np.random.default_rng(config.seed)
         dropout = _dropouts(assessments, slices)
-        poses = find_poses(wide, slices, reference, interleave, dropout, random, tell, backend)
+        start = None if moved is None else np.array([moved[name] for name in _named(slices)])
+        poses = find_poses(wide, slices, reference, interleave, dropout, random, tell, backend, start)
         slices = slices.with_poses(poses.pose)
     return _Registered(backend, stacks, scaled, scale, reference, interleave, dropout, poses, slices)
+
+
+def _tightened(
+    stacks: Sequence[Stack], scaled: Sequence[Stack], config: Config, tell: Tell, backend: Backend
+) -> tuple[list[Stack], dict[tuple[int, int], NDArray[np.float64]]]:
+    """Stacks whose carried-over masks fit, and about where each slice is: by stack and index, transforms (4, 4)."""
+    slices = _cut(scaled, config, FIT_MARGIN)
+    reference = least_motion(scaled, assess(scaled))
+    slices = slices.with_poses(register_by_one_mask(slices, reference, backend))
+    moved = _transforms(slices)
+    # Once for what moved between the stacks, once for what moved within them.
+    tighter = tighten(scaled, slices, np.ones(len(slices)), BETWEEN_SLICES, backend)
+    slices = _cut(tighter, config, FIT_MARGIN)
+    assessments = assess(tighter)
+    interleave, dropout = _packages(assessments, config.interleave), _dropouts(assessments, slices)
+    start = np.array([moved[name] for name in _named(slices)])
+    pose, weight = register_roughly(slices, reference, interleave, dropout, start, tell, backend)
+    slices = slices.with_poses(pose)
+    return tighten(stacks, slices, weight, OF_ROUGH_POSES, backend), _transforms(slices)
+
+
+def _transforms(slices: Slices) -> dict[tuple[int, int], NDArray[np.float64]]:
+    """By stack and index: from where the scanner put a slice to where it is, transforms (4, 4) of the world."""
+    return dict(zip(_named(slices), slices.world_transforms(), strict=True))
+
+
+def _cut(stacks: Sequence[Stack], config: Config, margin: int) -> Slices:
+    """The slices of the stacks, with a margin of so many pixels."""
+    try:
+        return cut_slices(stacks, config.slice_profile, margin)
+    except ValueError as error:
+        raise InputError(f"{stacks[0].name} and the other stacks: {error}") from error
+
+
+def _named(slices: Slices) -> list[tuple[int, int]]:
+    """Stack and index of every slice."""
+    return list(zip(slices.stack.tolist(), slices.index.tolist(), strict=True))
 
 
 def _backend(config: Config) -> Backend:

@@ -35,6 +35,8 @@ class Stack:
         Slice thickness in mm (not the spacing between slice centres).
     name : str
         What to call the stack in messages: its file name.
+    carried : bool
+        The mask was drawn on another stack and carried over, wider: it holds surroundings of the region.
     """
 
     data: NDArray[np.float32]
@@ -42,6 +44,7 @@ class Stack:
     affine: Float
     thickness: float
     name: str = "stack"
+    carried: bool = False
 
     @property
     def n_slices(self) -> int:

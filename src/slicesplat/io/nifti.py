@@ -103,12 +103,12 @@ def load_stacks(
         raise InputError("no stack given; name one NIfTI file or more")
     images = [_read_stack(Path(path)) for path in paths]
     notes = [_axis_note(image) for image in images if image.moved_axis != 2]
-    regions, mask_notes = _regions(images, [Path(mask) for mask in masks or ()])
+    regions, template, mask_notes = _regions(images, [Path(mask) for mask in masks or ()])
     depths, depth_notes = _thicknesses(images, thicknesses)
     data = [_finite(image, region) for image, region in zip(images, regions, strict=True)]
     stacks = [
-        Stack(values, region, image.affine, depth, image.name)
-        for values, region, image, depth in zip(data, regions, images, depths, strict=True)
+        Stack(values, region, image.affine, depth, image.name, carried=template not in (None, number))
+        for number, (values, region, image, depth) in enumerate(zip(data, regions, images, depths, strict=True))
     ]
     _check_overlap(stacks, images)
     # A refusal is one line and nothing else, so what was assumed is told only once everything is accepted.
@@ -290,24 +290,27 @@ def _axis_note(image: _Image) -> str:
     return f"{image.name}: slices lie along axis {image.moved_axis + 1} of the file and are counted along it"
 
 
-def _regions(images: Sequence[_Image], mask_paths: Sequence[Path]) -> tuple[list[NDArray[np.bool_]], list[str]]:
-    """The region of each stack, and what to tell about it."""
+def _regions(
+    images: Sequence[_Image], mask_paths: Sequence[Path]
+) -> tuple[list[NDArray[np.bool_]], int | None, list[str]]:
+    """The region of each stack, the stack that the others have it from if there is one, and what to tell about it."""
     if not mask_paths:
         regions = [image.data != 0 for image in images]
         for image, region in zip(images, regions, strict=True):
             if not region.any():
                 raise InputError(f"{image.path}: every voxel is zero; check the file")
-        return regions, [f"{image.name}: no mask given, using its non-zero voxels" for image in images]
+        return regions, None, [f"{image.name}: no mask given, using its non-zero voxels" for image in images]
     masks = [_read_mask(path) for path in mask_paths]
     if len(masks) == len(images):
-        return [_mask_on(mask, image) for mask, image in zip(masks, images, strict=True)], []
+        return [_mask_on(mask, image) for mask, image in zip(masks, images, strict=True)], None, []
     template = _template(masks, images)
     if template is None:
         raise InputError(
             f"{mask_paths[-1]}: wrong number of masks, {len(masks)} for {len(images)} stacks; "
             "give one per stack in the same order, or a single one drawn on just one of them"
         )
-    return _transfer(masks[0], images, template)
+    regions, notes = _transfer(masks[0], images, template)
+    return regions, template, notes
 
 
 def _read_mask(path: Path) -> _Image:

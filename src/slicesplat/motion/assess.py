@@ -163,7 +163,8 @@ def assess(stacks: Sequence[Stack]) -> list[StackAssessment]:
 def least_motion(stacks: Sequence[Stack], assessments: Sequence[StackAssessment] | None = None) -> int:
     """Index of the stack to register the others to: the one with the least motion.
 
-    Stacks that cover less than half of what the largest covers are passed over. The choice depends on what the stacks
+    Stacks that cover less than half of what the largest covers are passed over, and those that have their mask from
+    another stack: it holds surroundings, which do not move with the region. The choice depends on what the stacks
     show, never on their order: of equal scores the larger mask wins, then the content decides.
 
     Parameters
@@ -182,10 +183,11 @@ def least_motion(stacks: Sequence[Stack], assessments: Sequence[StackAssessment]
     assessments = assess(stacks) if assessments is None else assessments
     largest = max(assessment.volume_cm3 for assessment in assessments)
 
-    def rank(index: int) -> tuple[bool, float, int, bytes]:
+    def rank(index: int) -> tuple[bool, bool, float, int, bytes]:
         seen = assessments[index]
         score = seen.motion_score if math.isfinite(seen.motion_score) else math.inf
-        return seen.volume_cm3 < _LEAST_COVER * largest, score, -seen.n_voxels, _digest(stacks[index])
+        small = seen.volume_cm3 < _LEAST_COVER * largest
+        return stacks[index].carried, small, score, -seen.n_voxels, _digest(stacks[index])
 
     return min(range(len(stacks)), key=rank)
 

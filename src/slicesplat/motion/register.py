@@ -5,6 +5,11 @@ slices are moved onto it by Levenberg-Marquardt (`motion.align`): whole stacks, 
 that were acquired one after the other, then single slices. Coarse levels see the brain cut out of its surroundings,
 zero outside the mask, in pixels averaged over blocks: its outline is what guides them, and large Gaussians make a cost
 with a wide basin.
+
+A mask that was carried over from another stack is no outline: it stays where the scanner put it while the brain moves,
+and holds surroundings that do not move with the brain. `register_by_one_mask` brings the stacks together by the mask
+that was drawn. With masks about where the region is then (`motion.tighten`), `register_roughly` goes by what is inside
+them alone, well enough to say where every slice cuts the region; from there `register` goes on.
 """
 
 from __future__ import annotations
@@ -39,6 +44,7 @@ MIN_NCC = 0.45  # below it a slice shows something else than the field
 RIDGE = 0.05
 CG_ITERATIONS = 8
 WHOLE_STACK = -1
+FROM_START = 4  # coarse levels that are left out where the slices are known to be about in place
 
 
 @dataclass(frozen=True)
@@ -176,6 +182,19 @@ def _search_lost(
     return state
 
 
+def _run_levels(
+    levels: Sequence[Level], slices: Slices, inside: Tensor, pose: Float, interleave: Sequence[int],
+    tell: Tell, total: int, backend: Backend,
+) -> Alignment:  # fmt: skip
+    """Run levels from some poses on, and tell of `total` how many are done."""
+    ones = np.ones(len(slices))
+    state = Alignment(pose, ones.copy(), ones.copy(), ones.copy())
+    for done, level in enumerate(levels, 1):
+        tell(done, total, float(np.median(state.misfit)) if done > 1 else None)
+        state = _run_level(level, slices, inside, state, interleave, backend)
+    return state
+
+
 def movement(before: Float, after: Float) -> Float:
     """How far (S,) mm each slice has moved, rotation taken at the radius of a brain."""
     turn = angles(before[:, :3, :3].transpose(0, 2, 1) @ after[:, :3, :3])
@@ -191,6 +210,7 @@ def register(
     random: np.random.Generator,
     tell: Tell = lambda done, total, loss: None,
     backend: Backend = CPU,
+    start: Float | None = None,
 ) -> Registration:
     """Find every slice.
 
@@ -212,21 +232,20 @@ def register(
         Told how many levels are done, of how many, and the misfit.
     backend : Backend
         Where to compute.
+    start : (S, 4, 4), optional
+        Where the slices are about, as transforms of the world: stacks and long runs are not registered then.
     """
     coarse = wide.binned(2)
     everywhere = spread(~dropout, coarse, backend.device)
-    total = 1 + len(COARSE) + len(FINE)
+    levels = COARSE if start is None else COARSE[FROM_START:]
+    total = 1 + len(levels) + len(FINE)
     tell(0, total, None)
-    pose = register_stacks(coarse, reference, backend)
-    ones = np.ones(len(slices))
-    state = Alignment(pose, ones.copy(), ones.copy(), ones.copy())
-    for done, level in enumerate(COARSE, 1):
-        tell(done, total, float(np.median(state.misfit)) if done > 1 else None)
-        state = _run_level(level, coarse, everywhere, state, interleave, backend)
+    pose = register_stacks(coarse, reference, backend) if start is None else start @ coarse.nominal
+    state = _run_levels(levels, coarse, everywhere, pose, interleave, tell, total, backend)
     state = _search_lost(COARSE[-1], coarse, everywhere, state, interleave, backend, random)
     inside = backend.tensor(slices.mask) * spread(~dropout, slices, backend.device)
     state.pose = state.pose @ np.linalg.inv(wide.nominal) @ slices.nominal
-    for done, level in enumerate(FINE, 1 + len(COARSE)):
+    for done, level in enumerate(FINE, 1 + len(levels)):
         tell(done, total, float(np.median(state.misfit)))
         state = _run_level(level, slices, inside, state, interleave, backend)
     state = _search_lost(FINE[0], slices, inside, state, interleave, backend)
@@ -238,6 +257,42 @@ def register(
     return Registration(keep_gauge(pose, slices, reference, trust), state.gain, trust, state.ncc, reference)
 
 
+def register_roughly(
+    slices: Slices,
+    reference: int,
+    interleave: Sequence[int],
+    dropout: NDArray[np.bool_],
+    start: Float,
+    tell: Tell = lambda done, total, loss: None,
+    backend: Backend = CPU,
+) -> tuple[Float, Float]:
+    """Find where the slices are about, by what is inside masks that are no outlines.
+
+    Parameters
+    ----------
+    slices, reference, interleave, dropout, tell, backend
+        As `register`; slices without a margin.
+    start : (S, 4, 4)
+        Where the stacks are, as transforms of the world.
+
+    Returns
+    -------
+    pose : (S, 4, 4)
+    weight : (S,)
+        Trust in the slices.
+    """
+    coarse = slices.binned(2)
+    inside = backend.tensor(coarse.mask) * spread(~dropout, coarse, backend.device)
+    levels = COARSE[1:]
+    total = 1 + len(levels)
+    tell(0, total, None)
+    state = _run_levels(levels, coarse, inside, start @ coarse.nominal, interleave, tell, total, backend)
+    tell(total, total, float(np.median(state.misfit)))
+    pose = state.pose @ np.linalg.inv(coarse.nominal) @ slices.nominal
+    trust = np.where(dropout, 0.0, slice_weights(state.misfit))
+    return keep_gauge(pose, slices, reference, trust), trust
+
+
 def out_of_place(slices: Slices, state: Alignment, interleave: Sequence[int]) -> NDArray[np.bool_]:
     """Slices (S,) that still do not fit: hardly any correlation, or little of it at a place that makes no sense."""
     prior = time_prior(slices.with_poses(state.pose), slice_weights(state.misfit), interleave)
@@ -246,6 +301,7 @@ def out_of_place(slices: Slices, state: Alignment, interleave: Sequence[int]) ->
 
 
 STACK_SPACING = 10.0
+CARRIED_SPACINGS = (10.0, 5.0)
 STACK_TURNS = np.deg2rad([25.0, 50.0, -25.0, -50.0])
 
 
@@ -290,6 +346,29 @@ def register_stacks(slices: Slices, reference: int, backend: Backend = CPU) -> F
         move = found.pose[first] @ np.linalg.inv(trial.nominal[first])
         mine = slices.stack == stack
         pose[mine] = move @ slices.nominal[mine]
+    return pose
+
+
+def register_by_one_mask(slices: Slices, reference: int, backend: Backend = CPU) -> Float:
+    """Poses (S, 4, 4) with every stack brought onto the reference stack as a rigid body, by the reference's mask alone.
+
+    The other way round than `register_stacks`: the reference stack is moved onto the field of each other stack, so that
+    every pixel that counts lies inside a mask that was drawn on it, and what the other masks hold besides is no matter.
+    It starts from where the scanner put it: that masks could be carried over means that it is not far off.
+    """
+    coarse = slices.binned(2)
+    own = coarse.take(np.flatnonzero(slices.stack == reference))
+    given = (own.pixels, own.mask.astype(np.float32), np.ones(len(own)), np.full(len(own), 0.5))
+    as_one = np.zeros(len(own), np.int64)
+    pose = slices.pose.copy()
+    for stack in np.unique(slices.stack[slices.stack != reference]):
+        mine = np.flatnonzero(slices.stack == stack)
+        other = coarse.take(mine)
+        inside, ones, moved = backend.tensor(other.mask), np.ones(len(mine)), own
+        for spacing in CARRIED_SPACINGS:
+            field, _ = fit_lattice(other, inside, ones, spacing, backend)
+            moved = moved.with_poses(align(field, moved, *given, as_one, iterations=8, backend=backend).pose)
+        pose[mine] = np.linalg.inv(moved.world_transforms()[0]) @ slices.nominal[mine]
     return pose
 
 
