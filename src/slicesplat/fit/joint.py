@@ -33,7 +33,7 @@ from slicesplat.fit.curvature import Curvature
 from slicesplat.fit.heldout import grown, held_out_error, hold_out
 from slicesplat.fit.linear import AmplitudeSolver, lattice, lattice_like
 from slicesplat.fit.precondition import Preconditioner
-from slicesplat.fit.weights import Weights, initial_weights, reweight
+from slicesplat.fit.weights import LEAST_NOISE, Weights, initial_weights, reweight
 from slicesplat.motion.align import align
 from slicesplat.motion.rigid import slice_steps, step_slices
 from slicesplat.motion.smooth import time_prior
@@ -91,7 +91,6 @@ _RIM = 1
 _OUTLINE = 2  # pixels from the mask's edge inwards that say more about the mask than about the anatomy
 _FIRST_ITERATIONS = 8  # of plain conjugate gradients, from nothing
 _FACTORS = (2.0, 0.5)  # of the prior's usual strength, that are tried
-_LEAST_NOISE = 0.005  # brightest tissue is 1
 
 
 @dataclass(eq=False)
@@ -286,7 +285,7 @@ class _Lattice:
         """Take the amplitudes nearer to their optimum under prior, gains and weights as they are now; their image."""
         data, weights = self.data, self.data.weights
         # Without noise the prior still says what is where nothing was measured.
-        strength = self.factor * data.settings.smoothness * max(data.noise, _LEAST_NOISE) ** 2
+        strength = self.factor * data.settings.smoothness * max(data.noise, LEAST_NOISE) ** 2
         self.prior.reweight(self.field.amplitudes, strength)
         self.preconditioner.update(self._coverage)
         # w (g y - p)^2 = w g^2 (y - p / g)^2: the image is that for gain 1, whatever the gains become.

@@ -25,6 +25,9 @@ SLICE_LIMIT = 1.25
 MIN_PIXELS = 60  # a slice with fewer pixels in the mask says too little to judge it, or by it
 GAIN_RANGE = (0.2, 5.0)
 TINY = 1e-6  # residuals below it are rounding
+# Brightest tissue is 1. No scan has less noise, and smaller residuals say nothing against a pixel or a slice: without
+# noise, in a simulation, what the field cannot draw would tell most slices from a few that are easily drawn.
+LEAST_NOISE = 0.005
 
 
 @dataclass(eq=False)
@@ -88,17 +91,17 @@ def reweight(
     residual = pixels - spread(gain, slices, image.device) * image
     level = np.sqrt(sum_over_slices(torch.where(inside, residual, 0.0) ** 2, slices) / counts)
     large = counts >= min(MIN_PIXELS, counts.max())
-    everywhere = max(float(np.median(level[large])), TINY)
+    everywhere = max(float(np.median(level[large])), LEAST_NOISE)
     weight = np.zeros(len(slices))
     for stack in np.unique(slices.stack):
         own = slices.stack == stack
-        typical = max(float(np.median(level[own & large])) if (own & large).any() else everywhere, TINY)
+        typical = max(float(np.median(level[own & large])) if (own & large).any() else everywhere, LEAST_NOISE)
         # Against its own stack a slice is an outlier or not; a stack with more noise counts by its inverse variance.
         outlier = np.minimum(1.0, SLICE_LIMIT * typical / np.maximum(level[own], TINY)) ** 4
         weight[own] = outlier * min(1.0, SLICE_LIMIT * everywhere / typical) ** 2
     weight[present == 0] = 0.0
     trusted = inside & (spread(weight > 0.5, slices, image.device) > 0)
     sigma = max(MAD_TO_SIGMA * median(residual[trusted].abs()), TINY)
-    far = torch.clamp(residual.abs() / (PIXEL_LIMIT * sigma), min=1.0)
+    far = torch.clamp(residual.abs() / (PIXEL_LIMIT * max(sigma, LEAST_NOISE)), min=1.0)
     gain = gain / np.exp(np.average(np.log(gain), weights=weight * counts))
     return Weights((inside if rim is None else inside | rim) / far**2, weight, gain, sigma)
