@@ -45,7 +45,7 @@ from nibabel.spatialimages import SpatialImage
 from slicesplat.evaluate import aligned
 from slicesplat.fit.joint import FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
-from slicesplat.io.nifti import save_volume
+from slicesplat.io.nifti import load_stacks, save_volume
 from slicesplat.pipeline import Config, reconstruct, scale_intensities
 from slicesplat.report.figure import save_png, three_planes
 from slicesplat.splat.grid import sample_on_grid
@@ -84,6 +84,12 @@ def draw(volume: SpatialImage, case: Case, path: Path) -> None:
         "truth": (truth, affine),
     }
     save_png(three_planes(panels), path)
+
+
+def with_one_mask(case: Case) -> Case:
+    """The case as it is for a user who drew a mask on its first stack only."""
+    stacks, masks = stack_files(case_folder(case.name))
+    return replace(case, stacks=load_stacks(stacks, masks[:1], [stack.thickness for stack in case.stacks]))
 
 
 def with_true_poses(case: Case, config: Config) -> Row:
@@ -206,6 +212,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser(__doc__)
     options.add_argument("--true-poses", action="store_true", help="also the fit with the true poses given")
     options.add_argument("--pictures", type=Path, metavar="DIR", help="a picture of every case, beside the truth")
+    options.add_argument(
+        "--one-mask", action="store_true", help="also with the first stack's mask for all"
+    )
     options.add_argument("--least-squares", action="store_true", help="also the known-pose least squares")
     options.add_argument(
         "--leave-one-out",
@@ -240,6 +249,8 @@ def main() -> None:
     if args.leave_one_out is None and not (args.bad_stack or args.subsets):
         for case in chosen_cases(args):
             rows.add(case=case.name, run="motion unknown", **measured(case, config, args.pictures))
+            if args.one_mask:
+                rows.add(case=case.name, run="one mask", **measured(with_one_mask(case), config))
             if args.true_poses:
                 rows.add(case=case.name, run="true poses", **with_true_poses(case, config))
             if args.least_squares:
