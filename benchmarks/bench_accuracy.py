@@ -212,9 +212,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     options = parser(__doc__)
     options.add_argument("--true-poses", action="store_true", help="also the fit with the true poses given")
     options.add_argument("--pictures", type=Path, metavar="DIR", help="a picture of every case, beside the truth")
-    options.add_argument(
-        "--one-mask", action="store_true", help="also with the first stack's mask for all"
-    )
+    options.add_argument("--one-mask", action="store_true", help="also with the first stack's mask for all")
     options.add_argument("--least-squares", action="store_true", help="also the known-pose least squares")
     options.add_argument(
         "--leave-one-out",

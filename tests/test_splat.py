@@ -273,6 +273,17 @@ def test_same_bits_from_run_to_run(backend: Backend) -> None:
 
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one core")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_was_given_back_is_found_again(backend: Backend) -> None:
+    slices, parameters = scene()
+    made = backend(slices)
+    place(made, backend, parameters)
+    before = everything(made, backend, parameters, slices.offset[-1])
+    made.rest()
+    for was, found in zip(before, everything(made, backend, parameters, slices.offset[-1]), strict=True):
+        np.testing.assert_array_equal(found, was)
+
+
 def test_same_bits_for_any_number_of_threads() -> None:
     slices, parameters = scene("box", n=200)
     before, runs = numba.get_num_threads(), []

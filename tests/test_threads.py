@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -62,24 +61,3 @@ def test_what_a_part_raises_in_any_thread_is_raised(half: int) -> None:
     done: list[int] = []
     in_parts(lambda part, parts: done.append(part))
     assert len(done) > 1
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_has_threads_of_its_own() -> None:
-    in_parts(lambda part, parts: None)
-    child = os.fork()
-    if child == 0:
-        done: list[int] = []
-        in_parts(lambda part, parts: done.append(part))
-        os._exit(0 if len(done) > 1 else 1)
-    end = time.monotonic() + 20
-    finished, status = 0, 0
-    while not finished and time.monotonic() < end:
-        finished, status = os.waitpid(child, os.WNOHANG)
-        time.sleep(0.01)
-    if not finished:
-        os.kill(child, 9)
-        os.waitpid(child, 0)
-    assert finished == child
-    assert status == 0

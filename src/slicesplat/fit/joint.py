@@ -172,6 +172,7 @@ def _choose(best: _Lattice, settings: FitSettings, steps: _Steps) -> _Lattice:
     best.improve(settings.rounds)
     for spacing in settings.spacings[1:]:
         weights = data.weights
+        best.splatter.rest()
         finer = _Lattice(data, spacing, best.field)
         if finer.improve(settings.rounds, best.error) >= best.error:
             data.weights = weights

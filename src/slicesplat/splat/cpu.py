@@ -42,11 +42,15 @@ class _Room:
     def of(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
         """An array with whatever is in it; the next one of that name has the same memory."""
         size = math.prod(shape)
-        kept = self._kept.get(name)
-        if kept is None or len(kept) < size:
+        if name not in self._kept or len(self._kept[name]) < size:
+            self._kept.pop(name, None)
             # With a little more, so that not every list that is longer than the last one needs new memory.
-            kept = self._kept[name] = np.empty(size + size // 8, dtype)
-        return kept[:size].reshape(shape)
+            self._kept[name] = np.empty(size + size // 8, dtype)
+        return self._kept[name][:size].reshape(shape)
+
+    def clear(self, but: str) -> None:
+        """Give back all of it but the array of that name."""
+        self._kept = {name: kept for name, kept in self._kept.items() if name == but}
 
 
 @dataclass(eq=False)
@@ -157,6 +161,7 @@ class CpuSplatter:
             The list is to be kept, and there is none for this number of Gaussians.
         """
         self.placements += 1
+        self._projected = None
         # Copies: an optimiser changes its parameters in place.
         self._quaternions = _array(quaternions, np.float64).copy()
         rotation, translation = _array(rotations, np.float64).copy(), _array(translations, np.float64).copy()
@@ -181,7 +186,11 @@ class CpuSplatter:
             or (rebuild is None and not self._placed.still_hold(self._table, rotation, translation, self))
         ):
             self._pairs = self._list(coarse, rotation, translation)
-        self._projected = None
+
+    def rest(self) -> None:
+        """Give back the memory of what can be found again, and is when it is needed next: all but the list of pairs."""
+        self._projected = self._of_gaussians = None
+        self._room.clear(but="gaussian")
 
     def _list(self, coarse: NDArray[np.float32], rotation: Float, translation: Float) -> _Pairs:
         """Find the pairs of the Gaussians and poses that are being placed."""

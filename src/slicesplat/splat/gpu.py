@@ -712,6 +712,9 @@ class GpuSplatter:
         self._twice = self._constant(np.array([1, 2, 2, 1, 2, 1]), torch.float64)
         self._pairs: _Pairs | None = None
 
+    def rest(self) -> None:
+        """As `CpuSplatter.rest`, in name only: graphs that were captured hold on to where everything is."""
+
     def _constant(self, values: np.ndarray, dtype: torch.dtype) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values)).to(self.device, dtype)
 
