@@ -52,7 +52,7 @@ from slicesplat.splat.grid import sample_on_grid
 from slicesplat.stack import Stack, cut_slices
 
 PREDICTION = SHARED / "tools" / "unseen_stack.py"
-STARTS = ((0, 0, 0), (5, 0, 0), (0, 5, 0), (0, 0, 5))  # mm
+STARTS = ((0, 0, 0), (5, 0, 0), (0, 5, 0), (0, 0, 5), (-5, 0, 0), (0, -5, 0), (0, 0, -5))  # mm
 FOUND = 0.7  # NCC of a whole stack with the volume: lower where the search went astray
 CORRUPTED_CASE = "fetal-moderate"
 ALLOWED_LOSS = 0.3  # dB, for a corrupted stack
