@@ -336,9 +336,10 @@ def pairs_of_gaussians(gaussian, view_pairs, start, pair_of, part, parts):
 
 
 @nb.njit(**_INLINE)
-def project_eight(m, c, peak, blur, level, su, sv, rows, columns, cutoff, flat, place):
-    """The fields of eight pairs (see `project`), from their means and covariances in the slice frame, into `flat`."""
+def project_eight(table, numbers, first, r, shift, weight, blur, level, su, sv, rows, columns, cutoff, flat, place):
+    """The fields of eight pairs (see `project`), into `flat`; their means and covariances in the slice frame."""
     scale = 1.0 / EXP_POWER
+    m, c = in_slice(table, numbers, first, r, shift)
     per_szz = 1.0 / (c[5] + blur[2])
     above = m[2] - level[2]
     z = above * per_szz
@@ -354,7 +355,7 @@ def project_eight(m, c, peak, blur, level, su, sv, rows, columns, cutoff, flat, 
     reach = root(at_least(room, 0.0))
     tall, wide = single(reach * root(cuu) / su), single(reach * root(cvv) / sv)
     # Beyond the cut-off through the plane there is no such exp, and no pixel.
-    peak = peak * root(per_det * per_szz)
+    peak = weight * gather8(table, 9, numbers, first) * root(per_det * per_szz)
     peak = peak * exp_of_sixteen_times(at_least(square * (-0.5 * scale), -0.5 * scale * MAX_CUTOFF**2))
     store8(flat, place + PEAK, single(peak))
     store8(flat, place + ROW_ROW, single(cvv * per_det * (-0.5 * scale * su * su)))
@@ -370,6 +371,7 @@ def project_eight(m, c, peak, blur, level, su, sv, rows, columns, cutoff, flat, 
     store8(flat, place + BOTTOM, keep_from(bottom, touches, 0.0))
     store8(flat, place + LEFT, left)
     store8(flat, place + RIGHT, at_most(floor(column + wide) + 1.0, columns))
+    return m, c
 
 
 @nb.njit(**_JIT)
@@ -382,12 +384,9 @@ def project(table, rotation, shift, weight, blur, origin, step, shape, start, ga
     """
     begin, end = share(len(blur), part, parts)
     for v in range(begin, end):
-        r, t, su, sv = rotation[v], shift[v], step[v, 0], step[v, 1]
+        frame = (rotation[v], shift[v], weight[v], blur[v], origin[v], step[v, 0], step[v, 1], shape[v, 0], shape[v, 1])
         for first in range(start[v], start[v + 1], LANES):
-            m, c = in_slice(table, gaussian, first, r, t)
-            peak = weight[v] * gather8(table, 9, gaussian, first)
-            grid = (su, sv, shape[v, 0], shape[v, 1])
-            project_eight(m, c, peak, blur[v], origin[v], *grid, cutoff, flat, first * PAIR_FIELDS)
+            project_eight(table, gaussian, first, *frame, cutoff, flat, first * PAIR_FIELDS)
 
 
 @nb.njit(**_INLINE)

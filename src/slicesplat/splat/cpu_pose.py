@@ -27,7 +27,6 @@ from slicesplat.splat.cpu_kernels import (
     PAIR_FIELDS,
     PEAK,
     gaussian_tile,
-    in_slice,
     inverse,
     lay_out,
     padded,
@@ -41,7 +40,6 @@ from slicesplat.splat.simd import (
     TILE_ROWS,
     add8,
     double,
-    gather8,
     item,
     load8,
     load_tile,
@@ -167,10 +165,9 @@ def _render(rendered, shape, s, flat, c, canvas):
     canvas[: (rows + TILE_ROWS) * UNKNOWNS * stride] = F32(0)
     for v in range(view_start[s], view_start[s + 1]):
         su, sv = step[v, 0], step[v, 1]
+        frame = (rotation[v], shift[v], weight[v], blur[v], origin[v], su, sv, rows, columns)
         for first in range(start[v], start[v + 1], LANES):
-            m, covariance = in_slice(table, gaussian, first, rotation[v], shift[v])
-            peak = weight[v] * gather8(table, 9, gaussian, first)
-            project_eight(m, covariance, peak, blur[v], origin[v], su, sv, rows, columns, cutoff, flat, 0)
+            m, covariance = project_eight(table, gaussian, first, *frame, cutoff, flat, 0)
             _polynomials(m, covariance, blur[v], origin[v, 2], su, sv, c)
             for lane in range(LANES):
                 _add_pair(flat, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
