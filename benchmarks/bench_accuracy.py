@@ -45,8 +45,9 @@ from nibabel.spatialimages import SpatialImage
 from slicesplat.evaluate import aligned
 from slicesplat.fit.joint import FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
-from slicesplat.io.nifti import load_stacks, save_volume
+from slicesplat.io.nifti import save_volume
 from slicesplat.pipeline import Config, reconstruct, scale_intensities
+from slicesplat.prepare.load import load_stacks
 from slicesplat.report.figure import save_png, three_planes
 from slicesplat.splat.grid import sample_on_grid
 from slicesplat.stack import Stack, cut_slices

@@ -31,8 +31,8 @@ from slicesplat.fit.joint import FitSettings
 from slicesplat.fit.linear import AmplitudeSolver, lattice, placed_lattice
 from slicesplat.fit.precondition import Preconditioner
 from slicesplat.fit.replay import Replay
-from slicesplat.io.nifti import load_stacks
 from slicesplat.pipeline import scale_intensities
+from slicesplat.prepare.load import load_stacks
 from slicesplat.splat import Backend, CpuSplatter, available_devices, choose_backend
 from slicesplat.stack import Slices, Stack, cut_slices
 

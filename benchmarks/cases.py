@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from slicesplat.evaluate import pose_error, score
-from slicesplat.io.nifti import load_stacks, load_volume
+from slicesplat.io.nifti import load_volume
 from slicesplat.phantom import brain_phantom
+from slicesplat.prepare.load import load_stacks
 from slicesplat.simulate import Motion, Quadrature, SimulationConfig, Subject, rigid_about, simulate
 from slicesplat.stack import Slices, Stack, cut_slices
 

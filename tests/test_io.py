@@ -18,7 +18,9 @@ from scipy.spatial.transform import Rotation
 
 from slicesplat.errors import InputError
 from slicesplat.io.files import check_output, check_output_folder, load_json, save_json
-from slicesplat.io.nifti import load_masked_volume, load_stacks, load_volume, save_volume
+from slicesplat.io.masks import load_masked_volume
+from slicesplat.io.nifti import load_volume, save_volume
+from slicesplat.prepare.load import load_stacks
 
 SHAPE = (12, 10, 6)
 SPACING = (1.0, 1.0, 3.0)

@@ -16,8 +16,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from slicesplat.errors import InputError
-    from slicesplat.io.nifti import load_stacks
     from slicesplat.pipeline import Config, reconstruct
+    from slicesplat.prepare.load import load_stacks
     from slicesplat.stack import Stack
 
     __version__: str
@@ -28,7 +28,7 @@ _HOME = {
     "Config": "slicesplat.pipeline",
     "InputError": "slicesplat.errors",
     "Stack": "slicesplat.stack",
-    "load_stacks": "slicesplat.io.nifti",
+    "load_stacks": "slicesplat.prepare.load",
     "reconstruct": "slicesplat.pipeline",
 }
 

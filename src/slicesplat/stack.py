@@ -37,6 +37,8 @@ class Stack:
         What to call the stack in messages: its file name.
     carried : bool
         The mask was drawn on another stack and carried over, wider: it holds surroundings of the region.
+    slice_axis : int
+        The axis of the file that the slices lie along.
     """
 
     data: NDArray[np.float32]
@@ -45,6 +47,7 @@ class Stack:
     thickness: float
     name: str = "stack"
     carried: bool = False
+    slice_axis: int = 2
 
     @property
     def n_slices(self) -> int:

@@ -39,7 +39,7 @@ class Command(StackCommand):
             raise InputError(f"{folder}: {count} stacks would be called {name}.nii.gz; correct them into two folders")
         stacks = self.load_stacks()
         folder.mkdir(exist_ok=True)
-        for path, name, stack in zip(self.input_stacks, names, stacks, strict=True):
-            save_stack(correct_bias_field(stack), path, folder / f"{name}.nii.gz")
+        for name, stack in zip(names, stacks, strict=True):
+            save_stack(correct_bias_field(stack), folder / f"{name}.nii.gz")
             save_json({"SliceThickness": stack.thickness}, folder / f"{name}.json")
             log.info("%s: corrected", stack.name)

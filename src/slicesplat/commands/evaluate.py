@@ -13,7 +13,8 @@ from slicesplat.commands.base import BaseCommand, OptionalPath
 from slicesplat.errors import InputError
 from slicesplat.evaluate import PoseError, Score, pose_error, score
 from slicesplat.io.files import check_output, load_json, save_json
-from slicesplat.io.nifti import load_masked_volume, load_volume
+from slicesplat.io.masks import load_masked_volume
+from slicesplat.io.nifti import load_volume
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from slicesplat.commands.base import BaseCommand, log
 from slicesplat.io.files import check_output_folder
-from slicesplat.io.nifti import load_masked_volume
+from slicesplat.io.masks import load_masked_volume
 from slicesplat.simulate import SimulationConfig, save, simulate
 
 

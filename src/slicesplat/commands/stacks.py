@@ -8,7 +8,7 @@ from pathlib import Path
 from slicesplat.commands.base import BaseCommand
 from slicesplat.errors import InputError
 from slicesplat.io.files import check_output, check_output_folder
-from slicesplat.io.nifti import load_stacks
+from slicesplat.prepare.load import load_stacks
 from slicesplat.stack import Stack
 
 

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from slicesplat.errors import InputError
 from slicesplat.io.atomic import atomic_path
-from slicesplat.io.nifti import load_masked_volume, load_volume
+from slicesplat.io.masks import load_masked_volume
+from slicesplat.io.nifti import load_volume
 from slicesplat.stack import Stack
 
 _NAME = re.compile(r"(mask_)?(\d+)\.nii(\.gz)?")
