@@ -46,7 +46,8 @@ from slicesplat.evaluate import aligned
 from slicesplat.fit.joint import FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
 from slicesplat.io.nifti import save_volume
-from slicesplat.pipeline import Config, reconstruct, scale_intensities
+from slicesplat.pipeline import Config, reconstruct
+from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.prepare.load import load_stacks
 from slicesplat.report.figure import save_png, three_planes
 from slicesplat.splat.grid import sample_on_grid

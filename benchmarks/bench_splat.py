@@ -31,7 +31,7 @@ from slicesplat.fit.joint import FitSettings
 from slicesplat.fit.linear import AmplitudeSolver, lattice, placed_lattice
 from slicesplat.fit.precondition import Preconditioner
 from slicesplat.fit.replay import Replay
-from slicesplat.pipeline import scale_intensities
+from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.prepare.load import load_stacks
 from slicesplat.splat import Backend, CpuSplatter, available_devices, choose_backend
 from slicesplat.stack import Slices, Stack, cut_slices

@@ -17,7 +17,8 @@ from slicesplat.fit.linear import AmplitudeSolver, placed_lattice
 from slicesplat.fit.precondition import Preconditioner
 from slicesplat.fit.weights import TINY
 from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, reconstruct, scale_intensities
+from slicesplat.pipeline import Config, reconstruct
+from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.simulate import SimulationConfig, simulate
 from slicesplat.splat import CPU, Backend
 from slicesplat.splat.grid import sample_on_grid

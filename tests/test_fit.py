@@ -30,7 +30,7 @@ from slicesplat.fit.region import RIM_MM, grid_over, region_field, region_mask
 from slicesplat.fit.weights import Weights, initial_weights, reweight
 from slicesplat.motion.register import gauge
 from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import scale_intensities
+from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.psf import SliceProfile
 from slicesplat.simulate import SimulationConfig, simulate
 from slicesplat.splat import CPU, CpuSplatter, place

@@ -33,7 +33,8 @@ from slicesplat.motion.rigid import angles, group_jacobian, rigid, step_groups, 
 from slicesplat.motion.smooth import JUMP, TimePrior, acquisition_order, time_prior
 from slicesplat.motion.tighten import tighten
 from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, Registration, register, scale_intensities
+from slicesplat.pipeline import Config, Registration, register
+from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.simulate import Motion, Simulation, SimulationConfig, simulate
 from slicesplat.splat import CpuSplatter, place
 from slicesplat.stack import Slices, Stack, cut_slices

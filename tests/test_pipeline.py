@@ -28,7 +28,8 @@ from slicesplat.fit.joint import FitSettings
 from slicesplat.io.slices import load_slices
 from slicesplat.motion.rigid import rigid
 from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, Progress, Reconstruction, reconstruct, register, scale_intensities
+from slicesplat.pipeline import Config, Progress, Reconstruction, reconstruct, register
+from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.simulate import Simulation, SimulationConfig, save, simulate
 from slicesplat.splat import available_devices, cpu_kernels, cpu_pose
 from slicesplat.splat.grid import sample_on_grid
@@ -424,14 +425,14 @@ def test_masks_with_a_few_pixels_in_every_slice_are_refused() -> None:
 
 def test_scaling_puts_the_brightest_tissue_at_one_and_gives_the_way_back() -> None:
     stacks = [replace(stack, data=stack.data * np.float32(5 * 3**k)) for k, stack in enumerate(small().stacks)]
-    scaled, scale = scale_intensities(stacks)
+    scaled, intensities = scale_intensities(stacks)
     inside = np.concatenate([stack.data[stack.mask] for stack in scaled])
     assert np.percentile(inside, 99) == pytest.approx(1.0, rel=1e-4)
     tissue = [stack.data[stack.mask] for stack in scaled]
     medians = [float(np.median(values[values > 0.2 * np.percentile(values, 99)])) for values in tissue]
     np.testing.assert_allclose(medians, medians[0], rtol=1e-4)
     # The stack of median brightness is scaled by this factor alone.
-    np.testing.assert_allclose(scaled[1].data * scale, stacks[1].data, rtol=1e-4)
+    np.testing.assert_allclose(scaled[1].data * intensities.scale, stacks[1].data, rtol=1e-4)
 
 
 def test_air_inside_a_loose_mask_does_not_change_the_scale() -> None:

@@ -33,6 +33,8 @@ from slicesplat.motion.register import Registration as Poses
 from slicesplat.motion.register import Tell, gauge, register_by_one_mask, register_roughly
 from slicesplat.motion.register import register as find_poses
 from slicesplat.motion.tighten import BETWEEN_SLICES, OF_ROUGH_POSES, tighten
+from slicesplat.prepare.cutout import without_fill
+from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
 from slicesplat.splat import Backend, choose_backend, predict
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
@@ -45,8 +47,6 @@ Callback = Callable[[Progress], None]
 OUTLINE_MARGIN = 8  # pixels around the mask that the coarse registration sees as empty
 USED_WEIGHT = 0.1  # a slice with less is reported as left out
 FIT_MARGIN = 2  # pixels; the fit sees the mask only
-DARK = 0.2  # of the brightest tissue: what is darker may be air, of which a loose mask holds a lot
-SPIKE = np.float32(3.0)  # times the brightest tissue: no tissue is brighter, and one such pixel would bend a field
 
 
 @dataclass
@@ -97,6 +97,8 @@ class Registration:
         Where it was computed: "cpu" or "cuda".
     stacks : sequence of Stack
         What the slices come from, on the scale of the input; without their bias fields if that was asked for.
+    intensities : Intensities
+        How the scale of the input and the one that was worked with belong together.
     """
 
     slices: Slices
@@ -109,6 +111,7 @@ class Registration:
     dropout: NDArray[np.bool_]
     device: str
     stacks: Sequence[Stack]
+    intensities: Intensities
 
     def left_out(self) -> list[str | None]:
         """Why each slice was left out; None for one that was used."""
@@ -162,11 +165,12 @@ class Reconstruction(Registration):
     Attributes
     ----------
     volume : nibabel image
-        Isotropic, on the intensity scale of the input, zero outside `mask` unless the background was asked for.
+        Isotropic, on the intensity scale of the input. Outside `mask` it holds what the input holds where there is no
+        signal, zero as a rule, unless the background was asked for.
     mask : nibabel image
         Where the motion-corrected masks say that the region is.
     field : GaussianField
-        The volume inside `mask` as Gaussians, intensities on the scale of the input.
+        The volume inside `mask` as Gaussians: the signal on the scale of the input, without an offset if that has one.
     noise : float
         Standard deviation of the residuals, on the scale of the input.
     expected_error : float
@@ -186,21 +190,22 @@ class Reconstruction(Registration):
     def simulated(self) -> list[Stack]:
         """The stacks as the field predicts them, gains included: on the scale of the input, zero around the masks."""
         stacks = [replace(stack, data=np.zeros_like(stack.data)) for stack in self.stacks]
-        image = predict(self.field, self.slices, self.gain).numpy()
-        level = _levels(self.stacks)
+        image, known = predict(self.field, self.slices, self.gain).numpy(), self.intensities
         for s, number in enumerate(self.slices.stack):
             crop = self.slices.image(image, s)
             row, column = self.slices.corner[s]
             plane = stacks[number].data[:, :, self.slices.index[s]]
-            plane[row : row + crop.shape[0], column : column + crop.shape[1]] = crop / level[number]
-        return stacks
+            crop = crop / (known.factor[number] * known.unit)
+            plane[row : row + crop.shape[0], column : column + crop.shape[1]] = crop
+        return [known.on_input_scale(stack, number) for number, stack in enumerate(stacks)]
 
     def json(self) -> dict[str, Any]:
         """As for a registration, and the number of Gaussians, the noise and the expected error."""
         out = super().json()
         slices = out.pop("slices")
         found = {"gaussians": len(self.field), "noise": self.noise, "expected_error": self.expected_error}
-        return {**out, **found, "slices": slices}
+        offset = self.intensities.common_offset
+        return {**out, **found, **({"intensity_offset": offset} if offset else {}), "slices": slices}
 
 
 def reconstruct(
@@ -235,26 +240,27 @@ def reconstruct(
     clock = _Clock(progress)
     with _threads(config.threads):
         start = _registered(stacks, config, clock)
-        backend, scale, slices = start.backend, start.scale, start.slices
+        backend, slices, intensities = start.backend, start.slices, start.intensities
         with clock.step("fit") as tell:
-            kept = slices.mask & (start.poses.weight > 0)[slices.slice_of_pixel()]
+            kept = slices.mask & slices.measured & (start.poses.weight > 0)[slices.slice_of_pixel()]
             if not kept.any():
                 raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
             random = np.random.default_rng(config.seed)
             fit = joint_fit(slices, kept, FitSettings(), start.interleave, random, tell, backend)
             slices, field = _keep_gauge(fit, slices, start.reference)
         with clock.step("sample"):
-            volume, mask = _sample(field, fit.weights.slice, slices, config.resolution, scale, backend)
+            volume, mask = _sample(field, fit.weights.slice, slices, config.resolution, intensities, backend)
             if config.with_background:
                 around = background_field(_with_margin(slices, start.scaled, config), field, fit.weights, backend)
-                volume, mask = _surround(volume, mask, GaussianField.concatenate([field, around]), scale, backend)
+                both = GaussianField.concatenate([field, around])
+                volume, mask = _surround(volume, mask, both, intensities, backend)
             field = field.to("cpu")
         uncertainty = None
         if config.uncertainty:
             with clock.step("uncertainty") as tell:
                 inside, random = np.asarray(mask.dataobj) > 0, np.random.default_rng(config.seed)
                 error = standard_error(field, slices, fit.weights, inside, mask.affine, random, tell)
-                uncertainty = nib.Nifti1Image(error * np.float32(scale), mask.affine)
+                uncertainty = nib.Nifti1Image(intensities.error(error), mask.affine)
     result = Reconstruction(
         slices=slices,
         weight=fit.weights.slice,
@@ -266,11 +272,12 @@ def reconstruct(
         dropout=start.dropout,
         device=backend.device.type,
         stacks=start.stacks,
+        intensities=intensities,
         volume=volume,
         mask=mask,
-        field=replace(field, amplitudes=field.amplitudes * scale),
-        noise=round(fit.weights.sigma * scale, 4),
-        expected_error=round(fit.held_out * scale, 4),
+        field=replace(field, amplitudes=torch.nan_to_num(field.amplitudes * intensities.brightest)),
+        noise=_rounded(fit.weights.sigma * intensities.brightest),
+        expected_error=_rounded(fit.held_out * intensities.brightest),
         uncertainty=uncertainty,
     )
     _log_left_out(result)
@@ -297,6 +304,7 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
         dropout=start.dropout,
         device=start.backend.device.type,
         stacks=start.stacks,
+        intensities=start.intensities,
     )
     _log_left_out(result)
     return result
@@ -313,8 +321,8 @@ class _Registered:
         On the scale of the input; without their bias fields if that was asked for.
     scaled : list of Stack
         The same with the brightest tissue at 1.
-    scale : float
-        The factor that brings intensities back.
+    intensities : Intensities
+        The way back.
     reference : int
         The stack whose scanner space everything is in.
     interleave : list of int
@@ -329,7 +337,7 @@ class _Registered:
     backend: Backend
     stacks: Sequence[Stack]
     scaled: list[Stack]
-    scale: float
+    intensities: Intensities
     reference: int
     interleave: list[int]
     dropout: NDArray[np.bool_]
@@ -343,13 +351,15 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
     with clock.step("compile kernels (once per installation)"):
         compile_kernels(backend)
     with clock.step("prepare"):
-        stacks = _corrected(stacks, config)
-        scaled, scale = scale_intensities(stacks)
+        signals, intensities = signal([without_fill(stack) for stack in stacks])
+        signals = _corrected(signals, config)
+        scaled, intensities = scale_intensities(signals, intensities)
     moved = None
-    if any(stack.carried for stack in stacks):
+    if any(stack.carried for stack in signals):
         with clock.step("tighten masks") as tell:
-            stacks, moved = _tightened(stacks, scaled, config, tell, backend)
-            scaled, scale = scale_intensities(stacks)
+            signals, moved = _tightened(signals, scaled, config, tell, backend)
+            scaled, intensities = scale_intensities(signals, intensities)
+    stacks = [intensities.on_input_scale(stack, number) for number, stack in enumerate(signals)]
     with clock.step("register") as tell:
         wide = _cut(scaled, config, OUTLINE_MARGIN)
         slices = _cut(scaled, config, FIT_MARGIN)
@@ -363,7 +373,7 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
         start = None if moved is None else np.array([moved[name] for name in _named(slices)])
         poses = find_poses(wide, slices, reference, interleave, dropout, random, tell, backend, start)
         slices = slices.with_poses(poses.pose)
-    return _Registered(backend, stacks, scaled, scale, reference, interleave, dropout, poses, slices)
+    return _Registered(backend, stacks, scaled, intensities, reference, interleave, dropout, poses, slices)
 
 
 def _tightened(
@@ -443,41 +453,14 @@ def _threads(threads: int) -> Iterator[None]:
         torch.set_num_threads(before[1])
 
 
-def _corrected(stacks: Sequence[Stack], config: Config) -> Sequence[Stack]:
+def _corrected(stacks: list[Stack], config: Config) -> list[Stack]:
     """Step 2: the stacks without their bias fields where that is asked for."""
     return [correct_bias_field(stack) for stack in stacks] if config.bias_field_correction else stacks
 
 
-def scale_intensities(stacks: Sequence[Stack]) -> tuple[list[Stack], float]:
-    """Stacks with the brightest tissue at 1, equal medians and no spikes, and the factor that brings intensities back.
-
-    Raises
-    ------
-    InputError
-        A stack is constant or dark throughout its mask.
-    """
-    level = _levels(stacks)
-    bright = np.concatenate([stack.data[stack.mask] * factor for stack, factor in zip(stacks, level, strict=True)])
-    scale = float(np.percentile(bright, 99))
-    return [
-        replace(stack, data=np.minimum(stack.data * np.float32(factor / scale), SPIKE).astype(np.float32))
-        for stack, factor in zip(stacks, level, strict=True)
-    ], scale
-
-
-def _levels(stacks: Sequence[Stack]) -> list[float]:
-    """What to multiply each stack with so that its tissue has the median that is typical of all.
-
-    Its tissue, not its mask: one mask holds next to no air, another, drawn wide, more air than tissue.
-    """
-    medians = []
-    for stack in stacks:
-        values = stack.data[stack.mask]
-        if not len(values) or not np.median(values) > 0:
-            raise InputError(f"{stack.name}: more than half of its mask has no signal; check the mask")
-        medians.append(float(np.median(values[values > DARK * np.percentile(values, 99)])))
-    typical = float(np.median(medians))
-    return [typical / median for median in medians]
+def _rounded(value: float) -> float:
+    """Six significant digits: scales of intensities differ."""
+    return float(f"{value:.6g}")
 
 
 def _packages(assessments: Sequence[StackAssessment], given: int) -> list[int]:
@@ -493,9 +476,9 @@ def _packages(assessments: Sequence[StackAssessment], given: int) -> list[int]:
 
 def _dropouts(assessments: Sequence[StackAssessment], slices: Slices) -> NDArray[np.bool_]:
     """(S,) the slices that lost their signal."""
-    return np.array(
-        [index in assessments[stack].dropouts for stack, index in zip(slices.stack, slices.index, strict=True)], bool
-    )
+    empty = np.logical_and.reduceat(~(slices.mask & slices.measured), slices.offset[:-1])
+    lost = [index in assessments[stack].dropouts for stack, index in zip(slices.stack, slices.index, strict=True)]
+    return np.array(lost, bool) | empty
 
 
 def _keep_gauge(fit: Fit, slices: Slices, reference: int) -> tuple[Slices, GaussianField]:
@@ -509,17 +492,16 @@ def _sample(
     weight: NDArray[np.float64],
     slices: Slices,
     resolution: float,
-    scale: float,
+    intensities: Intensities,
     backend: Backend,
 ) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
     """Step 7: the field and the region's mask on the output grid."""
     region = region_field(slices, weight, backend)
     affine, shape = grid_over(region, resolution, backend)
     mask = region_mask(region, affine, shape, backend)
-    values = np.maximum(sample_on_grid(field, affine, shape, backend), 0.0) * np.float32(scale)
-    return nib.Nifti1Image(np.where(mask, values, 0.0).astype(np.float32), affine), nib.Nifti1Image(
-        mask.astype(np.uint8), affine
-    )
+    values = np.maximum(sample_on_grid(field, affine, shape, backend), 0.0)
+    volume = nib.Nifti1Image(intensities.volume(np.where(mask, values, 0.0)), affine)
+    return volume, nib.Nifti1Image(mask.astype(np.uint8), affine)
 
 
 def _with_margin(slices: Slices, stacks: Sequence[Stack], config: Config) -> Slices:
@@ -529,7 +511,7 @@ def _with_margin(slices: Slices, stacks: Sequence[Stack], config: Config) -> Sli
 
 
 def _surround(
-    volume: nib.Nifti1Image, mask: nib.Nifti1Image, field: GaussianField, scale: float, backend: Backend
+    volume: nib.Nifti1Image, mask: nib.Nifti1Image, field: GaussianField, intensities: Intensities, backend: Backend
 ) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
     """Volume and mask on a grid with a margin; the field outside the mask, what was there inside it."""
     spacing = float(volume.header.get_zooms()[0])
@@ -537,5 +519,5 @@ def _surround(
     affine = volume.affine.copy()
     affine[:3, 3] -= margin * affine[:3, :3].sum(axis=1)
     values, inside = np.pad(np.asarray(volume.dataobj), margin), np.pad(np.asarray(mask.dataobj), margin)
-    around = np.maximum(sample_on_grid(field, affine, values.shape, backend), 0.0) * np.float32(scale)
+    around = intensities.volume(np.maximum(sample_on_grid(field, affine, values.shape, backend), 0.0))
     return nib.Nifti1Image(np.where(inside, values, around), affine), nib.Nifti1Image(inside, affine)

@@ -39,6 +39,9 @@ class Stack:
         The mask was drawn on another stack and carried over, wider: it holds surroundings of the region.
     slice_axis : int
         The axis of the file that the slices lie along.
+    measured : (nx, ny, nz) bool, optional
+        Where the scanner measured something; everywhere when not given. A stack that was cut out has one value where
+        it was not.
     """
 
     data: NDArray[np.float32]
@@ -48,6 +51,7 @@ class Stack:
     name: str = "stack"
     carried: bool = False
     slice_axis: int = 2
+    measured: NDArray[np.bool_] | None = None
 
     @property
     def n_slices(self) -> int:
@@ -107,6 +111,8 @@ class Slices:
     pixels : (P,) float32
     mask : (P,) bool
         Pixels that belong to the region and take part in the fit.
+    measured : (P,) bool
+        Pixels that hold a measurement: all but those that were cut away before.
     psf_weights : (S, K) float64
     psf_covariances : (S, K, 3) float64, mm^2
         Diagonals in the slice frame.
@@ -125,6 +131,7 @@ class Slices:
     step: Float
     pixels: NDArray[np.float32]
     mask: NDArray[np.bool_]
+    measured: NDArray[np.bool_]
     psf_weights: Float
     psf_covariances: Float
     psf_offsets: Float
@@ -167,6 +174,7 @@ class Slices:
             step=self.step[which],
             pixels=self.pixels[chosen],
             mask=self.mask[chosen],
+            measured=self.measured[chosen],
             psf_weights=self.psf_weights[which],
             psf_covariances=self.psf_covariances[which],
             psf_offsets=self.psf_offsets[which],
@@ -185,7 +193,7 @@ class Slices:
         shape = self.shape // factor
         if (shape < 1).any():
             raise ValueError(f"a slice of {self.shape.min()} pixels cannot be averaged over {factor}")
-        pixels, inside = [], []
+        pixels, inside, measured = [], [], []
         for s in range(len(self)):
             rows, columns = shape[s]
             blocks = (rows, factor, columns, factor)
@@ -193,6 +201,7 @@ class Slices:
             mask = self.image(self.mask, s)[window].astype(np.float32)
             pixels.append((self.image(self.pixels, s)[window] * mask).reshape(blocks).mean(axis=(1, 3)).ravel())
             inside.append(mask.reshape(blocks).mean(axis=(1, 3)).ravel() >= 0.5)
+            measured.append(self.image(self.measured, s)[window].reshape(blocks).all(axis=(1, 3)).ravel())
         covariances = self.psf_covariances.copy()
         covariances[:, :, :2] += (self.step[:, None, :] ** 2) * (factor**2 - 1) / 12
         return replace(
@@ -203,6 +212,7 @@ class Slices:
             step=self.step * factor,
             pixels=np.concatenate(pixels).astype(np.float32),
             mask=np.concatenate(inside),
+            measured=np.concatenate(measured),
             psf_covariances=covariances,
         )
 
@@ -248,6 +258,7 @@ def cut_slices(
         weights, covariances, offsets = slice_psf(stack.spacing[:2], stack.thickness, profile)
         for k in np.flatnonzero(stack.mask.sum(axis=(0, 1)) >= min_pixels):
             mask = stack.mask[:, :, k]
+            measured = np.ones_like(mask) if stack.measured is None else stack.measured[:, :, k]
             inside = np.argwhere(mask)
             low = np.maximum(inside.min(axis=0) - margin, 0)
             high = np.minimum(inside.max(axis=0) + 1 + margin, mask.shape)
@@ -263,6 +274,7 @@ def cut_slices(
                     "step": stack.spacing[:2],
                     "pixels": stack.data[:, :, k][crop].ravel(),
                     "mask": mask[crop].ravel(),
+                    "measured": measured[crop].ravel(),
                     "psf_weights": weights,
                     "psf_covariances": covariances,
                     "psf_offsets": offsets,
@@ -287,6 +299,7 @@ def cut_slices(
         step=column("step", np.float64),
         pixels=pixels,
         mask=np.concatenate([np.asarray(row["mask"], bool) for row in rows]),
+        measured=np.concatenate([np.asarray(row["measured"], bool) for row in rows]),
         psf_weights=column("psf_weights", np.float64),
         psf_covariances=column("psf_covariances", np.float64),
         psf_offsets=column("psf_offsets", np.float64),

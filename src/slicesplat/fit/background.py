@@ -40,6 +40,6 @@ def background_field(wide: Slices, region: GaussianField, weights: Weights, back
     rest = backend.tensor(wide.pixels) - predict(region, wide, weights.gain, backend)
     spacing = _SPACING * float(np.median(wide.step))
     field, splatter = placed_lattice(replace(wide, mask=~wide.mask), spacing, backend)
-    trust = spread(weights.slice, wide, backend.device)
+    trust = spread(weights.slice, wide, backend.device) * backend.tensor(wide.measured)
     field.amplitudes = solve_amplitudes(splatter, rest, trust, weights.gain, field.amplitudes, _ITERATIONS)
     return field

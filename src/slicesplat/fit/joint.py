@@ -222,10 +222,12 @@ class _Examination:
         told: Callable[[float], None] = lambda error: None,
     ) -> None:
         seen = grown(slices, inside, _RIM)
+        # Where a stack was cut out nothing was measured beside the mask, but the field goes on.
+        around = seen & ~inside & slices.measured
         self.slices = replace(slices, mask=seen)
         self.interleave, self.settings, self.backend, self.told = interleave, settings, backend, told
         self.pixels = backend.tensor(slices.pixels)
-        self.inside, self.held, self.around = (backend.tensor(x, torch.bool) for x in (inside, held, seen & ~inside))
+        self.inside, self.held, self.around = (backend.tensor(x, torch.bool) for x in (inside, held, around))
         self.rim: Tensor | None = None
         self.fitted = self.inside & ~self.held
         self.noise = noise_level(slices, self.inside, backend)

@@ -58,6 +58,7 @@ def grid_slices(affine: NDArray[np.float64], shape: tuple[int, int, int], varian
         step=np.tile(spacing[:2], (planes, 1)),
         pixels=np.zeros(planes * pixels, np.float32),
         mask=np.ones(planes * pixels, bool),
+        measured=np.ones(planes * pixels, bool),
         psf_weights=np.ones((planes, 1)),
         psf_covariances=np.full((planes, 1, 3), variance),
         psf_offsets=np.zeros((planes, 1)),
