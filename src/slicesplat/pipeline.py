@@ -28,11 +28,13 @@ from slicesplat.fit.background import BACKGROUND_MARGIN, background_field
 from slicesplat.fit.joint import Fit, FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
 from slicesplat.fit.uncertainty import standard_error
+from slicesplat.motion.agreement import Agreement, agreement
 from slicesplat.motion.assess import StackAssessment, assess, least_motion
 from slicesplat.motion.register import Registration as Poses
-from slicesplat.motion.register import Tell, gauge, register_by_one_mask, register_roughly
+from slicesplat.motion.register import Tell, as_scanned, gauge, register_by_one_mask, register_roughly
 from slicesplat.motion.register import register as find_poses
 from slicesplat.motion.tighten import BETWEEN_SLICES, OF_ROUGH_POSES, tighten
+from slicesplat.prepare.coverage import unresolved
 from slicesplat.prepare.cutout import without_fill
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
 from slicesplat.splat import Backend, choose_backend, predict
@@ -99,6 +101,8 @@ class Registration:
         What the slices come from, on the scale of the input; without their bias fields if that was asked for.
     intensities : Intensities
         How the scale of the input and the one that was worked with belong together.
+    agreement : list of Agreement
+        How every stack agrees with what the others show.
     """
 
     slices: Slices
@@ -112,6 +116,7 @@ class Registration:
     device: str
     stacks: Sequence[Stack]
     intensities: Intensities
+    agreement: list[Agreement]
 
     def left_out(self) -> list[str | None]:
         """Why each slice was left out; None for one that was used."""
@@ -154,6 +159,7 @@ class Registration:
             },
             "steps": self.steps,
             "reference_stack": self.reference,
+            "stack_agreement": [round(seen.ncc, 4) for seen in self.agreement],
             "slices": self.slice_records(),
         }
 
@@ -246,7 +252,9 @@ def reconstruct(
             if not kept.any():
                 raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
             random = np.random.default_rng(config.seed)
-            fit = joint_fit(slices, kept, FitSettings(), start.interleave, random, tell, backend)
+            # Nothing crosses the slices of a single stack: poses fitted to it would only follow its noise.
+            settings = FitSettings() if len(stacks) > 1 else replace(FitSettings(), pose_steps=0)
+            fit = joint_fit(slices, kept, settings, start.interleave, random, tell, backend)
             slices, field = _keep_gauge(fit, slices, start.reference)
         with clock.step("sample"):
             volume, mask = _sample(field, fit.weights.slice, slices, config.resolution, intensities, backend)
@@ -255,6 +263,7 @@ def reconstruct(
                 both = GaussianField.concatenate([field, around])
                 volume, mask = _surround(volume, mask, both, intensities, backend)
             field = field.to("cpu")
+            agree = agreement(slices, fit.weights.slice, len(start.stacks), backend)
         uncertainty = None
         if config.uncertainty:
             with clock.step("uncertainty") as tell:
@@ -273,6 +282,7 @@ def reconstruct(
         device=backend.device.type,
         stacks=start.stacks,
         intensities=intensities,
+        agreement=agree,
         volume=volume,
         mask=mask,
         field=replace(field, amplitudes=torch.nan_to_num(field.amplitudes * intensities.brightest)),
@@ -280,7 +290,7 @@ def reconstruct(
         expected_error=_rounded(fit.held_out * intensities.brightest),
         uncertainty=uncertainty,
     )
-    _log_left_out(result)
+    _log_doubts(result)
     return result
 
 
@@ -293,6 +303,7 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     clock = _Clock(progress)
     with _threads(config.threads):
         start = _registered(stacks, config, clock)
+        agree = agreement(start.slices, start.poses.weight, len(start.stacks), start.backend)
     result = Registration(
         slices=start.slices,
         weight=start.poses.weight,
@@ -305,8 +316,9 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
         device=start.backend.device.type,
         stacks=start.stacks,
         intensities=start.intensities,
+        agreement=agree,
     )
-    _log_left_out(result)
+    _log_doubts(result)
     return result
 
 
@@ -351,6 +363,8 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
     with clock.step("compile kernels (once per installation)"):
         compile_kernels(backend)
     with clock.step("prepare"):
+        for sentence in unresolved(stacks):
+            log.warning(sentence)
         signals, intensities = signal([without_fill(stack) for stack in stacks])
         signals = _corrected(signals, config)
         scaled, intensities = scale_intensities(signals, intensities)
@@ -371,7 +385,10 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
         random = np.random.default_rng(config.seed)
         dropout = _dropouts(assessments, slices)
         start = None if moved is None else np.array([moved[name] for name in _named(slices)])
-        poses = find_poses(wide, slices, reference, interleave, dropout, random, tell, backend, start)
+        if len(stacks) == 1:
+            poses = as_scanned(slices, dropout)
+        else:
+            poses = find_poses(wide, slices, reference, interleave, dropout, random, tell, backend, start)
         slices = slices.with_poses(poses.pose)
     return _Registered(backend, stacks, scaled, intensities, reference, interleave, dropout, poses, slices)
 
@@ -381,8 +398,9 @@ def _tightened(
 ) -> tuple[list[Stack], dict[tuple[int, int], NDArray[np.float64]]]:
     """Stacks whose carried-over masks fit, and about where each slice is: by stack and index, transforms (4, 4)."""
     slices = _cut(scaled, config, FIT_MARGIN)
-    reference = least_motion(scaled, assess(scaled))
-    slices = slices.with_poses(register_by_one_mask(slices, reference, backend))
+    assessments = assess(scaled)
+    reference = least_motion(scaled, assessments)
+    slices = slices.with_poses(register_by_one_mask(slices, reference, _dropouts(assessments, slices), backend))
     moved = _transforms(slices)
     # Once for what moved between the stacks, once for what moved within them.
     tighter = tighten(scaled, slices, np.ones(len(slices)), BETWEEN_SLICES, backend)
@@ -392,7 +410,9 @@ def _tightened(
     start = np.array([moved[name] for name in _named(slices)])
     pose, weight = register_roughly(slices, reference, interleave, dropout, start, tell, backend)
     slices = slices.with_poses(pose)
-    return tighten(stacks, slices, weight, OF_ROUGH_POSES, backend), _transforms(slices)
+    # A mask that was drawn on a slice without signal says where the region is all the same.
+    tighter = tighten(stacks, slices, np.where(dropout, 1.0, weight), OF_ROUGH_POSES, backend)
+    return tighter, _transforms(slices)
 
 
 def _transforms(slices: Slices) -> dict[tuple[int, int], NDArray[np.float64]]:
@@ -423,16 +443,26 @@ def _backend(config: Config) -> Backend:
     return backend
 
 
-def _log_left_out(result: Registration) -> None:
-    """Say how many slices of each stack are left out, and why; a whole stack never goes silently."""
+def _log_doubts(result: Registration) -> None:
+    """Say how many slices of each stack are left out and why, and what does not fit; a stack never goes silently."""
     reasons = result.left_out()
-    for number, stack in enumerate(result.stacks):
+    for number, (stack, agrees) in enumerate(zip(result.stacks, result.agreement, strict=True)):
         own = [reason for reason, s in zip(reasons, result.slices.stack, strict=True) if s == number]
         lost = Counter(reason for reason in own if reason)
         if lost:
             told = ", ".join(f"{count} for {reason}" for reason, count in sorted(lost.items()))
-            level = logging.WARNING if sum(lost.values()) > len(own) / 2 else logging.INFO
+            level = logging.WARNING if sum(lost.values()) >= len(own) / 2 else logging.INFO
             log.log(level, "%s: %d of %d slices left out: %s", stack.name, sum(lost.values()), len(own), told)
+        if agrees.doubtful:
+            log.warning(
+                "%s: does not agree with what the other stacks show (correlation %.2f); look at the volume, and check "
+                "that the stack shows the same subject and that its orientation is right",
+                stack.name,
+                agrees.ncc,
+            )
+    used = len(reasons) - sum(reason is not None for reason in reasons)
+    if used < len(reasons) / 2:
+        log.warning("only %d of %d slices are used; look at the volume, and check masks and stacks", used, len(reasons))
 
 
 @contextmanager

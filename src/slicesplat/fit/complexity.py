@@ -10,6 +10,7 @@ import itertools
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from slicesplat.field import GaussianField
@@ -18,20 +19,31 @@ from slicesplat.splat.pixels import MAD_TO_SIGMA, median
 from slicesplat.stack import Slices
 
 NOTHING = 1e-3  # of the largest amplitude
+ENOUGH = 100  # pixels of which the median absolute response is known within a tenth
+
+
+def noise_levels(slices: Slices, inside: Tensor, backend: Backend = CPU) -> NDArray[np.float64]:
+    """Standard deviation (S,) of the noise in every slice, in units of the pixels; `inside` is (P,) bool.
+
+    NaN for slices with fewer than `ENOUGH` pixels inside.
+    """
+    levels = np.full(len(slices), np.nan)
+    pixels = backend.tensor(slices.pixels, torch.float64)
+    ends = zip(itertools.pairwise(slices.offset.tolist()), slices.shape.tolist(), strict=True)
+    for s, ((first, last), shape) in enumerate(ends):
+        mask, image = inside[first:last], pixels[first:last].reshape(shape)
+        if int(mask.sum()) >= ENOUGH:
+            # The outer product of (1, -2, 1) with itself, over its length of 6; beyond the edge, the edge's pixels.
+            padded = torch.nn.functional.pad(image[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+            response = padded.diff(n=2, dim=0).diff(n=2, dim=1).flatten()[mask].abs() / 6
+            levels[s] = MAD_TO_SIGMA * median(response)
+    return levels
 
 
 def noise_level(slices: Slices, inside: Tensor, backend: Backend = CPU) -> float:
     """Standard deviation of the noise, in units of the pixels: the median over the slices; `inside` is (P,) bool."""
-    levels = []
-    pixels = backend.tensor(slices.pixels, torch.float64)
-    for (first, last), shape in zip(itertools.pairwise(slices.offset.tolist()), slices.shape.tolist(), strict=True):
-        mask, image = inside[first:last], pixels[first:last].reshape(shape)
-        if int(mask.sum()) >= 100:
-            # The outer product of (1, -2, 1) with itself, over its length of 6; beyond the edge, the edge's pixels.
-            padded = torch.nn.functional.pad(image[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
-            response = padded.diff(n=2, dim=0).diff(n=2, dim=1).flatten()[mask].abs() / 6
-            levels.append(MAD_TO_SIGMA * median(response))
-    return float(np.median(levels)) if levels else 0.0
+    levels = noise_levels(slices, inside, backend)
+    return float(np.nanmedian(levels)) if np.isfinite(levels).any() else 0.0
 
 
 def prune(field: GaussianField) -> GaussianField:

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, label
 
 from slicesplat.stack import Stack
 
@@ -41,6 +41,11 @@ _TREND_REACH = 3
 _DROPOUT_SIGNAL = 0.7
 # The outermost slices have neighbours on one side only, and under a loose mask the mean falls off towards the ends.
 _DROPOUT_SIGNAL_AT_ENDS = 0.45
+# Where many slices were lost their neighbours tell little. A fifth of the slices has to be as bright as the expected
+# signal, and signal is lost from one slice to the next: shading and anatomy change by less between neighbours.
+_SOUND_SHARE = 0.2
+_LOST_OF_BRIGHT = 0.5
+_LOST_AT_ONCE = 0.6
 # A stack that covers less than this share of what the largest covers is no frame to register the others to.
 _LEAST_COVER = 0.5
 
@@ -150,7 +155,7 @@ def assess_stack(stack: Stack) -> StackAssessment:
         thickness=stack.thickness,
         spacing=float(stack.spacing[2]),
         gap=float(stack.spacing[2]) - stack.thickness,
-        dropouts=_dropouts(stack),
+        dropouts=tuple(int(k) for k in lost_slices(stack)),
         interleave=_interleave(planes),
     )
 
@@ -243,8 +248,8 @@ def _ncc(a: Float, b: Float) -> float:
     return float(a @ b) / norm if norm > 0 else math.nan
 
 
-def _dropouts(stack: Stack) -> tuple[int, ...]:
-    """Slices whose mean inside the mask falls out of the trend of the slices around them."""
+def lost_slices(stack: Stack) -> NDArray[np.int64]:
+    """Slices whose mean inside the mask falls out of the trend of the slices around them, along the third axis."""
     present = np.flatnonzero(_usable(stack.mask))
     means = _means(stack.data, stack.mask)[present]
     lost = np.zeros(len(present), bool)
@@ -254,7 +259,30 @@ def _dropouts(stack: Stack) -> tuple[int, ...]:
         # The darker side counts: a mean that falls steadily is anatomy, or mask, and no loss of signal.
         least = _DROPOUT_SIGNAL if len(levels) == 2 else _DROPOUT_SIGNAL_AT_ENDS
         lost[i] = mean < least * min(levels, default=0.0)
-    return tuple(int(k) for k in present[lost])
+    # A mask that was carried over holds air at its ends.
+    return present[lost] if stack.carried else present[lost | _lost_in_runs(means)]
+
+
+def _lost_in_runs(means: Float) -> NDArray[np.bool_]:
+    """Runs of slices that lost their signal, more of them than kept it maybe, by the mean of every slice.
+
+    Examples
+    --------
+    >>> _lost_in_runs(np.array([0.1, 0.2, 0.1, 1.0, 1.1, 0.2])).tolist()
+    [True, True, True, False, False, True]
+    >>> _lost_in_runs(np.array([0.2, 0.3, 0.45, 0.65, 1.0, 1.1])).any().item()
+    False
+    """
+    dark = means < _LOST_OF_BRIGHT * np.quantile(means, 1 - _SOUND_SHARE) if len(means) else np.zeros(0, bool)
+    runs, count = label(dark)
+    for run in range(1, count + 1):
+        first, last = np.flatnonzero(runs == run)[[0, -1]]
+        # From the last slice inside to the first one beyond, at either end that has one.
+        ends = [(means[first], means[first - 1])] if first else []
+        ends += [(means[last], means[last + 1])] if last + 1 < len(means) else []
+        if not any(inside < _LOST_AT_ONCE * beyond for inside, beyond in ends):
+            dark[runs == run] = False
+    return dark
 
 
 def _cropped(stack: Stack) -> tuple[Float, NDArray[np.bool_]]:

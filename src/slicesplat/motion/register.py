@@ -19,18 +19,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from slicesplat.field import GaussianField
+from slicesplat.fit.complexity import noise_levels
 from slicesplat.fit.linear import placed_lattice, solve_amplitudes
 from slicesplat.motion.align import Alignment, align
 from slicesplat.motion.recover import STRAY, correlates_little, recover
 from slicesplat.motion.rigid import angles, rigid
 from slicesplat.motion.smooth import time_prior
 from slicesplat.splat import CPU, Backend, Splatter
-from slicesplat.splat.pixels import spread
+from slicesplat.splat.pixels import spread, sum_over_slices
 from slicesplat.stack import Slices
 
 Float = NDArray[np.float64]
@@ -40,7 +42,9 @@ log = logging.getLogger("slicesplat")
 
 BRAIN_RADIUS = 40.0  # mm; turns a rotation into a displacement when deciding whether anything still moves
 FAR = 5.0  # mm from where its neighbours in time say that it is
-MIN_NCC = 0.45  # below it a slice shows something else than the field
+MIN_NCC = 0.45  # below it a slice without noise shows something else than the field
+# With noise it cannot correlate as much. So many standard errors of a correlation of independent pixels are no chance.
+BEYOND_CHANCE = 4.0
 RIDGE = 0.05
 CG_ITERATIONS = 8
 WHOLE_STACK = -1
@@ -260,12 +264,18 @@ def register(
         tell(done, total, float(np.median(state.misfit)))
         state = _run_level(level, slices, inside, state, interleave, backend)
     state = _search_lost(FINE[0], slices, inside, state, interleave, backend)
-    lost = dropout | out_of_place(slices, state, interleave)
+    lost = dropout | out_of_place(slices, state, interleave, least_ncc(slices, backend))
     trust = np.where(lost, 0.0, slice_weights(state.misfit))
     prior = time_prior(slices.with_poses(state.pose), trust, interleave)
     pose = np.where(lost[:, None, None], prior.pose, state.pose)
     tell(total, total, float(np.median(state.misfit)))
     return Registration(keep_gauge(pose, slices, reference, trust), state.gain, trust, state.ncc, reference)
+
+
+def as_scanned(slices: Slices, dropout: NDArray[np.bool_]) -> Registration:
+    """Every slice where the scanner put it, all trusted but those that lost their signal, (S,) bool."""
+    trust, ones = np.where(dropout, 0.0, 1.0), np.ones(len(slices))
+    return Registration(slices.nominal.copy(), ones, trust, trust, int(slices.stack[0]))
 
 
 def register_roughly(
@@ -304,11 +314,34 @@ def register_roughly(
     return keep_gauge(pose, slices, reference, trust), trust
 
 
-def out_of_place(slices: Slices, state: Alignment, interleave: Sequence[int]) -> NDArray[np.bool_]:
-    """Slices (S,) that still do not fit: hardly any correlation, or little of it at a place that makes no sense."""
+def out_of_place(
+    slices: Slices, state: Alignment, interleave: Sequence[int], least: Float | float = MIN_NCC
+) -> NDArray[np.bool_]:
+    """Slices (S,) that still do not fit: hardly any correlation, or little of it at a place that makes no sense.
+
+    `least` is the correlation (S,) that they have to reach.
+    """
     prior = time_prior(slices.with_poses(state.pose), slice_weights(state.misfit), interleave)
     far = (prior.stray(state.pose) > 2 * STRAY) & (movement(prior.pose, state.pose) > FAR)
-    return (state.ncc < MIN_NCC) | (correlates_little(state.ncc) & far)
+    return (state.ncc < least) | (correlates_little(state.ncc) & far)
+
+
+def least_ncc(slices: Slices, backend: Backend = CPU) -> Float:
+    """Correlation (S,) with the prediction below which a slice does not show what the field shows.
+
+    A perfect prediction correlates with an image by the root of the share of the image's variance that is no noise
+    (attenuation, Spearman, American Journal of Psychology 15, 1904, 72-101). It never falls to what chance gives.
+    """
+    inside = backend.tensor(slices.mask, torch.bool)
+    noise = noise_levels(slices, inside, backend)
+    noise = np.where(np.isfinite(noise), noise, np.nanmedian(noise) if np.isfinite(noise).any() else 0.0)
+    pixels = backend.tensor(slices.pixels, torch.float64)
+    sums = (sum_over_slices(values * inside, slices) for values in (torch.ones_like(pixels), pixels, pixels**2))
+    count, total, squares = sums
+    count = np.maximum(count, 1)
+    variance = np.maximum(squares / count - (total / count) ** 2, 1e-12)
+    attenuated = MIN_NCC * np.sqrt(np.maximum(1 - noise**2 / variance, 0.0))
+    return np.clip(BEYOND_CHANCE / np.sqrt(count), attenuated, MIN_NCC)
 
 
 STACK_SPACING = 10.0
@@ -360,22 +393,26 @@ def register_stacks(slices: Slices, reference: int, backend: Backend = CPU) -> F
     return pose
 
 
-def register_by_one_mask(slices: Slices, reference: int, backend: Backend = CPU) -> Float:
+def register_by_one_mask(slices: Slices, reference: int, dropout: NDArray[np.bool_], backend: Backend = CPU) -> Float:
     """Poses (S, 4, 4) with every stack brought onto the reference stack as a rigid body, by the reference's mask alone.
 
     The other way round than `register_stacks`: the reference stack is moved onto the field of each other stack, so that
     every pixel that counts lies inside a mask that was drawn on it, and what the other masks hold besides is no matter.
-    It starts from where the scanner put it: that masks could be carried over means that it is not far off.
+    It starts from where the scanner put it: that masks could be carried over means that it is not far off. Slices that
+    lost their signal, (S,) bool, take no part.
     """
-    coarse = slices.binned(2)
-    own = coarse.take(np.flatnonzero(slices.stack == reference))
+    coarse, sound = slices.binned(2), ~dropout
+    own = coarse.take(np.flatnonzero((slices.stack == reference) & sound))
+    pose = slices.pose.copy()
+    if not len(own):
+        return pose
     given = (own.pixels, own.mask.astype(np.float32), np.ones(len(own)), np.full(len(own), 0.5))
     as_one = np.zeros(len(own), np.int64)
-    pose = slices.pose.copy()
     for stack in np.unique(slices.stack[slices.stack != reference]):
         mine = np.flatnonzero(slices.stack == stack)
         other = coarse.take(mine)
-        inside, ones, moved = backend.tensor(other.mask), np.ones(len(mine)), own
+        inside = backend.tensor(other.mask) * spread(sound[mine], other, backend.device)
+        ones, moved = np.ones(len(mine)), own
         for spacing in CARRIED_SPACINGS:
             field, _ = fit_lattice(other, inside, ones, spacing, backend)
             moved = moved.with_poses(align(field, moved, *given, as_one, iterations=8, backend=backend).pose)

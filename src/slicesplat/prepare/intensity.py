@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.errors import InputError
+from slicesplat.motion.assess import lost_slices
 from slicesplat.stack import Stack
 
 log = logging.getLogger("slicesplat")
@@ -27,6 +28,7 @@ SPIKE = np.float32(3.0)  # times the brightest tissue: no tissue is brighter, an
 NEGATIVE = 0.05
 # Largest magnitudes that need no unit: squares and sums of so many stay far from the ends of single precision.
 _USUAL = (1e-12, 1e12)
+LOST = 0.25  # share of lost slices from which on the median of a stack's tissue is no longer that of its sound slices
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -150,12 +152,22 @@ def _factors(stacks: Sequence[Stack]) -> tuple[float, ...]:
     """
     medians = []
     for stack in stacks:
-        values = stack.data[stack.mask]
+        values = stack.data[_sound(stack)]
         if not len(values) or not np.median(values) > 0:
             raise InputError(f"{stack.name}: more than half of its mask has no signal; check the mask")
         medians.append(float(np.median(values[values > DARK * np.percentile(values, 99)])))
     typical = float(np.median(medians))
     return tuple(typical / median for median in medians)
+
+
+def _sound(stack: Stack) -> NDArray[np.bool_]:
+    """The mask (nx, ny, nz), without the slices that lost their signal where they are more than a median stands."""
+    lost = lost_slices(stack)
+    if len(lost) < LOST * np.count_nonzero(stack.mask.any(axis=(0, 1))):
+        return stack.mask
+    sound = stack.mask.copy()
+    sound[:, :, lost] = False
+    return sound
 
 
 def _fill(stack: Stack) -> float | None:

@@ -1,0 +1,48 @@
+"""Stacks that do not show the same thing are told from those that do, whatever the fit says."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+from slicesplat.motion.agreement import agreement
+from slicesplat.motion.rigid import rigid
+from slicesplat.phantom import brain_phantom
+from slicesplat.prepare.intensity import scale_intensities
+from slicesplat.simulate import SimulationConfig, simulate
+from slicesplat.stack import Slices, cut_slices
+
+
+@cache
+def still() -> Slices:
+    config = SimulationConfig(motion="none", pixel=1.4, dropout=0.0, seed=1)
+    return cut_slices(scale_intensities(simulate(*brain_phantom(60.0, 1.6), config).stacks)[0])
+
+
+def test_stacks_of_one_still_subject_agree() -> None:
+    found = agreement(still(), np.ones(len(still())), 3)
+    assert all(seen.ncc > 0.6 for seen in found)
+    assert not any(seen.doubtful for seen in found)
+
+
+def test_a_stack_that_is_turned_does_not_agree() -> None:
+    slices = still()
+    own = slices.stack == 2
+    centre = slices.pose[:, :3, 3].mean(axis=0)
+    turn = rigid(np.deg2rad([0.0, 0.0, 85.0]), centre)
+    turn[:3, 3] -= turn[:3, :3] @ centre
+    pose = np.where(own[:, None, None], turn @ slices.pose, slices.pose)
+    found = agreement(slices.with_poses(pose), np.ones(len(slices)), 3)
+    assert [seen.doubtful for seen in found] == [False, False, True]
+
+
+def test_nothing_is_said_of_a_stack_alone_or_one_that_is_not_used() -> None:
+    slices = still()
+    only = slices.take(np.flatnonzero(slices.stack == 1))
+    alone = agreement(only, np.ones(len(only)), 2)
+    unused = agreement(slices, (slices.stack != 0).astype(float), 3)
+    for seen in (*alone, unused[0]):
+        assert np.isnan(seen.ncc) and not seen.doubtful
+    assert unused[1].ncc == pytest.approx(agreement(slices, np.ones(len(slices)), 3)[1].ncc, abs=0.2)
