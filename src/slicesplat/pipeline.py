@@ -35,7 +35,6 @@ from slicesplat.motion.register import Tell, as_scanned, gauge, register_by_one_
 from slicesplat.motion.register import register as find_poses
 from slicesplat.motion.tighten import BETWEEN_SLICES, OF_ROUGH_POSES, tighten
 from slicesplat.prepare.coverage import unresolved
-from slicesplat.prepare.cutout import without_fill
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
 from slicesplat.splat import Backend, choose_backend, predict
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
@@ -365,7 +364,7 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
     with clock.step("prepare"):
         for sentence in unresolved(stacks):
             log.warning(sentence)
-        signals, intensities = signal([without_fill(stack) for stack in stacks])
+        signals, intensities = signal(stacks)
         signals = _corrected(signals, config)
         scaled, intensities = scale_intensities(signals, intensities)
     moved = None

@@ -14,6 +14,7 @@ from slicesplat.commands.base import OptionalPath
 from slicesplat.commands.stacks import StackCommand
 from slicesplat.io.files import save_json
 from slicesplat.motion.assess import StackAssessment, assess, by_motion, least_motion
+from slicesplat.prepare.intensity import signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Command(StackCommand):
     def execute(self, console: Console) -> None:
         """Check, assess, print, write."""
         self.check_file(self.output_json, suffixes=(".json",))
-        stacks = self.load_stacks()
+        stacks, _ = signal(self.load_stacks())
         assessments = assess(stacks)
         order = by_motion(assessments)
         Console().print(_table([assessments[index] for index in order]))

@@ -14,6 +14,7 @@ from slicesplat.commands.stacks import StackCommand
 from slicesplat.errors import InputError
 from slicesplat.io.files import save_json
 from slicesplat.io.nifti import save_stack
+from slicesplat.prepare.intensity import signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +38,10 @@ class Command(StackCommand):
         name, count = Counter(names).most_common(1)[0]
         if count > 1:
             raise InputError(f"{folder}: {count} stacks would be called {name}.nii.gz; correct them into two folders")
-        stacks = self.load_stacks()
+        stacks, intensities = signal(self.load_stacks())
         folder.mkdir(exist_ok=True)
-        for name, stack in zip(names, stacks, strict=True):
-            save_stack(correct_bias_field(stack), folder / f"{name}.nii.gz")
+        for number, (name, stack) in enumerate(zip(names, stacks, strict=True)):
+            corrected = intensities.on_input_scale(correct_bias_field(stack), number)
+            save_stack(corrected, folder / f"{name}.nii.gz")
             save_json({"SliceThickness": stack.thickness}, folder / f"{name}.json")
             log.info("%s: corrected", stack.name)

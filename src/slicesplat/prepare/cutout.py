@@ -58,7 +58,8 @@ def without_fill(stack: Stack) -> Stack:
         value,
         f", {trimmed} inside it too" if trimmed else "",
     )
-    return replace(stack, mask=mask, measured=measured)
+    # Whatever mask was carried over, what is left is the region that was cut out of this stack itself.
+    return replace(stack, mask=mask, measured=measured, carried=False)
 
 
 def measured_beside(empty: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from slicesplat.errors import InputError
 from slicesplat.motion.assess import lost_slices
+from slicesplat.prepare.cutout import without_fill
 from slicesplat.stack import Stack
 
 log = logging.getLogger("slicesplat")
@@ -79,7 +80,11 @@ class Intensities:
 
 
 def signal(stacks: Sequence[Stack]) -> tuple[list[Stack], Intensities]:
-    """The stacks with zero where there is no signal and numbers that can be reckoned with, and the way back."""
+    """The stacks with zero where there is no signal and numbers that can be reckoned with, and the way back.
+
+    What was cut out of them is marked as not measured first (`prepare.cutout`).
+    """
+    stacks = [without_fill(stack) for stack in stacks]
     offsets = tuple(intensity_offset(stack) for stack in stacks)
     for stack, offset in zip(stacks, offsets, strict=True):
         if offset:
