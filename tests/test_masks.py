@@ -186,6 +186,13 @@ def test_mask_on_air_is_warned_about(image: Path, caplog: pytest.LogCaptureFixtu
     assert "lies on air in stack.nii.gz" in warning
 
 
+def test_body_of_a_few_pixels_in_nothing_is_not_on_air(image: Path, caplog: pytest.LogCaptureFixture) -> None:
+    body = np.zeros(SHAPE, bool)
+    body[33:36, 33:36, 8:12] = True
+    load(write(image, np.where(body, 500, np.nan).astype(np.float32)), body.astype(np.uint8))
+    assert not told(caplog, logging.WARNING)
+
+
 @pytest.mark.parametrize("outside", [0.0, np.nan])
 def test_body_that_was_cut_out_is_not_on_air(image: Path, outside: float, caplog: pytest.LogCaptureFixture) -> None:
     standard = (read_image(image).data - 600) / 100
@@ -242,7 +249,7 @@ def test_slice_left_out_between_drawn_ones_is_filled_in_and_told(image: Path, ca
     np.testing.assert_array_equal(np.delete(mask, 12, axis=2), np.delete(BODY, 12, axis=2))
     assert (mask[:, :, 12] ^ BODY[:, :, 12]).sum() <= 0.05 * BODY[:, :, 12].sum()
     assert told(caplog, logging.INFO) == [
-        "mask.nii.gz: 1 slice left out between drawn ones, filled in from the neighbours: 12"
+        "mask.nii.gz: 1 slice left out between drawn ones, filled in from the neighbours: 12 (counted from 0)"
     ]
 
 

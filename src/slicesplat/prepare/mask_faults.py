@@ -112,7 +112,7 @@ def _filled(region: Mask, spacing: Float) -> tuple[Mask, list[str]]:
         return region, []
     number = _counted(len(filled), "slice")
     listed = " ".join(map(str, filled)) if len(filled) <= LISTED_SLICES else f"{filled[0]} to {filled[-1]}"
-    return region, [f"{number} left out between drawn ones, filled in from the neighbours: {listed}"]
+    return region, [f"{number} left out between drawn ones, filled in from the neighbours: {listed} (counted from 0)"]
 
 
 def _signed_distance(inside: Mask, spacing: Float) -> Float:
@@ -171,7 +171,7 @@ def _is_dark(region: Mask, image: Image) -> bool:
     # One pixel in 16 says as much of the whole image.
     box = _box(region)
     inside, seen = (values[np.isfinite(values)] for values in (image.data[box][region[box]], image.data[::4, ::4]))
-    if not len(inside):
+    if not len(inside) or not len(seen):
         return False
     low, bright = np.percentile(seen, [1, 99])
     dark = min(low, 0.0)
