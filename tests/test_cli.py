@@ -15,6 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy import ndimage
 
 import slicesplat
 from slicesplat.cli import COMMANDS, load_command, main
@@ -203,6 +204,17 @@ def test_bad_usage_is_refused_in_one_line(capsys: pytest.CaptureFixture[str], ar
     refused(capsys, args, problem)
 
 
+def test_mask_of_names_the_stack_that_the_single_mask_is_drawn_on(
+    stack: str, mask: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    args = ["assess", "--input-stacks", stack, stack, "--stack-masks", mask, "--thicknesses", "3"]
+    assert main(args) == 0
+    assert "mask.nii.gz: fits stack.nii.gz, stack.nii.gz, taken as drawn on the first" in capsys.readouterr().err
+    assert main([*args, "--mask-of", "2"]) == 0
+    assert "taken as drawn" not in capsys.readouterr().err
+    refused(capsys, [*args, "--mask-of", "3"], "mask.nii.gz", "name one from 1 to 2")
+
+
 # --- what a reconstruction leaves
 
 
@@ -320,6 +332,28 @@ def test_result_of_another_case_is_refused_in_one_line(tmp_path: Path, capsys: p
     refused(capsys, [*known, "--result-json", result, "--simulation", str(tmp_path)], "truth.json", "no such file")
     text(tmp_path / "truth.json", '{"poses_deg_mm": []}')
     refused(capsys, [*known, "--result-json", result, "--simulation", str(tmp_path)], "r.json", "does not belong")
+
+
+def test_soft_truth_mask_is_cut_and_told_once_all_is_accepted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    volume, region = ball(tmp_path)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    rim = ndimage.uniform_filter(nib.load(region).get_fdata(), 3)
+    soft, cut = (
+        write(tmp_path / f"{name}.nii.gz", values.astype(np.float32), affine)
+        for name, values in (("soft", rim), ("cut", rim >= 0.5))
+    )
+    known = ["evaluate", "--volume", volume, "--truth", volume, "--no-register", "--truth-mask"]
+    assert main([*known, cut]) == 0
+    expected = capsys.readouterr()
+    assert main([*known, soft]) == 0
+    assert capsys.readouterr() == (expected.out, "soft.nii.gz: soft mask, values up to 1, cut at 0.5\n")
+    refused(capsys, [*known, soft, "--result-json", "none.json"], "none.json", "--simulation")
+    args = ["simulate", "--volume", volume, "--mask", soft, "--output", str(tmp_path / "case"), "--stacks", "1"]
+    assert main(args) == 0
+    assert "soft.nii.gz: soft mask, values up to 1, cut at 0.5" in capsys.readouterr().err
+    np.testing.assert_array_equal(nib.load(tmp_path / "case/truth-mask.nii.gz").get_fdata() > 0, rim >= 0.5)
 
 
 # --- help

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from slicesplat.commands.base import BaseCommand, OptionalPath
+from slicesplat.commands.base import BaseCommand, OptionalPath, log
 from slicesplat.errors import InputError
 from slicesplat.evaluate import PoseError, Score, pose_error, score
 from slicesplat.io.files import check_output, load_json, save_json
@@ -51,13 +51,16 @@ class Command(BaseCommand):
         """Check, score, print, write."""
         if self.output_json:
             check_output(self.output_json, suffixes=(".json",))
-        truth, mask = load_masked_volume(self._truth(self.truth, "truth"), self._truth(self.truth_mask, "truth-mask"))
+        truth_path, mask_path = self._truth(self.truth, "truth"), self._truth(self.truth_mask, "truth-mask")
+        truth, mask, notes = load_masked_volume(truth_path, mask_path)
         volume = load_volume(self.volume)
         poses = self._pose_error(self.result_json) if self.result_json else None
         try:
             quality = score(volume, truth, mask, register=self.register)
         except ValueError as error:
             raise InputError(f"{self.volume}: {error}; check that truth and reconstruction belong together") from error
+        for note in notes:
+            log.info(note)
         Console().print(_table(quality, poses))
         if self.output_json:
             save_json(_figures(quality, poses), self.output_json)

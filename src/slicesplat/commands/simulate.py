@@ -39,7 +39,9 @@ class Command(BaseCommand):
     def execute(self, console: Console) -> None:
         """Check, simulate, write."""
         check_output_folder(self.output)
-        volume, mask = load_masked_volume(self.volume, self.mask)
+        volume, mask, notes = load_masked_volume(self.volume, self.mask)
         simulation = simulate(volume.get_fdata(), volume.affine, mask.get_fdata(), self.config)
         save(simulation, self.output, volume.get_fdata(), volume.affine, mask.get_fdata())
+        for note in notes:
+            log.info(note)
         log.info("wrote %d stacks with masks and truth", len(simulation.stacks))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+import tyro
 
 from slicesplat.commands.base import BaseCommand
 from slicesplat.errors import InputError
@@ -21,7 +24,9 @@ class StackCommand(BaseCommand):
     input_stacks : paths
         Stacks of slices, NIfTI, one file each.
     stack_masks : paths
-        Their masks in the same order, or a single one drawn on just one of the stacks. None: non-zero voxels.
+        Their masks in the same order, or a single one drawn on one of the stacks. None: non-zero voxels.
+    mask_of : int
+        Which stack, counted from 1, the single mask is drawn on. None: the first on the mask's grid.
     thicknesses : float
         Slice thickness in mm, one per stack or one for all. None: the JSON file beside the stack, else the
         distance between slices.
@@ -29,11 +34,12 @@ class StackCommand(BaseCommand):
 
     input_stacks: tuple[Path, ...]
     stack_masks: tuple[Path, ...] = ()
+    mask_of: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     thicknesses: tuple[float, ...] = ()
 
     def load_stacks(self) -> list[Stack]:
         """The stacks that the flags name."""
-        return load_stacks(self.input_stacks, self.stack_masks, self.thicknesses)
+        return load_stacks(self.input_stacks, self.stack_masks, self.thicknesses, self.mask_of)
 
     def check_file(self, path: Path | None, suffixes: tuple[str, ...]) -> None:
         """Refuse an output file that could not be written, or that is an input; None passes."""

@@ -6,6 +6,8 @@ The voxel size along the third axis is the slice thickness, since one slice has 
 
 from __future__ import annotations
 
+import itertools
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -21,6 +23,8 @@ from slicesplat.io.atomic import atomic_path
 from slicesplat.io.masks import load_masked_volume
 from slicesplat.io.nifti import load_volume
 from slicesplat.stack import Stack
+
+log = logging.getLogger("slicesplat")
 
 _NAME = re.compile(r"(mask_)?(\d+)\.nii(\.gz)?")
 
@@ -78,7 +82,10 @@ def load_slices(folder: str | PathLike[str]) -> list[Stack]:
     images = [(number, path) for number, path in numbered if not path.name.startswith("mask_")]
     if not images:
         raise InputError(f"{source}: holds no slices; they are called 0.nii.gz, 1.nii.gz and so on")
-    return [_read(path, masks.get(number)) for number, path in sorted(images)]
+    read = [_read(path, masks.get(number)) for number, path in sorted(images)]
+    for note in itertools.chain.from_iterable(notes for _, notes in read):
+        log.info(note)
+    return [stack for stack, _ in read]
 
 
 def _slice_affine(stack: Stack, index: int) -> NDArray[np.float64]:
@@ -105,15 +112,17 @@ def _numbered(folder: Path) -> list[tuple[int, Path]]:
     return [(int(match[2]), path) for match, path in matches if match]
 
 
-def _read(path: Path, mask_path: Path | None) -> Stack:
+def _read(path: Path, mask_path: Path | None) -> tuple[Stack, list[str]]:
+    """A slice, and what to tell about its mask."""
     if mask_path is None:
         image = load_volume(path)
+        notes: list[str] = []
         mask = np.asarray(image.dataobj) != 0
     else:
-        image, region = load_masked_volume(path, mask_path)
+        image, region, notes = load_masked_volume(path, mask_path)
         mask = np.asarray(region.dataobj) > 0
     data = np.asarray(image.dataobj, dtype=np.float32)
     if data.shape[2] != 1:
         raise InputError(f"{path}: has {data.shape[2]} slices; a folder of slices holds one per file")
     affine = np.asarray(image.affine, dtype=np.float64)
-    return Stack(data, mask, affine, float(np.linalg.norm(affine[:3, 2])), path.name)
+    return Stack(data, mask, affine, float(np.linalg.norm(affine[:3, 2])), path.name), notes

@@ -31,6 +31,7 @@ def load_stacks(
     paths: Sequence[FilePath],
     masks: Sequence[FilePath] | None = None,
     thicknesses: float | Sequence[float] | None = None,
+    mask_of: int | None = None,
 ) -> list[Stack]:
     """Read stacks of slices, check them, and give each its mask and slice thickness.
 
@@ -40,12 +41,15 @@ def load_stacks(
         NIfTI files, one per stack. Slices lie along the third axis; where another axis has a clearly larger
         spacing, that one is moved to third, and the slice index counts along it.
     masks : sequence of paths, optional
-        One per stack, on the same grid; voxels above zero belong to the region. A single mask for several
-        stacks is carried over in world space from the stack it is drawn on, 10 mm wider on the others. Not
-        given: the region is where the image is not zero.
+        One per stack, on the same grid; voxels above zero belong to the region, and soft masks are cut at half
+        their range. Slices left out between drawn ones are filled in, small pieces far from the body left out.
+        A single mask for several stacks is carried over in world space from the stack it is drawn on, 10 mm
+        wider on the others. Not given: the region is where the image is not zero.
     thicknesses : float or sequence of float, optional
         Slice thickness in mm, one per stack or one for all. Not given: `SliceThickness` of the JSON file
         beside the stack, else the distance between slices.
+    mask_of : int, optional
+        Which stack, counted from 1, the single mask is drawn on. Not given: the first on the mask's grid.
 
     Returns
     -------
@@ -56,25 +60,27 @@ def load_stacks(
     ------
     InputError
         A file is missing, damaged or not NIfTI; it is not a stack of three or more slices; its geometry is
-        sheared or singular; it has values that are not finite inside the mask; a mask is empty or on another
-        grid; the stacks do not overlap; masks or thicknesses are of the wrong number, or a thickness is not
+        sheared or singular; it has values that are not finite inside the mask; a mask is empty, inverted or on
+        another grid; the stacks do not overlap; masks or thicknesses are of the wrong number, or a thickness is not
         positive.
     """
     if not paths:
         raise InputError("no stack given; name one NIfTI file or more")
     images = [_read_stack(Path(path)) for path in paths]
     notes = [_axis_note(image) for image in images if image.slice_axis != 2]
-    regions, template, mask_notes = find_regions(images, [Path(mask) for mask in masks or ()])
+    regions = find_regions(images, [Path(mask) for mask in masks or ()], mask_of)
     depths, depth_notes = find_thicknesses(images, thicknesses)
-    data = [finite_values(image, region) for image, region in zip(images, regions, strict=True)]
+    data = [finite_values(image, region) for image, region in zip(images, regions.masks, strict=True)]
     stacks = [
-        Stack(values, region, image.affine, depth, image.name, template not in (None, number), image.slice_axis)
-        for number, (values, region, image, depth) in enumerate(zip(data, regions, images, depths, strict=True))
+        Stack(values, region, image.affine, depth, image.name, regions.template not in (None, number), image.slice_axis)
+        for number, (values, region, image, depth) in enumerate(zip(data, regions.masks, images, depths, strict=True))
     ]
     _check_overlap(stacks, images)
     # A refusal is one line and nothing else, so what was assumed is told only once everything is accepted.
-    for note in itertools.chain(notes, mask_notes, depth_notes):
+    for note in itertools.chain(notes, regions.notes, depth_notes):
         log.info(note)
+    for warning in regions.warnings:
+        log.warning(warning)
     return stacks
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,48 +13,114 @@ from scipy import ndimage
 from slicesplat.errors import InputError
 from slicesplat.io.masks import mask_on, read_mask
 from slicesplat.io.nifti import Image
+from slicesplat.prepare.mask_faults import mended
 
 TEMPLATE_MARGIN = 10.0
 """mm: how far the region may have moved between the stack that has the mask and the others."""
 
 
-def regions(
-    images: Sequence[Image], mask_paths: Sequence[Path]
-) -> tuple[list[NDArray[np.bool_]], int | None, list[str]]:
-    """The region of each stack, the stack that the others have it from if there is one, and what to tell about it."""
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Which voxels of every stack belong to the region.
+
+    Attributes
+    ----------
+    masks : list of (nx, ny, nz) bool
+        One for each stack.
+    template : int or None
+        The stack that the others have theirs from; None if each has its own.
+    notes, warnings : list of str
+        What was assumed, and what may have to be put right: to tell once everything is accepted.
+    """
+
+    masks: list[NDArray[np.bool_]]
+    template: int | None
+    notes: list[str]
+    warnings: list[str]
+
+
+def regions(images: Sequence[Image], mask_paths: Sequence[Path], mask_of: int | None = None) -> Regions:
+    """Find the region of every stack.
+
+    Parameters
+    ----------
+    images : sequence of Image
+        The stacks.
+    mask_paths : sequence of Path
+        None, one per stack, or one for all.
+    mask_of : int, optional
+        Which stack the one for all is drawn on, counted from 1. Not given: the first that has its grid.
+
+    Raises
+    ------
+    InputError
+        As `read_mask`, `mask_on` and `mended`; masks are of the wrong number or on another grid, or a stack is empty.
+    """
+    if mask_of is not None:
+        _check_mask_of(mask_of, mask_paths, images)
     if not mask_paths:
         nonzero = [image.data != 0 for image in images]
         for image, region in zip(images, nonzero, strict=True):
             if not region.any():
                 raise InputError(f"{image.path}: every voxel is zero; check the file")
-        return nonzero, None, [f"{image.name}: no mask given, using its non-zero voxels" for image in images]
-    masks = [read_mask(path) for path in mask_paths]
+        told = [f"{image.name}: no mask given, using its non-zero voxels" for image in images]
+        return Regions(nonzero, None, told, [])
+    read = [read_mask(path) for path in mask_paths]
+    masks, notes = [mask for mask, _ in read], [note for _, told in read for note in told]
     if len(masks) == len(images):
-        return [mask_on(mask, image) for mask, image in zip(masks, images, strict=True)], None, []
-    template = _template(masks, images)
-    if template is None:
+        drawn_on = list(range(len(images)))
+    elif len(masks) == 1:
+        template, told = _template(masks[0], images, mask_of)
+        drawn_on, notes = [template], notes + told
+    else:
         raise InputError(
             f"{mask_paths[-1]}: wrong number of masks, {len(masks)} for {len(images)} stacks; "
-            "give one per stack in the same order, or a single one drawn on just one of them"
+            "give one per stack in the same order, or a single one drawn on one of them"
         )
-    carried, notes = _transfer(masks[0], images, template)
-    return carried, template, notes
+    drawn: list[NDArray[np.bool_]] = []
+    warnings: list[str] = []
+    for mask, index in zip(masks, drawn_on, strict=True):
+        region, found, faults = mended(mask_on(mask, images[index]), mask, images[index])
+        drawn.append(region)
+        notes += found
+        warnings += faults
+    if len(drawn) == len(images):
+        return Regions(drawn, None, notes, warnings)
+    carried, told = _transfer(drawn[0], masks[0], images, drawn_on[0])
+    return Regions(carried, drawn_on[0], notes + told, warnings)
 
 
-def _template(masks: Sequence[Image], images: Sequence[Image]) -> int | None:
-    """Which stack the only mask is drawn on; None when there is no telling."""
-    if len(masks) != 1:
-        return None
-    drawn_on = [
-        index for index, image in enumerate(images) if masks[0].with_axis_last(image.slice_axis).same_grid(image)
-    ]
-    return drawn_on[0] if len(drawn_on) == 1 else None
+def _check_mask_of(mask_of: int, mask_paths: Sequence[Path], images: Sequence[Image]) -> None:
+    if not mask_paths:
+        raise InputError(f"{images[0].path}: --mask-of names a stack, but there is no mask; give --stack-masks")
+    if len(mask_paths) > 1:
+        raise InputError(f"{mask_paths[-1]}: --mask-of is for a single mask; leave it out, or give one mask")
+    if not 1 <= mask_of <= len(images):
+        raise InputError(f"{mask_paths[0]}: there is no stack {mask_of} (--mask-of); name one from 1 to {len(images)}")
 
 
-def _transfer(mask: Image, images: Sequence[Image], template: int) -> tuple[list[NDArray[np.bool_]], list[str]]:
-    """The template stack's mask on every stack: nearest in world space, widened where it was not drawn."""
+def _template(mask: Image, images: Sequence[Image], mask_of: int | None) -> tuple[int, list[str]]:
+    """Which stack the only mask is drawn on, as named, else the first on its grid; and what to tell."""
+    fitting = [index for index, image in enumerate(images) if mask.with_axis_last(image.slice_axis).same_grid(image)]
+    if not fitting:
+        raise InputError(f"{mask.path}: is on the grid of none of the stacks; resample it to one")
+    if mask_of is None:
+        names = ", ".join(images[index].name for index in fitting)
+        told = f"{mask.name}: fits {names}, taken as drawn on the first of them; --mask-of names another"
+        return fitting[0], [told] if len(fitting) > 1 else []
+    if mask_of - 1 not in fitting:
+        numbers = ", ".join(str(1 + index) for index in fitting)
+        raise InputError(
+            f"{mask.path}: is not on the grid of stack {mask_of} (--mask-of); name one that it fits: {numbers}"
+        )
+    return mask_of - 1, []
+
+
+def _transfer(
+    inside: NDArray[np.bool_], mask: Image, images: Sequence[Image], template: int
+) -> tuple[list[NDArray[np.bool_]], list[str]]:
+    """The template stack's region on every stack: nearest in world space, widened where it was not drawn."""
     mask = mask.with_axis_last(images[template].slice_axis)
-    inside = mask.data > 0
     # The widened region may reach beyond the template's grid.
     pad = np.ceil(TEMPLATE_MARGIN / mask.spacing).astype(int) + 1
     outside = np.pad(~inside, [(p, p) for p in pad], constant_values=True)
