@@ -24,9 +24,20 @@ def sidecar_of(image: Path) -> Path:
     >>> sidecar_of(Path("sub-01_T2w.nii.gz")).name
     'sub-01_T2w.json'
     """
-    stem = _SUFFIX.sub("", image.name)
+    stem = stem_of(image)
     lower, upper = image.with_name(f"{stem}.json"), image.with_name(f"{stem}.JSON")
     return upper if not _is_file(lower) and _is_file(upper) else lower
+
+
+def stem_of(image: Path) -> str:
+    """An image's name without its suffixes, as the files beside it begin.
+
+    Examples
+    --------
+    >>> stem_of(Path("sub-01_T2w.NII.GZ"))
+    'sub-01_T2w'
+    """
+    return _SUFFIX.sub("", image.name)
 
 
 def stated_thickness(sidecar: Path) -> float | None:

@@ -104,7 +104,7 @@ def _axis(value: SliceAxis) -> int:
 
 def _found(image: Image) -> _Choice:
     stated, source = _stated(image)
-    clear = _clearly_larger(image.spacing)
+    clear = clearly_larger(image.spacing)
     if clear is not None:
         # A tool that turned the axes may have left the statement as it was; pixels are never that oblong.
         stale = stated not in (None, clear)
@@ -131,7 +131,8 @@ def _stated(image: Image) -> tuple[int | None, str]:
     return (image.stated_axis, "its header") if axis is None else (axis, sidecar.name)
 
 
-def _clearly_larger(spacing: NDArray[np.float64]) -> int | None:
+def clearly_larger(spacing: NDArray[np.float64]) -> int | None:
+    """The axis whose spacing (mm) leaves no doubt that it is the distance between slices; None without one."""
     thick = int(np.argmax(spacing))
     return thick if spacing[thick] > CLEARLY_LARGER * np.delete(spacing, thick).max() else None
 
