@@ -149,8 +149,8 @@ def _check_shape(path: Path, header: nib.Nifti1Header) -> None:
 def _check_values(path: Path, header: nib.Nifti1Header) -> None:
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError:
-        # A code that nifti1.h does not know; the ones that numpy has no type for come as empty ones.
+    except (HeaderDataError, KeyError):
+        # A code that nifti1.h does not know; one that numpy has no type for comes as an empty type.
         dtype = np.dtype("V")
     if dtype.kind == "V" and dtype.fields is None:
         raise InputError(

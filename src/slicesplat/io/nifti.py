@@ -191,13 +191,15 @@ def _files_of(path: Path) -> tuple[Path, Path]:
     """Where header and voxels lie: the same file, or a .hdr and .img pair of which either was named."""
     match = _NAME.search(path.name)
     assert match is not None
-    kind = match[1]
+    kind, packed = match[1], match[2] or ""
     if kind.lower() == "nii":
         return path, path
     other = {"hdr": "img", "img": "hdr"}[kind.lower()]
-    partner = path.with_name(path.name[: match.start(1)] + (other.upper() if kind.isupper() else other) + match[2])
+    if kind.isupper():
+        other = other.upper()
+    partner = path.with_name(f"{path.name[: match.start(1)]}{other}{packed}")
     check_input(partner)
-    return (path, partner) if other == "img" else (partner, path)
+    return (path, partner) if kind.lower() == "hdr" else (partner, path)
 
 
 def box_corners(low: Iterable[float], high: Iterable[float]) -> Float:

@@ -27,8 +27,8 @@ further from both than the second is the distance between slices."""
 
 ROUGHER = 1.25
 """Roughness along slices to that along both image axes; those differ by up to 1.09 (benchmarks/bench_slice_axis.py)."""
-JUMPING, MORE_JUMPING = 0.2, 4.0
-"""How much the means of slices jump at least, and to those of rows and columns, which jump by 0.18 at most."""
+JUMPING, MORE_JUMPING = 0.9, 2.5
+"""How much the means of slices jump at least, and to those of rows and columns, which jump by 0.7 at most."""
 LOOKED_AT = 128
 """Voxels along each axis that are looked at, around the middle: the brain, in a tenth of a second."""
 MIN_PLANES = 8
@@ -73,7 +73,7 @@ def axes_last(
         if choice.axis != 2 or choice.guessed
     ]
     doubts = [
-        f"{image.name}: {choice.doubt}; taken along axis {choice.axis + 1}, --slice-axes tells otherwise"
+        f"{image.name}: {choice.doubt}; taken along axis {choice.axis + 1}, give --slice-axes if that is wrong"
         for image, choice in zip(images, chosen, strict=True)
         if choice.doubt
     ]
@@ -95,7 +95,7 @@ def _given(images: Sequence[Image], given: SliceAxis | Sequence[SliceAxis] | Non
 
 def _axis(value: SliceAxis) -> int:
     text = str(value)
-    if text in _LETTERS:
+    if text in tuple(_LETTERS):
         return _LETTERS.index(text)
     if text in ("1", "2", "3"):
         return int(text) - 1
@@ -177,11 +177,13 @@ def axis_shown(data: NDArray[np.float32]) -> int | None:
 def _changes(planes: NDArray[np.float32]) -> tuple[float, float]:
     """How much the means of planes jump, and how rough the image is across them; both without a unit.
 
-    Second differences over differences of planes two apart, squared: a smooth course has few, independent values 3.
-    Differences of neighbours over those of planes two apart, squared: 1/4 where it is smooth, 1 for noise.
+    Jumps: the median fourth difference of the means, by size, over their mean difference between planes two apart; a
+    course that is smooth but for single structures, as the fissure between the hemispheres, has few, independent means
+    have 5. Roughness: squared differences of neighbours over those of planes two apart; 1/4 where it is smooth, 1 for
+    noise.
     """
     mean = planes.mean(axis=(1, 2), dtype=np.float64)
-    jumps = np.square(np.diff(mean, 2)).sum() / np.square(mean[2:] - mean[:-2]).sum()
+    jumps = np.median(np.abs(np.diff(mean, 4))) / np.abs(mean[2:] - mean[:-2]).mean()
     near = np.square(planes[1:] - planes[:-1]).mean(dtype=np.float64)
     far = np.square(planes[2:] - planes[:-2]).mean(dtype=np.float64)
     return float(jumps), float(near / far)
