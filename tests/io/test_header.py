@@ -267,6 +267,11 @@ def test_what_is_longer_than_a_scanner_is_refused(tmp_path: Path) -> None:
     refused(lambda: read_image(path), "s.nii", "is 2250 mm long")
 
 
+def test_what_is_smaller_than_any_brain_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.nii", np.ones((31, 28, 15), np.float32), plain_affine((0.11, 0.11, 0.33)))
+    refused(lambda: read_image(path), "s.nii", "is only 4.95 mm long; are its lengths in centimetres?")
+
+
 @pytest.mark.parametrize("offset", [1.1e4, -1e7, 1e30])
 def test_what_lies_far_from_the_scanner_is_refused(tmp_path: Path, offset: float) -> None:
     path = write(tmp_path / "s.nii", blob(), plain_affine(origin=(0, offset, 0)))

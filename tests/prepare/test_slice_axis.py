@@ -135,6 +135,15 @@ def test_a_statement_that_only_the_images_contradict_is_believed_and_told(
     assert any("its images look as if slices lay along axis 3" in message for message in caplog.messages)
 
 
+def test_a_statement_that_only_the_spacing_contradicts_is_believed_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "s.nii", noise(), np.diag([1.0, 1.2, 1.0, 1.0]))
+    path.with_suffix(".json").write_text('{"SliceEncodingDirection": "i"}')
+    assert load_stacks([path])[0].slice_axis == 0
+    assert any("its spacing differs along another axis than s.json says" in message for message in caplog.messages)
+
+
 def test_what_nothing_tells_is_the_third_axis_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (read,) = load_stacks([write(tmp_path / "s.nii", noise(), np.eye(4))])
     assert read.slice_axis == 2

@@ -117,8 +117,10 @@ def _found(image: Image) -> _Choice:
         if shown is None:
             return _Choice(2, doubt="neither spacing nor images tell which axis its slices lie along")
         return _Choice(shown, "as the images show, since the spacing does not", guessed=True)
-    if shown in (None, stated):
+    if shown == stated or (shown is None and odd in (None, stated)):
         return _Choice(stated, f"as {source} says")
+    if shown is None:
+        return _Choice(stated, f"as {source} says", doubt=f"its spacing differs along another axis than {source} says")
     if shown == odd:
         return _Choice(shown, doubt=f"its spacing and images contradict {source}")
     return _Choice(stated, doubt=f"its images look as if slices lay along axis {shown + 1}, not as {source} says")
