@@ -167,13 +167,20 @@ def test_command_writes_corrected_stacks_on_the_grids_of_the_inputs(
     assert main([*again, "--output-corrected-stacks", str(tmp_path / "twice")]) == 0
 
 
-def test_stacks_of_one_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        written(tmp_path / folder / "a.nii.gz", even().data, even().affine)
-    args = ["correct-bias-field", "--input-stacks", *(str(tmp_path / f / "a.nii.gz") for f in ("one", "two"))]
-    assert main([*args, "--output-corrected-stacks", str(tmp_path / "out")]) == 2
-    assert "2 stacks would be called a.nii.gz; " in capsys.readouterr().err
-    assert main([*args[:3], "--output-corrected-stacks", str(tmp_path / "one")]) == 2
+def test_stacks_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    inputs = [tmp_path / folder / name for folder, name in (("one", "a.nii.gz"), ("two", "a.nii.gz"), ("two", "A.nii"))]
+    for path in inputs:
+        path.parent.mkdir(exist_ok=True)
+        written(path, even().data, even().affine)
+    args = ["correct-bias-field", "--input-stacks", *map(str, inputs)]
+    assert main([*args, "--output-corrected-stacks", str(tmp_path / "out")]) == 0
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {f"{stem}{suffix}" for stem in ("one-a", "two-a", "A") for suffix in (".nii.gz", ".json")}
+    assert "one/a.nii.gz: corrected" in capsys.readouterr().err.replace("\\", "/")
+
+
+def test_corrected_stacks_are_not_written_among_the_inputs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = written(tmp_path / "a.nii.gz", even().data, even().affine)
+    args = ["correct-bias-field", "--input-stacks", given, "--output-corrected-stacks", str(tmp_path)]
+    assert main(args) == 2
     assert "holds inputs" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()

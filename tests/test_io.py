@@ -7,50 +7,19 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 from nibabel.affines import apply_affine
-from scipy.spatial.transform import Rotation
+from nifti_files import SHAPE, SPACING, blob, oblique_affine, plain_affine, refused, write
 
 from slicesplat.errors import InputError
 from slicesplat.io.files import check_output, check_output_folder, load_json, save_json
 from slicesplat.io.masks import load_masked_volume
 from slicesplat.io.nifti import load_volume, save_volume
 from slicesplat.prepare.load import load_stacks
-
-SHAPE = (12, 10, 6)
-SPACING = (1.0, 1.0, 3.0)
-
-
-def plain_affine(spacing: tuple[float, float, float] = SPACING, origin: tuple[float, ...] = (0, 0, 0)) -> np.ndarray:
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = origin
-    return affine
-
-
-def oblique_affine() -> np.ndarray:
-    affine = plain_affine(origin=(-20, 5, 7))
-    affine[:3, :3] = Rotation.from_rotvec([0.3, -0.7, 0.4]).as_matrix() @ affine[:3, :3]
-    return affine
-
-
-def blob(shape: tuple[int, ...] = SHAPE) -> np.ndarray:
-    data = np.zeros(shape, np.float32)
-    data[2:-2, 2:-2, 1:-1] = np.random.default_rng(0).uniform(100, 900, data[2:-2, 2:-2, 1:-1].shape)
-    return data
-
-
-def write(path: Path, data: np.ndarray, affine: np.ndarray | None = None, code: int = 1) -> Path:
-    affine = plain_affine() if affine is None else affine
-    image = nib.Nifti1Image(data, None)
-    image.header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
-    image.set_sform(affine, code=code)
-    nib.save(image, path)
-    return path
 
 
 @pytest.fixture
@@ -61,17 +30,6 @@ def stack(tmp_path: Path) -> Path:
 @pytest.fixture
 def mask(tmp_path: Path) -> Path:
     return write(tmp_path / "mask.nii.gz", (blob() > 0).astype(np.uint8))
-
-
-def refused(call: Callable[[], object], file: str, problem: str) -> None:
-    """The refusal is one line with file, problem and remedy."""
-    with pytest.raises(InputError) as caught:
-        call()
-    message = str(caught.value)
-    assert "\n" not in message
-    assert file in message
-    assert problem in message
-    assert "; " in message, "no remedy"
 
 
 # --- what is read
@@ -195,7 +153,7 @@ def test_thickness_that_is_not_positive_is_refused(stack: Path, given: float) ->
         ('{"SliceThickness": "thick"}', "cannot be read"),
         ('{"SliceThickness": [3]}', "cannot be read"),
         ("[1]", "cannot be read"),
-        ("{", "cannot be read"),
+        ("{", "is not readable JSON (line 1"),
     ],
 )
 def test_useless_sidecar_is_refused(stack: Path, text: str, problem: str) -> None:
@@ -336,10 +294,10 @@ def test_what_is_not_three_dimensional_is_refused(tmp_path: Path, shape: tuple[i
     refused(lambda: load_stacks([path]), "s.nii.gz", "dimensions")
 
 
-@pytest.mark.parametrize("slices", [1, 2])
-def test_two_slices_or_fewer_are_refused(tmp_path: Path, slices: int) -> None:
+@pytest.mark.parametrize(("slices", "told"), [(1, "holds a single slice"), (2, "has only 2 slices")])
+def test_two_slices_or_fewer_are_refused(tmp_path: Path, slices: int, told: str) -> None:
     path = write(tmp_path / "s.nii.gz", np.ones((12, 10, slices), np.float32))
-    refused(lambda: load_stacks([path]), "s.nii.gz", f"only {slices} slices")
+    refused(lambda: load_stacks([path]), "s.nii.gz", told)
 
 
 def test_colours_and_complex_numbers_are_refused(tmp_path: Path) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from slicesplat.bias import correct_bias_field
 from slicesplat.commands.base import log
 from slicesplat.commands.stacks import StackCommand
-from slicesplat.errors import InputError
 from slicesplat.io.files import save_json
+from slicesplat.io.inputs import distinct_names
 from slicesplat.io.nifti import save_stack
+from slicesplat.io.sidecar import stem_of
 from slicesplat.prepare.intensity import signal
+from slicesplat.prepare.slice_axis import clearly_larger
+from slicesplat.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +29,9 @@ class Command(StackCommand):
     Attributes
     ----------
     output_corrected_stacks : path
-        Folder for the corrected stacks: named as the inputs, .nii.gz, on their grids, each with a JSON file beside it
-        that holds the slice thickness.
+        Folder for the corrected stacks: named as the inputs, after their folders too where names repeat, .nii.gz, on
+        their grids, each with a JSON file beside it that holds the slice thickness, and the axis of the slices where
+        the spacing does not show it.
     """
 
     output_corrected_stacks: Path
@@ -34,14 +40,30 @@ class Command(StackCommand):
         """Check, correct, write."""
         folder = self.output_corrected_stacks
         self.check_folder(folder)
-        names = [path.name.removesuffix(".gz").removesuffix(".nii") for path in self.input_stacks]
-        name, count = Counter(names).most_common(1)[0]
-        if count > 1:
-            raise InputError(f"{folder}: {count} stacks would be called {name}.nii.gz; correct them into two folders")
         stacks, intensities = signal(self.load_stacks())
         folder.mkdir(exist_ok=True)
-        for number, (name, stack) in enumerate(zip(names, stacks, strict=True)):
+        for number, (name, stack) in enumerate(zip(_output_names(self.input_stacks), stacks, strict=True)):
             corrected = intensities.on_input_scale(correct_bias_field(stack), number)
             save_stack(corrected, folder / f"{name}.nii.gz")
-            save_json({"SliceThickness": stack.thickness}, folder / f"{name}.json")
+            save_json(_sidecar(stack), folder / f"{name}.json")
             log.info("%s: corrected", stack.name)
+
+
+def _sidecar(stack: Stack) -> dict[str, Any]:
+    """What the next reader could not know from the corrected stack alone, in BIDS's terms."""
+    sidecar: dict[str, Any] = {"SliceThickness": stack.thickness}
+    if clearly_larger(stack.spacing) is None:
+        sidecar["SliceEncodingDirection"] = "ijk"[stack.slice_axis]
+    return sidecar
+
+
+def _output_names(paths: Sequence[Path]) -> list[str]:
+    """What the corrected stacks are called, without suffix; no two alike on any file system."""
+    names: list[str] = []
+    for name in map(Path, distinct_names(paths)):
+        folders = name.parent.parts[1:] if name.is_absolute() else name.parent.parts
+        stem = "-".join([*folders, stem_of(name)])
+        taken = {other.casefold() for other in names}
+        numbered = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
+        names.append(next(candidate for candidate in numbered if candidate.casefold() not in taken))
+    return names

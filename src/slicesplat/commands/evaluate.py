@@ -83,8 +83,9 @@ class Command(BaseCommand):
             return pose_error(slices["slices"], truth, masks)
         except InputError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{result_json}: does not belong to {truth_json} ({error}); check both paths") from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # What is wrong may quote the files' texts.
+            raise InputError(f"{result_json}: does not belong to {truth_json}; check both paths") from error
 
 
 def _table(quality: Score, poses: PoseError | None) -> Table:

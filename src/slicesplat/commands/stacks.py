@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -30,16 +30,20 @@ class StackCommand(BaseCommand):
     thicknesses : float
         Slice thickness in mm, one per stack or one for all. None: the JSON file beside the stack, else the
         distance between slices.
+    slice_axes : axis
+        Axis of the file that slices lie along, 1 to 3 or i, j, k; one per stack or one for all. None: found from
+        the JSON file, the header, the spacing or the images.
     """
 
     input_stacks: tuple[Path, ...]
     stack_masks: tuple[Path, ...] = ()
     mask_of: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None
     thicknesses: tuple[float, ...] = ()
+    slice_axes: tuple[Literal["1", "2", "3", "i", "j", "k"], ...] = ()
 
     def load_stacks(self) -> list[Stack]:
         """The stacks that the flags name."""
-        return load_stacks(self.input_stacks, self.stack_masks, self.thicknesses, self.mask_of)
+        return load_stacks(self.input_stacks, self.stack_masks, self.thicknesses, self.slice_axes, self.mask_of)
 
     def check_file(self, path: Path | None, suffixes: tuple[str, ...]) -> None:
         """Refuse an output file that could not be written, or that is an input; None passes."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from slicesplat.errors import InputError
 from slicesplat.io.atomic import atomic_path
+from slicesplat.io.json_text import read_json
 
 
 def check_output(path: str | PathLike[str], suffixes: Sequence[str] = ()) -> None:
@@ -80,12 +81,7 @@ def load_json(path: str | PathLike[str]) -> dict[str, Any]:
         The file is missing, cannot be read, or holds no JSON object.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; check the path")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: is not readable JSON; write it again") from error
+    content = read_json(path, "write it again")
     if not isinstance(content, dict):
         raise InputError(f"{path}: holds no JSON object; check that it is the right file")
     return content

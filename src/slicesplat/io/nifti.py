@@ -1,14 +1,14 @@
 """Images from NIfTI files, volumes and stacks to NIfTI files.
 
-World coordinates are nibabel's: RAS+ millimetres, the sform where it is set, else the qform. A file is
-checked before it is used and refused with an `InputError`; nothing is repaired silently.
+World coordinates are RAS+ millimetres, the sform where it is set, else the qform. A file is checked before it is used
+and refused with an `InputError`; nothing is repaired silently.
 """
 
 from __future__ import annotations
 
-import gzip
 import itertools
-import zlib
+import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -17,23 +17,23 @@ from typing import TypeAlias
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.imageglobals import LoggingOutputSuppressor
-from nibabel.spatialimages import HeaderDataError
+from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import NDArray
 
 from slicesplat.errors import InputError
 from slicesplat.io.atomic import atomic_path
+from slicesplat.io.compressed import check_length, opened
+from slicesplat.io.header import HEADER_BYTES, affine_of, parse_header, stated_axis, voxel_offset
+from slicesplat.io.inputs import check_input, is_dicom
 from slicesplat.stack import Stack
 
 FilePath: TypeAlias = str | PathLike[str]
 Float = NDArray[np.float64]
 
-MAX_SHEAR = 1e-3
-"""Largest cosine between two voxel axes: above a header's rounding, yet below 0.2 mm over 200 mm."""
 SAME_GRID = 0.1
 """Two grids are the same when no corner is further apart than this part of a voxel: headers are rounded."""
-CHUNK = 1 << 20
+
+_NAME = re.compile(r"\.(nii|hdr|img)(\.gz|\.bz2)?$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,17 +49,26 @@ class Image:
         Voxel index to world, mm RAS+.
     slice_axis : int
         The file's axis that is the third one here.
+    stated_axis : int, optional
+        The file's axis that slices lie along as the header has it (dim_info); None where it does not say.
+    notes : tuple of str
+        What to tell about how the header was read.
+    label : str
+        What to call the image in messages; its file's name where it is empty.
     """
 
     path: Path
     data: NDArray[np.float32]
     affine: Float
     slice_axis: int = 2
+    stated_axis: int | None = None
+    notes: tuple[str, ...] = ()
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """The file's name."""
-        return self.path.name
+        """What to call it in messages."""
+        return self.label or self.path.name
 
     @property
     def spacing(self) -> Float:
@@ -84,46 +93,39 @@ class Image:
 
 
 def read_image(path: Path) -> Image:
-    """Read a 3-D image and check it; a fourth axis of length one is dropped.
+    """Read a 3-D image and check it; further axes of length one are dropped.
+
+    Nothing is asked for or believed before it is checked: the header's claim of voxels is compared with what the file
+    holds, its lengths with those of scanners.
 
     Parameters
     ----------
     path : Path
-        A NIfTI file.
+        NIfTI-1 or NIfTI-2: a .nii file or a .hdr and .img pair, which may be compressed whatever their suffix says.
 
     Raises
     ------
     InputError
-        The file is missing, damaged or not NIfTI, holds no plain intensities or not three dimensions, or its geometry
-        is sheared or singular.
+        The file is missing, damaged or not NIfTI, holds no plain intensities, not three dimensions or too many voxels,
+        or its geometry is not given, sheared, singular or not in mm.
     """
-    if not path.exists():
-        raise InputError(f"{path}: no such file; check the path")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a NIfTI file")
-    if path.suffix == ".gz":
-        _check_gzip(path)
-    try:
-        with LoggingOutputSuppressor():
-            image = nib.load(path)
-            if not isinstance(image, nib.Nifti1Pair):
-                raise InputError(f"{path}: is not NIfTI; convert it to .nii.gz first")
-            if image.get_data_dtype().kind not in "iufb":
-                raise InputError(f"{path}: holds colours or complex numbers; give plain intensities")
-            data = np.asarray(image.dataobj, dtype=np.float32)
-    except ImageFileError as error:
-        raise InputError(f"{path}: is not a readable NIfTI file; check it or convert it to .nii.gz") from error
-    except HeaderDataError as error:
-        raise InputError(f"{path}: its header is damaged; convert it again from the original") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read whole; check permissions, or copy it again") from error
-    if data.ndim == 4 and data.shape[3] == 1:
-        data = data[..., 0]
-    if data.ndim != 3:
-        raise InputError(f"{path}: has {data.ndim} dimensions; give one 3-D stack per file")
-    affine = np.asarray(image.affine, dtype=np.float64)
-    _check_affine(path, affine)
-    return Image(path, data, affine)
+    size = check_input(path)
+    if size and is_dicom(path):
+        raise InputError(f"{path}: is DICOM; convert its series first, as by dcm2niix -z y FOLDER")
+    if not size or not _NAME.search(path.name):
+        raise InputError(f"{path}: {'is not' if size else 'is empty, not'} NIfTI; convert it to .nii.gz first")
+    head, voxels = _files_of(path)
+    with opened(head) as stream:
+        header = parse_header(path, stream.read(HEADER_BYTES), single=head == voxels)
+    affine, notes = affine_of(path, header)
+    offset, shape, dtype = voxel_offset(path, header), header["dim"][1:4].tolist(), header.get_data_dtype()
+    check_length(voxels, offset + math.prod(shape) * dtype.itemsize)
+    slope, inter = header.get_slope_inter()
+    with opened(voxels) as stream, np.errstate(all="ignore"):
+        # What is not finite after scaling is found where it matters, inside the region.
+        proxy = ArrayProxy(stream, (tuple(shape), dtype, offset, slope or 1.0, inter or 0.0), mmap=False)
+        data = np.asarray(proxy, dtype=np.float32)
+    return Image(path, data, affine, stated_axis=stated_axis(header), notes=tuple(notes))
 
 
 def load_volume(path: FilePath) -> nib.Nifti1Image:
@@ -185,33 +187,19 @@ def save_stack(stack: Stack, path: FilePath) -> None:
     save_volume(nib.Nifti1Image(stack.data.transpose(order), stack.affine[:, [*order, 3]]), path)
 
 
-def _check_gzip(path: Path) -> None:
-    """Read to the end, where the checksum is: nibabel stops before it and takes damaged values for good."""
-    try:
-        with gzip.open(path) as content:
-            while content.read(CHUNK):
-                pass
-    except EOFError as error:
-        raise InputError(f"{path}: ends too early (truncated gzip); copy or export it again") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"{path}: is not NIfTI, or a damaged gzip; copy or export it again") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
-
-
-def _check_affine(path: Path, affine: Float) -> None:
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    # The determinant of the unit axes, so that the test does not depend on the voxel size.
-    if (
-        not np.isfinite(affine).all()
-        or (spacing == 0).any()
-        or abs(np.linalg.det(affine[:3, :3] / spacing)) < MAX_SHEAR
-    ):
-        raise InputError(f"{path}: its affine is singular; convert it again, or set a valid sform or qform")
-    axes = affine[:3, :3] / spacing
-    shear = np.abs(axes.T @ axes - np.eye(3)).max()
-    if shear > MAX_SHEAR:
-        raise InputError(f"{path}: its affine is sheared; resample it to a grid with right angles")
+def _files_of(path: Path) -> tuple[Path, Path]:
+    """Where header and voxels lie: the same file, or a .hdr and .img pair of which either was named."""
+    match = _NAME.search(path.name)
+    assert match is not None
+    kind, packed = match[1], match[2] or ""
+    if kind.lower() == "nii":
+        return path, path
+    other = {"hdr": "img", "img": "hdr"}[kind.lower()]
+    if kind.isupper():
+        other = other.upper()
+    partner = path.with_name(f"{path.name[: match.start(1)]}{other}{packed}")
+    check_input(partner)
+    return (path, partner) if kind.lower() == "hdr" else (partner, path)
 
 
 def box_corners(low: Iterable[float], high: Iterable[float]) -> Float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from slicesplat.errors import InputError
+from slicesplat.io.inputs import distinct_names
 from slicesplat.io.masks import finite_values
 from slicesplat.io.nifti import FilePath, Image, box_corners, read_image
 from slicesplat.prepare.masks import regions as find_regions
+from slicesplat.prepare.slice_axis import SliceAxis, axes_last
 from slicesplat.prepare.thickness import thicknesses as find_thicknesses
 from slicesplat.stack import Stack
 
@@ -23,14 +26,13 @@ Float = NDArray[np.float64]
 log = logging.getLogger("slicesplat")
 
 MIN_SLICES = 3
-THICK_AXIS = 1.5
-"""Slices lie along another axis than the third when its spacing is this many times both others."""
 
 
 def load_stacks(
     paths: Sequence[FilePath],
     masks: Sequence[FilePath] | None = None,
     thicknesses: float | Sequence[float] | None = None,
+    slice_axes: SliceAxis | Sequence[SliceAxis] | None = None,
     mask_of: int | None = None,
 ) -> list[Stack]:
     """Read stacks of slices, check them, and give each its mask and slice thickness.
@@ -38,8 +40,8 @@ def load_stacks(
     Parameters
     ----------
     paths : sequence of paths
-        NIfTI files, one per stack. Slices lie along the third axis; where another axis has a clearly larger
-        spacing, that one is moved to third, and the slice index counts along it.
+        NIfTI files, one per stack. The axis that slices lie along is moved to third, and the slice index counts along
+        it.
     masks : sequence of paths, optional
         One per stack, on the same grid; voxels above zero belong to the region, and soft masks are cut at half
         their range. Slices left out between drawn ones are filled in, small pieces far from the body left out.
@@ -48,6 +50,10 @@ def load_stacks(
     thicknesses : float or sequence of float, optional
         Slice thickness in mm, one per stack or one for all. Not given: `SliceThickness` of the JSON file
         beside the stack, else the distance between slices.
+    slice_axes : int or str, or a sequence of them, optional
+        The axis of the file that slices lie along, 1 to 3 or i, j, k; one per stack or one for all. Not given: what the
+        file beside the stack or the header says, else the axis whose spacing differs from the two others, else the
+        one along which the images change from slice to slice as only slices do.
     mask_of : int, optional
         Which stack, counted from 1, the single mask is drawn on. Not given: the first on the mask's grid.
 
@@ -61,13 +67,17 @@ def load_stacks(
     InputError
         A file is missing, damaged or not NIfTI; it is not a stack of three or more slices; its geometry is
         sheared or singular; it has values that are not finite inside the mask; a mask is empty, inverted or on
-        another grid; the stacks do not overlap; masks or thicknesses are of the wrong number, or a thickness is not
-        positive.
+        another grid; the stacks do not overlap; masks, thicknesses or axes are of the wrong number, or a thickness is
+        none in mm.
     """
     if not paths:
         raise InputError("no stack given; name one NIfTI file or more")
-    images = [_read_stack(Path(path)) for path in paths]
-    notes = [_axis_note(image) for image in images if image.slice_axis != 2]
+    files = [Path(path) for path in paths]
+    read = [replace(read_image(path), label=name) for path, name in zip(files, distinct_names(files), strict=True)]
+    notes = [f"{image.name}: {note}" for image in read for note in image.notes]
+    images, axis_notes, doubts = axes_last(read, slice_axes)
+    for image in images:
+        _check_slices(image)
     regions = find_regions(images, [Path(mask) for mask in masks or ()], mask_of)
     depths, depth_notes = find_thicknesses(images, thicknesses)
     data = [finite_values(image, region) for image, region in zip(images, regions.masks, strict=True)]
@@ -77,30 +87,22 @@ def load_stacks(
     ]
     _check_overlap(stacks, images)
     # A refusal is one line and nothing else, so what was assumed is told only once everything is accepted.
-    for note in itertools.chain(notes, regions.notes, depth_notes):
+    for note in itertools.chain(notes, axis_notes, regions.notes, depth_notes):
         log.info(note)
-    for warning in regions.warnings:
-        log.warning(warning)
+    for doubt in itertools.chain(doubts, regions.warnings):
+        log.warning(doubt)
     return stacks
 
 
-def _read_stack(path: Path) -> Image:
-    image = _thick_axis_last(read_image(path))
-    if image.data.shape[2] < MIN_SLICES:
-        raise InputError(f"{path}: has only {image.data.shape[2]} slices; give a stack of {MIN_SLICES} or more")
-    return image
-
-
-def _thick_axis_last(image: Image) -> Image:
-    spacing = image.spacing
-    thick = int(np.argmax(spacing))
-    if thick == 2 or spacing[thick] <= THICK_AXIS * np.delete(spacing, thick).max():
-        return image
-    return image.with_axis_last(thick)
-
-
-def _axis_note(image: Image) -> str:
-    return f"{image.name}: slices lie along axis {image.slice_axis + 1} of the file and are counted along it"
+def _check_slices(image: Image) -> None:
+    count = image.data.shape[2]
+    if count == 1:
+        raise InputError(
+            f"{image.path}: holds a single slice; give a stack of {MIN_SLICES} or more in one file, "
+            "files of one slice cannot be put together yet"
+        )
+    if count < MIN_SLICES:
+        raise InputError(f"{image.path}: has only {count} slices; give a stack of {MIN_SLICES} or more")
 
 
 def _check_overlap(stacks: Sequence[Stack], images: Sequence[Image]) -> None:

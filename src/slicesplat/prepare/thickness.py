@@ -9,7 +9,16 @@ import numpy as np
 
 from slicesplat.errors import InputError
 from slicesplat.io.nifti import Image
-from slicesplat.io.sidecar import sidecar_of, slice_thickness
+from slicesplat.io.sidecar import sidecar_of, stated_thickness
+
+MIN_THICKNESS, MAX_THICKNESS = 0.1, 50.0
+"""mm: from preclinical scanners to localisers."""
+MAX_OVERLAP = 5.0
+"""Slice thicknesses to a distance between slices: neonatal ones overlap twofold, tenfold is a slipped decimal point."""
+MIN_PIXELS = 1 / 3
+"""Slice thicknesses to a pixel: slices are thicker than their pixels are wide, or about as thick."""
+
+_UNITS = {"metres": 1e3, "micrometres": 1e-3}
 
 
 def thicknesses(images: Sequence[Image], given: float | Sequence[float] | None) -> tuple[list[float], list[str]]:
@@ -26,7 +35,7 @@ def thicknesses(images: Sequence[Image], given: float | Sequence[float] | None) 
             "give one per stack, or one for all"
         )
     for image, depth in zip(images, depths, strict=True):
-        _check_thickness(depth, image.path)
+        _check_thickness(depth, image, image.path)
     return depths, [
         f"{image.name}: slice thickness {depth:g} mm as given" for image, depth in zip(images, depths, strict=True)
     ]
@@ -34,14 +43,30 @@ def thicknesses(images: Sequence[Image], given: float | Sequence[float] | None) 
 
 def _thickness_of(image: Image) -> tuple[float, str]:
     sidecar = sidecar_of(image.path)
-    stated = slice_thickness(sidecar)
+    stated = stated_thickness(sidecar)
     if stated is None:
         depth = float(image.spacing[2])
+        _check_thickness(depth, image, image.path)
         return depth, f"{image.name}: slice thickness {depth:g} mm, taken from the distance between slices"
-    _check_thickness(stated, sidecar)
+    _check_thickness(stated, image, sidecar)
     return stated, f"{image.name}: slice thickness {stated:g} mm, from {sidecar.name}"
 
 
-def _check_thickness(depth: float, source: Path) -> None:
+def _check_thickness(depth: float, image: Image, source: Path) -> None:
+    """Refuse what is no thickness in mm of these slices."""
     if not (np.isfinite(depth) and depth > 0):
-        raise InputError(f"{source}: slice thickness {depth:g} mm is not positive; give it in mm, as in 3.0")
+        raise InputError(f"{source}: slice thickness {depth:g} mm is not positive and finite; give it in mm, as in 3.0")
+    if _plausible(depth, image):
+        return
+    pixel, distance = float(image.spacing[:2].max()), float(image.spacing[2])
+    units = [unit for unit, factor in _UNITS.items() if _plausible(depth * factor, image)]
+    question = f"is it in {units[0]}? " if units else ""
+    raise InputError(
+        f"{source}: slice thickness {depth:g} mm with slices every {distance:.3g} mm and pixels of {pixel:.3g} mm; "
+        f"{question}give it in mm, as in 3.0"
+    )
+
+
+def _plausible(depth: float, image: Image) -> bool:
+    pixel, distance = float(image.spacing[:2].max()), float(image.spacing[2])
+    return MIN_THICKNESS <= depth <= MAX_THICKNESS and MIN_PIXELS * pixel <= depth and depth <= MAX_OVERLAP * distance

@@ -1,0 +1,76 @@
+"""Files that may be compressed: told by their first bytes, and never believed to be longer than they are."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from slicesplat.errors import InputError
+
+CHUNK = 1 << 20
+MAX_REST = 1 << 20
+"""Bytes that may follow the last voxel: tools pad files to whole blocks; a damaged or malicious one goes on and on."""
+
+_GZIP, _BZIP2 = b"\x1f\x8b", b"BZh"
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for reading, decompressed.
+
+    Whatever fails in the block while reading is refused: a truncated or damaged compression, an unreadable disk.
+    """
+    try:
+        with path.open("rb") as raw:
+            start = raw.read(len(_BZIP2))
+            raw.seek(0)
+            if start.startswith(_GZIP):
+                with gzip.GzipFile(fileobj=raw) as stream:
+                    yield cast(BinaryIO, stream)
+            elif start == _BZIP2:
+                with bz2.BZ2File(raw) as packed:
+                    yield cast(BinaryIO, packed)
+            else:
+                yield raw
+    except EOFError as error:
+        raise InputError(f"{path}: ends too early (truncated gzip); copy or export it again") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path}: is not NIfTI, or a damaged gzip; copy or export it again") from error
+    except OSError as error:
+        reason = error.strerror or "damaged compression"
+        raise InputError(f"{path}: cannot be read ({reason}); check its permissions, or copy it again") from error
+
+
+def check_length(path: Path, claim: int) -> None:
+    """Refuse a file that holds less than `claim` bytes, decompressed, or much more.
+
+    A compressed one is read to its end, where the checksum is: who stops before takes damaged values for good. Nothing
+    is kept.
+    """
+    with opened(path) as stream:
+        held = _length(stream, claim + MAX_REST)
+    if held < claim:
+        raise InputError(
+            f"{path}: cannot be read whole, it holds {held} of the {claim} bytes that its header announces; "
+            "copy or export it again"
+        )
+    if held > claim + MAX_REST:
+        raise InputError(
+            f"{path}: goes on after the {claim} bytes that its header announces; its header is damaged, export it again"
+        )
+
+
+def _length(stream: BinaryIO, enough: int) -> int:
+    """Bytes in a stream; just more than `enough` where it goes on."""
+    if isinstance(stream, io.BufferedReader):
+        return stream.seek(0, io.SEEK_END)
+    held = 0
+    while held <= enough and (chunk := stream.read(CHUNK)):
+        held += len(chunk)
+    return held
