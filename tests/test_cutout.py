@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
+from slicesplat.errors import InputError
 from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import Config, Reconstruction, reconstruct
 from slicesplat.prepare.cutout import measured_beside, without_fill
+from slicesplat.prepare.load import load_stacks
 from slicesplat.simulate import Simulation, SimulationConfig, simulate
 from slicesplat.stack import Stack, cut_slices
 
@@ -76,6 +80,33 @@ def test_slices_know_which_of_their_pixels_were_measured(stacks: list[Stack]) ->
     assert not slices.binned(2).measured.all()
     chosen = slices.take(np.array([3, 1]))
     np.testing.assert_array_equal(chosen.image(chosen.measured, 1), slices.image(slices.measured, 1))
+
+
+@pytest.mark.parametrize("larger", [0, 1])
+@pytest.mark.parametrize("fill", [np.nan, np.inf, 0.0, -1024.0])
+def test_files_that_are_cut_out_are_read_with_and_without_masks(
+    tmp_path: Path, stacks: list[Stack], fill: float, larger: int
+) -> None:
+    stack, mask = cut(stacks[0], fill), stacks[0].mask
+    wide = binary_dilation(mask, CROSS, iterations=larger) if larger else mask
+    nib.save(nib.Nifti1Image(stack.data, stack.affine), tmp_path / "s.nii.gz")
+    nib.save(nib.Nifti1Image(wide.astype(np.uint8), stack.affine), tmp_path / "m.nii.gz")
+    for masks in ([tmp_path / "m.nii.gz"], None):
+        (found,) = (without_fill(read) for read in load_stacks([tmp_path / "s.nii.gz"], masks))
+        np.testing.assert_array_equal(found.mask, mask)
+        np.testing.assert_array_equal(found.measured, mask)
+        np.testing.assert_array_equal(found.data[mask], stack.data[mask])
+
+
+def test_a_voxel_that_is_not_finite_inside_the_tissue_is_refused_in_a_cut_out_stack_too(
+    tmp_path: Path, stacks: list[Stack]
+) -> None:
+    stack = cut(stacks[0], np.nan)
+    stack.data[tuple(np.round(np.argwhere(stack.mask).mean(axis=0)).astype(int))] = np.nan
+    nib.save(nib.Nifti1Image(stack.data, stack.affine), tmp_path / "s.nii.gz")
+    nib.save(nib.Nifti1Image(stack.mask.astype(np.uint8), stack.affine), tmp_path / "m.nii.gz")
+    with pytest.raises(InputError, match=r"s\.nii\.gz: 1 voxels? inside its region"):
+        load_stacks([tmp_path / "s.nii.gz"], [tmp_path / "m.nii.gz"])
 
 
 def error_of(result: Reconstruction, other: Reconstruction) -> float:

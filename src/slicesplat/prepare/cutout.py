@@ -20,6 +20,9 @@ log = logging.getLogger("slicesplat")
 FILLED = 0.5
 """Share of the pixels right beside the mask that hold one and the same value where a stack is cut out. It is 1 there
 but where the mask is smaller than what was cut, and next to 0 in a stack as scanned, air included: noise differs."""
+EMPTY = 0.2
+"""Share of a whole image that one value fills at least where it is what cutting out left: a brain fills less than half of
+a field of view. A few voxels that are not finite are a fault of the file."""
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[:, :, None]
 """A pixel and its neighbours in the plane, of a stack."""
 
@@ -79,6 +82,35 @@ def measured_beside(empty: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArra
     for k in range(measured.shape[2]):
         measured[:, :, k] = ndimage.binary_fill_holes(measured[:, :, k])
     return measured
+
+
+def not_cut_away(data: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Where an image holds something, without a mask: (nx, ny, nz) bool.
+
+    Not zero; nor NaN or infinite, nor its least value if that is negative, where these fill a fifth of it and more.
+
+    Examples
+    --------
+    >>> not_cut_away(np.array([[[-1024.0, -1024.0, -3.0, 0.0, 7.0]]]))[0, 0].tolist()
+    [False, False, True, False, True]
+    """
+    finite = np.isfinite(data)
+    kept = data != 0
+    if (~finite).mean() >= EMPTY:
+        kept &= finite
+    least = data == np.min(data, where=finite, initial=np.inf)
+    if least.mean() >= EMPTY and (data[least] < 0).all():
+        kept &= ~least
+    return kept
+
+
+def without_what_is_not_finite(data: NDArray[np.floating], region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The region without what was cut away around it and is NaN or infinite; as it is where nothing was."""
+    finite = np.isfinite(data)
+    if finite.all():
+        return region
+    measured = measured_beside(~finite, region)
+    return region if measured is None else region & measured
 
 
 def _fill_value(stack: Stack) -> float | None:

@@ -16,6 +16,7 @@ from slicesplat.errors import InputError
 from slicesplat.io.inputs import distinct_names
 from slicesplat.io.masks import finite_values
 from slicesplat.io.nifti import FilePath, Image, box_corners, read_image
+from slicesplat.prepare.cutout import without_what_is_not_finite
 from slicesplat.prepare.masks import regions as find_regions
 from slicesplat.prepare.slice_axis import SliceAxis, axes_last
 from slicesplat.prepare.thickness import thicknesses as find_thicknesses
@@ -80,10 +81,12 @@ def load_stacks(
         _check_slices(image)
     regions = find_regions(images, [Path(mask) for mask in masks or ()], mask_of)
     depths, depth_notes = find_thicknesses(images, thicknesses)
-    data = [finite_values(image, region) for image, region in zip(images, regions.masks, strict=True)]
+    masks_given = zip(images, regions.masks, strict=True)
+    seen = [without_what_is_not_finite(image.data, region) for image, region in masks_given]
+    data = [finite_values(image, region) for image, region in zip(images, seen, strict=True)]
     stacks = [
         Stack(values, region, image.affine, depth, image.name, regions.template not in (None, number), image.slice_axis)
-        for number, (values, region, image, depth) in enumerate(zip(data, regions.masks, images, depths, strict=True))
+        for number, (values, region, image, depth) in enumerate(zip(data, seen, images, depths, strict=True))
     ]
     _check_overlap(stacks, images)
     # A refusal is one line and nothing else, so what was assumed is told only once everything is accepted.

@@ -13,6 +13,7 @@ from scipy import ndimage
 from slicesplat.errors import InputError
 from slicesplat.io.masks import mask_on, read_mask
 from slicesplat.io.nifti import Image
+from slicesplat.prepare.cutout import not_cut_away
 from slicesplat.prepare.mask_faults import mended
 
 TEMPLATE_MARGIN = 10.0
@@ -59,7 +60,7 @@ def regions(images: Sequence[Image], mask_paths: Sequence[Path], mask_of: int | 
     if mask_of is not None:
         _check_mask_of(mask_of, mask_paths, images)
     if not mask_paths:
-        nonzero = [image.data != 0 for image in images]
+        nonzero = [not_cut_away(image.data) for image in images]
         for image, region in zip(images, nonzero, strict=True):
             if not region.any():
                 raise InputError(f"{image.path}: every voxel is zero; check the file")
