@@ -229,7 +229,7 @@ def test_lengths_in_another_unit_are_converted_and_told(
     np.testing.assert_allclose(stack.affine, oblique_affine(), rtol=1e-6, atol=1e-5)
     assert stack.thickness == pytest.approx(3.0)
     assert f"s.nii: its header gives lengths in {name}, converted to mm" in caplog.messages
-    volume, _ = load_masked_volume(path, mask)
+    volume, _, _ = load_masked_volume(path, mask)
     np.testing.assert_allclose(volume.affine, oblique_affine(), rtol=1e-6, atol=1e-5)
 
 

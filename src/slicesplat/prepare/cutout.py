@@ -21,8 +21,8 @@ FILLED = 0.5
 """Share of the pixels right beside the mask that hold one and the same value where a stack is cut out. It is 1 there
 but where the mask is smaller than what was cut, and next to 0 in a stack as scanned, air included: noise differs."""
 EMPTY = 0.2
-"""Share of a whole image that one value fills at least where it is what cutting out left: a brain fills less than half of
-a field of view. A few voxels that are not finite are a fault of the file."""
+"""Share of a whole image that one value fills at least where it is what cutting out left: a brain fills less than half
+of a field of view. A few voxels that are not finite are a fault of the file."""
 _CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[:, :, None]
 """A pixel and its neighbours in the plane, of a stack."""
 
