@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d, map_coordinates, spline_filter
 from scipy.spatial.transform import Rotation
 
 from slicesplat.io.atomic import atomic_path
+from slicesplat.jit import jit
 from slicesplat.stack import Stack
 
 Float = NDArray[np.float64]
@@ -137,14 +138,14 @@ class Simulation:
     truth: dict[str, Any]
 
 
-@njit(cache=True)
+@jit()
 def _cubic_weights(t: float) -> tuple[float, float, float, float]:
     """Cubic B-spline weights of the four knots around a point a fraction `t` past the second."""
     s = 1.0 - t
     return s * s * s / 6.0, 2.0 / 3.0 - t * t * (1.0 - 0.5 * t), 2.0 / 3.0 - s * s * (1.0 - 0.5 * s), t * t * t / 6.0
 
 
-@njit(cache=True)
+@jit()
 def _evaluate_spline(coefficients: NDArray[np.float32], x: float, y: float, z: float) -> float:
     """Value at voxel position (x, y, z) of the cubic B-spline; zero outside its knots."""
     i, j, k = math.floor(x), math.floor(y), math.floor(z)
@@ -167,7 +168,7 @@ def _evaluate_spline(coefficients: NDArray[np.float32], x: float, y: float, z: f
     return total
 
 
-@njit(parallel=True, cache=True)
+@jit(parallel=True)
 def _sample_slab(
     coefficients: NDArray[np.float32],
     origin: Float,
