@@ -495,6 +495,14 @@ def test_settings_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None
         Config(**wrong)  # type: ignore[arg-type]
 
 
+def test_more_packages_than_slices_are_refused_by_the_name_of_the_stack() -> None:
+    few = replace(small().stacks[1], name="few.nii.gz")
+    problem = rf"few\.nii\.gz: interleave {few.n_slices + 1}, but only {few.n_slices} slices; give "
+    for compute in (reconstruct, register):
+        with pytest.raises(InputError, match=problem):
+            compute([few], Config(interleave=few.n_slices + 1))
+
+
 # --- from files to files
 
 

@@ -352,6 +352,7 @@ class _Registered:
 
 def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Registered:
     """Steps 1 to 4: everything ahead of the fit."""
+    _check_interleave(stacks, config.interleave)
     backend = _backend(config)
     _prepare_kernels(backend, clock)
     with clock.step("prepare"):
@@ -376,6 +377,15 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
         poses = find_poses(wide, slices, reference, interleave, dropout, random, tell, backend, start)
         slices = slices.with_poses(poses.pose)
     return _Registered(backend, stacks, scaled, scale, reference, interleave, dropout, poses, slices)
+
+
+def _check_interleave(stacks: Sequence[Stack], interleave: int) -> None:
+    for stack in stacks:
+        if interleave > stack.n_slices:
+            raise InputError(
+                f"{stack.name}: interleave {interleave}, but only {stack.n_slices} slices; "
+                "give the number of packages, or 0 to detect it"
+            )
 
 
 def _prepare_kernels(backend: Backend, clock: _Clock) -> None:
