@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import tyro
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from slicesplat.terminal import Messages, printable, written_to_stdout
 
 if TYPE_CHECKING:
     from slicesplat.pipeline import Progress as Report
@@ -34,7 +37,7 @@ class BaseCommand(ABC):
     verbose : bool
         Tell more: every decision and its reason.
     quiet : bool
-        Tell nothing but errors.
+        Tell nothing but warnings and errors.
     debug : bool
         Show the traceback of an error.
     """
@@ -49,13 +52,15 @@ class BaseCommand(ABC):
 
     def run(self) -> None:
         """Do the work, with messages set up as the flags say."""
-        console = Console(stderr=True, quiet=self.quiet)
-        with _messages(console, self._level()):
+        stream = cast(TextIO, Messages(sys.stderr))
+        console = Console(file=stream, quiet=self.quiet)
+        # Warnings are shown in any case; a message must not break the progress bar, where there is one.
+        with _messages(Console(file=stream) if self.quiet else console, self._level()):
             self.execute(console)
 
     def _level(self) -> int:
         if self.quiet:
-            return logging.ERROR
+            return logging.WARNING
         return logging.DEBUG if self.verbose else logging.INFO
 
 
@@ -70,7 +75,7 @@ class _ConsoleHandler(logging.Handler):
         text = self.format(record)
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
@@ -90,6 +95,25 @@ def _messages(console: Console, level: int) -> Iterator[None]:
         log.removeHandler(handler)
         log.setLevel(before[0])
         log.propagate = before[1]
+
+
+def show(result: RenderableType) -> None:
+    """Print what was asked for.
+
+    Raises
+    ------
+    OSError
+        Standard output cannot be written.
+    """
+    with written_to_stdout():
+        _Output().print(result)
+
+
+class _Output(Console):
+    """Standard output: that its reader has left is `written_to_stdout`'s business, and does not end the program."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 class ProgressDisplay:

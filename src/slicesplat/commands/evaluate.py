@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from slicesplat.commands.base import BaseCommand, OptionalPath
+from slicesplat.commands.base import BaseCommand, OptionalPath, show
 from slicesplat.errors import InputError
 from slicesplat.evaluate import PoseError, Score, pose_error, score
 from slicesplat.io.files import check_output, load_json, save_json
@@ -47,7 +47,7 @@ class Command(BaseCommand):
     register: bool = True
 
     def execute(self, console: Console) -> None:
-        """Check, score, print, write."""
+        """Check, score, write, print."""
         if self.output_json:
             check_output(self.output_json, suffixes=(".json",))
         truth, mask = load_masked_volume(self._truth(self.truth, "truth"), self._truth(self.truth_mask, "truth-mask"))
@@ -57,9 +57,9 @@ class Command(BaseCommand):
             quality = score(volume, truth, mask, register=self.register)
         except ValueError as error:
             raise InputError(f"{self.volume}: {error}; check that truth and reconstruction belong together") from error
-        Console().print(_table(quality, poses))
         if self.output_json:
             save_json(_figures(quality, poses), self.output_json)
+        show(_table(quality, poses))
 
     def _truth(self, given: Path | None, name: str) -> Path:
         if given:
