@@ -248,6 +248,11 @@ def test_repeated_flags_keep_all_stacks_and_name_the_value_that_does_not_count(
     assert main(args) == 0
     assert len(seen["stacks"]) == 2 and seen["config"].seed == 2
     assert capsys.readouterr() == ("", "warning: --seed is given more than once: 2 is taken, not 1\n")
+    # It stands ahead of what is said about the stacks; but input that is refused is refused in one line.
+    args.remove("--quiet")
+    assert main(args) == 0
+    assert capsys.readouterr().err.startswith("warning: --seed")
+    refused(capsys, [*args, "--stack-masks", str(tmp_path / "none.nii.gz")], "none.nii.gz")
 
 
 @pytest.mark.parametrize("name", ["[red]x.nii.gz", "a:brain:.nii.gz", "\x1b[31mx.nii.gz", "x\n\u202ey.nii.gz"])

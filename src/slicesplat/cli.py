@@ -66,9 +66,9 @@ def main(args: Sequence[str] | None = None) -> int:
     open_standard_streams()
     debug = "--debug" in args
     try:
-        command = _parse(args)
+        command, notes = _parse(args)
         if command is not None:
-            command.run()
+            command.run(notes)
         return 0
     except InputError as error:
         return _fail(2, str(error), debug)
@@ -86,13 +86,13 @@ def load_command(name: str) -> type[BaseCommand]:
     return command
 
 
-def _parse(args: list[str]) -> BaseCommand | None:
-    """The command with its flags; None when help or the version was asked for and given."""
+def _parse(args: list[str]) -> tuple[BaseCommand | None, list[str]]:
+    """The command with its flags, None when help or the version was asked for and given; and what is odd about them."""
     name, flags = _split(args)
     if name == "--version" and not flags:
         with written_to_stdout():
             sys.stdout.write(f"{PROGRAM} {slicesplat.__version__}\n")
-        return None
+        return None, []
     wants_help = bool({"-h", "--help"} & {name, *flags})
     if name in ("help", "-h", "--help"):
         name, flags = (flags or [""])[0], []
@@ -104,11 +104,9 @@ def _parse(args: list[str]) -> BaseCommand | None:
     if wants_help:
         with written_to_stdout(), contextlib.suppress(SystemExit):
             _tyro(commands, [*([name] if name else []), "--help"])
-        return None
+        return None, []
     flags, notes = join_repeated(flags, several_values(commands[name]))
-    command = _parsed(commands, name, flags)
-    _write(f"warning: {note}" for note in notes)
-    return command
+    return _parsed(commands, name, flags), notes
 
 
 def _split(args: list[str]) -> tuple[str, list[str]]:

@@ -6,7 +6,7 @@ import logging
 import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,12 +50,12 @@ class BaseCommand(ABC):
     def execute(self, console: Console) -> None:
         """Do the work; `console` is the terminal for messages and progress."""
 
-    def run(self) -> None:
-        """Do the work, with messages set up as the flags say."""
+    def run(self, warned: Sequence[str] = ()) -> None:
+        """Do the work, with messages set up as the flags say; `warned` are warnings about the flags themselves."""
         stream = cast(TextIO, Messages(sys.stderr))
         console = Console(file=stream, quiet=self.quiet)
         # Warnings are shown in any case; a message must not break the progress bar, where there is one.
-        with _messages(Console(file=stream) if self.quiet else console, self._level()):
+        with _messages(Console(file=stream) if self.quiet else console, self._level(), warned):
             self.execute(console)
 
     def _level(self) -> int:
@@ -67,11 +67,22 @@ class BaseCommand(ABC):
 class _ConsoleHandler(logging.Handler):
     """Writes through rich's console, so that a message does not break the progress bar."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, warned: Sequence[str]) -> None:
         super().__init__()
         self.console = console
+        self._waiting = [
+            logging.makeLogRecord({"levelno": logging.WARNING, "levelname": "WARNING", "msg": text}) for text in warned
+        ]
+
+    def show_waiting(self) -> None:
+        """Show the warnings about the flags."""
+        waiting, self._waiting = self._waiting, []
+        for record in waiting:
+            self.emit(record)
 
     def emit(self, record: logging.LogRecord) -> None:
+        # Ahead of the first message, and not before: input that is refused is refused in one line.
+        self.show_waiting()
         text = self.format(record)
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
@@ -79,8 +90,8 @@ class _ConsoleHandler(logging.Handler):
 
 
 @contextmanager
-def _messages(console: Console, level: int) -> Iterator[None]:
-    handler = _ConsoleHandler(console)
+def _messages(console: Console, level: int, warned: Sequence[str]) -> Iterator[None]:
+    handler = _ConsoleHandler(console, warned)
     before = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(level)
@@ -91,6 +102,7 @@ def _messages(console: Console, level: int) -> Iterator[None]:
             if level > logging.DEBUG:
                 warnings.simplefilter("ignore")
             yield
+            handler.show_waiting()
     finally:
         log.removeHandler(handler)
         log.setLevel(before[0])
