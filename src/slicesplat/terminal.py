@@ -68,7 +68,7 @@ def written_to_stdout() -> Iterator[None]:
         _discard(sys.stdout)
     except OSError as error:
         _discard(sys.stdout)
-        raise OSError(f"standard output cannot be written ({error.strerror})") from error
+        raise OSError(f"standard output cannot be written ({error.strerror or error})") from error
 
 
 class Messages(io.TextIOBase):
