@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,6 +24,7 @@ import slicesplat
 from slicesplat.cli import COMMANDS, load_command, main
 from slicesplat.commands.base import ProgressDisplay
 from slicesplat.pipeline import Progress
+from slicesplat.terminal import printable
 
 SHAPE = (12, 10, 6)
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
@@ -191,7 +195,26 @@ def test_output_never_takes_the_place_of_an_input(
     ("args", "problem"),
     [
         ([], "reconstruct"),
-        (["reconstrct"], "reconstrct"),
+        (["reconstrct"], "reconstrct: no such command; did you mean reconstruct?"),
+        (["Reconstruct"], "did you mean reconstruct?"),
+        (["tables"], "no such command; there are reconstruct, register"),
+        ([""], "no command; give one of reconstruct"),
+        (["-v"], "a command comes first"),
+        (["--", "reconstruct"], "a command comes first"),
+        (["--quiet"], "no command"),
+        (["--quiet", "--nonsense"], "--nonsense"),
+        (["--version", "x"], "--version"),
+        (["demo", "extra"], "extra"),
+        (
+            ["reconstruct", "--input-stack", "a.nii.gz", "--output-volume", "b.nii.gz"],
+            "Unrecognized options: --input-stack",
+        ),
+        (["demo", "--sed", "1"], "did you mean --seed?"),
+        (["reconstruct", "--input-stacks", "a.nii.gz", "--output-volume"], "--output-volume"),
+        (["reconstruct", "--input-stacks", "a.nii.gz", "--output-volume", "b.nii.gz", "--device", "tpu"], "tpu"),
+        (["reconstruct", "--input-stacks", "a.nii.gz", "--output-volume", "b.nii.gz", "--verbose", "x"], "x"),
+        (["simulate", "--volume", "v", "--mask", "m", "--output", "o", "--noise", "nan"], "noise"),
+        (["simulate", "--volume", "v", "--mask", "m", "--output", "o", "--bias-field", "2"], "bias_field"),
         (["reconstruct"], "--output-volume"),
         (["reconstruct", "--input-stacks", "a.nii.gz", "--output-volume", "b.nii.gz", "--seed", "x"], "--seed"),
         (["reconstruct", "--input-stacks", "a.nii.gz", "--output-volume", "b.nii.gz", "--sed", "1"], "--sed"),
@@ -213,6 +236,54 @@ def test_mask_of_names_the_stack_that_the_single_mask_is_drawn_on(
     assert main([*args, "--mask-of", "2"]) == 0
     assert "taken as drawn" not in capsys.readouterr().err
     refused(capsys, [*args, "--mask-of", "3"], "mask.nii.gz", "name one from 1 to 2")
+
+
+def test_switches_work_before_the_command_as_after_it(capsys: pytest.CaptureFixture[str]) -> None:
+    missing = ["evaluate", "--volume", "none.nii.gz", "--truth", "none.nii.gz", "--truth-mask", "none.nii.gz"]
+    for args in (["--debug", *missing], [*missing, "--debug"], ["--quiet", "--debug", "--verbose", *missing]):
+        assert main(args) == 2
+        err = capsys.readouterr().err
+        assert "Traceback" in err and err.splitlines()[-1] == "slicesplat: none.nii.gz: no such file; check the path"
+
+
+def test_repeated_flags_keep_all_stacks_and_name_the_value_that_does_not_count(
+    tmp_path: Path, stack: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def fake(stacks: Any, config: Any, progress: Any) -> SimpleNamespace:
+        seen.update(stacks=stacks, config=config)
+        return one_voxel_result()
+
+    monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", fake)
+    args = [*reconstruct_args(tmp_path, stack), "--seed", "1", "--quiet", "--input-stacks", stack, "--seed", "2"]
+    assert main(args) == 0
+    assert len(seen["stacks"]) == 2 and seen["config"].seed == 2
+    assert capsys.readouterr() == ("", "warning: --seed is given more than once: 2 is taken, not 1\n")
+    # It stands ahead of what is said about the stacks; but input that is refused is refused in one line.
+    args.remove("--quiet")
+    assert main(args) == 0
+    assert capsys.readouterr().err.startswith("warning: --seed")
+    refused(capsys, [*args, "--stack-masks", str(tmp_path / "none.nii.gz")], "none.nii.gz")
+
+
+@pytest.mark.parametrize("name", ["[red]x.nii.gz", "a:brain:.nii.gz", "\x1b[31mx.nii.gz", "x\n\u202ey.nii.gz"])
+def test_file_name_is_shown_as_it_is_and_obeyed_by_no_terminal(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if os.name != "posix":
+        pytest.skip("names that other systems do not allow")
+    shown = printable(name)
+    refused(capsys, ["assess", "--input-stacks", name], f"{shown}: ")
+    # Lines of a message are joined before it is shown.
+    refused(capsys, ["demo", name], printable(name.replace("\n", " ")))
+    path = write(tmp_path / name, np.random.default_rng(0).uniform(1, 2, SHAPE).astype(np.float32))
+    assert main(["assess", "--input-stacks", path]) == 0
+    out, err = capsys.readouterr()
+    # The table folds long names.
+    assert shown in "".join(line.split(" ")[1] for line in out.splitlines() if line.startswith(" "))
+    assert f"{shown}: " in err
+    assert "\x1b" not in out + err and "\u202e" not in out + err
 
 
 # --- what a reconstruction leaves
@@ -261,6 +332,47 @@ def test_quiet_says_nothing(
     monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", lambda *_, **__: one_voxel_result())
     assert main([*reconstruct_args(tmp_path, stack), "--quiet"]) == 0
     assert capsys.readouterr() == ("", "")
+
+
+def test_quiet_keeps_warnings(
+    tmp_path: Path, stack: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fake(*_: object, **__: object) -> SimpleNamespace:
+        logging.getLogger("slicesplat").info("reference stack: a.nii.gz")
+        logging.getLogger("slicesplat").warning("b.nii.gz: 20 of 20 slices left out: 20 for no match")
+        return one_voxel_result()
+
+    monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", fake)
+    assert main([*reconstruct_args(tmp_path, stack), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "warning: b.nii.gz: 20 of 20 slices left out: 20 for no match\n")
+
+
+def test_outputs_are_written_when_messages_cannot_be(
+    tmp_path: Path, stack: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", lambda *_, **__: one_voxel_result())
+    for stream in (Full(), None):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert main([*reconstruct_args(tmp_path, stack), "--verbose"]) == 0
+        (tmp_path / "out.nii.gz").unlink()
+
+
+def test_figures_are_written_when_the_table_cannot_be(
+    tmp_path: Path, stack: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert main(["assess", "--input-stacks", stack, "--output-json", str(tmp_path / "a.json"), "--quiet"]) == 1
+    assert (tmp_path / "a.json").exists()
+    err = capsys.readouterr().err
+    assert err.startswith("slicesplat: OSError: standard output cannot be written") and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(("error", "status"), [(RuntimeError("lost\nall"), 1), (KeyboardInterrupt(), 130)])
@@ -366,10 +478,20 @@ def test_list_of_commands_says_what_each_command_says(name: str, capsys: pytest.
     assert COMMANDS[name].split()[0] in capsys.readouterr().out
 
 
-def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--help"]) == 0
+@pytest.mark.parametrize("args", ["--help", "-h", "help", "help nonsense", "--quiet --help"])
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str], args: str) -> None:
+    assert main(args.split()) == 0
     out = capsys.readouterr().out
     assert all(name in out for name in COMMANDS)
+
+
+def test_help_of_a_command_is_given_wherever_it_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    given = []
+    for args in ("demo --help", "help demo", "demo -h extra", "demo --nonsense -h", "--debug demo --device tpu --help"):
+        assert main(args.split()) == 0
+        given.append(capsys.readouterr())
+    assert "--output" in given[0].out
+    assert given == given[:1] * len(given)
 
 
 def test_help_of_reconstruct_lists_the_flags(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import nibabel as nib
+import numba
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -31,14 +32,15 @@ from slicesplat.phantom import brain_phantom
 from slicesplat.pipeline import Config, Progress, Reconstruction, reconstruct, register
 from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.simulate import Simulation, SimulationConfig, save, simulate
-from slicesplat.splat import available_devices, cpu_kernels, cpu_pose
+from slicesplat.splat import CPU, available_devices, cpu_kernels, cpu_pose
 from slicesplat.splat.grid import sample_on_grid
 from slicesplat.stack import Stack
 
 # A fit of which the quality is not the point.
 BRIEF: dict[str, Any] = {"spacings": (1.75,), "pose_rounds": 1, "final_rounds": 1, "rounds": 2}
 
-STEPS = ["compile kernels (once per installation)", "prepare", "register", "fit", "sample"]
+STEPS = ["load kernels", "prepare", "register", "fit", "sample"]
+COMPILING = "compile kernels (once per installation)"  # what the first step is called where nothing was kept
 
 
 @cache
@@ -209,7 +211,7 @@ def test_json_says_what_was_asked_what_it_took_and_where_every_slice_is() -> Non
     assert written["settings"]["resolution"] == 1.4
     assert {"settings", "versions", "steps", "reference_stack", "gaussians", "noise", "slices"} <= written.keys()
     assert {"slicesplat", "python", "torch", "numba", "numpy"} <= written["versions"].keys()
-    assert [step["step"] for step in written["steps"]] == STEPS
+    assert [step["step"].replace(COMPILING, STEPS[0]) for step in written["steps"]] == STEPS
     for step in written["steps"]:
         assert step["seconds"] >= 0 and step["peak_memory_mb"] > 10
     assert written["gaussians"] == len(made.field) > 100
@@ -247,7 +249,7 @@ def test_simulated_stacks_are_the_measured_ones_without_noise() -> None:
 def test_progress_runs_forward_through_the_steps_and_tells_a_finite_loss() -> None:
     result()
     seen = told()
-    steps = [now.step for now in seen]
+    steps = [now.step.replace(COMPILING, STEPS[0]) for now in seen]
     assert sorted(set(steps), key=steps.index) == STEPS
     assert steps == sorted(steps, key=STEPS.index)
     for step in ("register", "fit"):
@@ -284,10 +286,48 @@ def test_everything_is_compiled_in_the_step_that_says_so() -> None:
     )
     command = [sys.executable, "-c", code, str(Path(__file__).parent)]
     found = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert found.pop(COMPILING, 0) == 0
     assert [*found] == [*STEPS, "uncertainty", "end"]
     before, *after = found.values()
     assert before == 0 and after[0] > 0
     assert set(after) == {after[0]}
+
+
+def compile_one(*_: object) -> None:
+    """In the place of `compile_kernels`: a kernel that is in no cache."""
+    numba.njit(lambda x: x + 1)(1)
+
+
+@pytest.mark.parametrize(
+    ("kept", "needed", "names"),
+    [
+        (True, lambda *_: None, [STEPS[0]]),
+        (True, compile_one, [STEPS[0], COMPILING]),
+        (False, compile_one, [STEPS[0], "compile kernels (in memory)"]),
+    ],
+)
+def test_step_is_called_compiling_only_when_something_is_compiled(
+    monkeypatch: pytest.MonkeyPatch, kept: bool, needed: Callable[..., None], names: list[str]
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(slicesplat.pipeline, "keeps_kernels", lambda: kept)
+    monkeypatch.setattr(slicesplat.pipeline, "compile_kernels", needed)
+    clock = slicesplat.pipeline._Clock(lambda now: seen.append(now.step))
+    slicesplat.pipeline._prepare_kernels(CPU, clock)
+    assert seen == names
+    assert [step["step"] for step in clock.steps] == names[-1:]
+
+
+# --- elsewhere than on Unix
+
+
+def test_memory_is_unknown_where_the_platform_does_not_tell() -> None:
+    # Windows has no module `resource`; None in `sys.modules` is a module that is not there.
+    code = (
+        "import sys; sys.modules['resource'] = None; from slicesplat.pipeline import _peak_memory_mb as m; print(m())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
 
 
 # --- the same every time
@@ -454,6 +494,14 @@ def test_air_inside_a_loose_mask_does_not_change_the_scale() -> None:
 def test_settings_that_mean_nothing_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} .*: give "):
         Config(**wrong)  # type: ignore[arg-type]
+
+
+def test_more_packages_than_slices_are_refused_by_the_name_of_the_stack() -> None:
+    few = replace(small().stacks[1], name="few.nii.gz")
+    problem = rf"few\.nii\.gz: interleave {few.n_slices + 1}, but only {few.n_slices} slices; give "
+    for compute in (reconstruct, register):
+        with pytest.raises(InputError, match=problem):
+            compute([few], Config(interleave=few.n_slices + 1))
 
 
 # --- from files to files

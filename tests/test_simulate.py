@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from slicesplat.errors import InputError
 from slicesplat.evaluate import pose_error
 from slicesplat.phantom import brain_phantom
 from slicesplat.simulate import (
@@ -28,6 +29,8 @@ from slicesplat.simulate import (
 from slicesplat.stack import Stack
 
 FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
+NAN, INFINITY = float("nan"), float("inf")
+FRACTIONS = ("noise", "dropout", "bias_field", "slice_gain")
 CLEAN = SimulationConfig(motion="none", noise=0, dropout=0, slice_gain=0)
 BLOB_SIGMA = 4.0
 BLOB_CENTRE = np.array([2.0, -3.0, 1.0])
@@ -282,11 +285,29 @@ def test_every_slice_is_acquired_once_in_interleaved_passes() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"thickness": 0.0}, {"stacks": 0}, {"noise": -0.1}, {"motion": "wild"}, {"profile": "sinc"}, {"interleave": 0}],
+    [
+        *({"stacks": 0}, {"motion": "wild"}, {"profile": "sinc"}, {"interleave": 0}, {"seed": -1}),
+        *({name: value} for name in ("thickness", "spacing", "pixel") for value in (0.0, -1.0, 1e30, NAN, INFINITY)),
+        *({name: value} for name in FRACTIONS for value in (-0.1, 1.1, NAN, INFINITY, -INFINITY)),
+    ],
+    ids=str,
 )
 def test_impossible_settings_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         SimulationConfig(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", FRACTIONS)
+def test_fractions_may_be_all_or_nothing(name: str) -> None:
+    for value in (0.0, 1.0):
+        assert getattr(SimulationConfig(**{name: value}), name) == value  # type: ignore[arg-type]
+
+
+def test_more_packages_than_slices_are_refused(blob: Volume) -> None:
+    (stack,) = simulate(*blob, replace(CLEAN, stacks=1, pixel=4.0)).stacks
+    simulate(*blob, replace(CLEAN, stacks=1, pixel=4.0, interleave=stack.n_slices))
+    with pytest.raises(InputError, match=f"stack-1: interleave {stack.n_slices + 1}, but only {stack.n_slices} slices"):
+        simulate(*blob, replace(CLEAN, stacks=1, pixel=4.0, interleave=stack.n_slices + 1))
 
 
 def test_an_empty_mask_is_refused(blob: Volume) -> None:

@@ -7,11 +7,14 @@ Status 0: done; 2: bad usage or bad input; 1: anything else; 130: interrupted. A
 from __future__ import annotations
 
 import contextlib
+import difflib
 import io
+import itertools
+import os
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import make_dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -20,6 +23,8 @@ import tyro
 
 import slicesplat
 from slicesplat.errors import InputError
+from slicesplat.flags import join_repeated, several_values
+from slicesplat.terminal import Messages, open_standard_streams, printable, written_to_stdout
 
 if TYPE_CHECKING:
     from slicesplat.commands.base import BaseCommand
@@ -40,6 +45,9 @@ COMMANDS = {
 }
 """Command and summary; the command is the class `Command` of ``slicesplat.commands.<name>``."""
 
+_BEFORE_THE_COMMAND = ("--verbose", "--quiet", "--debug")
+_UNBROKEN = 100_000  # columns: more than any message has
+
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command.
@@ -55,14 +63,12 @@ def main(args: Sequence[str] | None = None) -> int:
         The exit status.
     """
     args = list(sys.argv[1:] if args is None else args)
-    if args == ["--version"]:
-        sys.stdout.write(f"{PROGRAM} {slicesplat.__version__}\n")
-        return 0
+    open_standard_streams()
     debug = "--debug" in args
     try:
-        command = _parse(args)
+        command, notes = _parse(args)
         if command is not None:
-            command.run()
+            command.run(notes)
         return 0
     except InputError as error:
         return _fail(2, str(error), debug)
@@ -80,49 +86,115 @@ def load_command(name: str) -> type[BaseCommand]:
     return command
 
 
-def _parse(args: list[str]) -> BaseCommand | None:
-    """The command with its flags; None when help was asked for and given."""
+def _parse(args: list[str]) -> tuple[BaseCommand | None, list[str]]:
+    """The command with its flags, None when help or the version was asked for and given; and what is odd about them."""
+    name, flags = _split(args)
+    if name == "--version" and not flags:
+        with written_to_stdout():
+            sys.stdout.write(f"{PROGRAM} {slicesplat.__version__}\n")
+        return None, []
+    wants_help = bool({"-h", "--help"} & {name, *flags})
+    if name in ("help", "-h", "--help"):
+        name, flags = (flags or [""])[0], []
+        name, wants_help = name if name in COMMANDS else "", True
+    elif name not in COMMANDS:
+        raise InputError(_no_command(name))
     # Only the command asked for is imported: the list of commands must not wait for a compiler.
-    commands: dict[str, Any] = {
-        name: load_command(name) if args[:1] == [name] else _summary(name, text) for name, text in COMMANDS.items()
-    }
-    messages = io.StringIO()
+    commands = {each: load_command(each) if each == name else _summary(each, text) for each, text in COMMANDS.items()}
+    if wants_help:
+        with written_to_stdout(), contextlib.suppress(SystemExit):
+            _tyro(commands, [*([name] if name else []), "--help"])
+        return None, []
+    flags, notes = join_repeated(flags, several_values(commands[name]))
+    return _parsed(commands, name, flags), notes
+
+
+def _split(args: list[str]) -> tuple[str, list[str]]:
+    """The command, "" for none, and its flags; what every command takes may stand before it too."""
+    ahead = list(itertools.takewhile(lambda arg: arg in _BEFORE_THE_COMMAND, args))
+    name, *flags = args[len(ahead) :] or [""]
+    known = name.replace("_", "-")
+    return known if known in COMMANDS else name, ahead + flags
+
+
+def _no_command(name: str) -> str:
+    if not name:
+        return f"no command; give one of {', '.join(COMMANDS)}; see {PROGRAM} --help"
+    if name.startswith("-"):
+        return f"{name}: a command comes first, one of {', '.join(COMMANDS)}; see {PROGRAM} --help"
+    near = difflib.get_close_matches(name.lower(), COMMANDS, n=1)
+    guess = f"did you mean {near[0]}?" if near else f"there are {', '.join(COMMANDS)}"
+    return f"{name}: no such command; {guess}; see {PROGRAM} --help"
+
+
+def _parsed(commands: dict[str, Any], name: str, flags: list[str]) -> BaseCommand:
     try:
-        with contextlib.redirect_stderr(messages):
-            parsed: BaseCommand = tyro.extras.subcommand_cli_from_dict(
-                commands,
-                prog=PROGRAM,
-                description=DESCRIPTION,
-                args=args,
-                config=(tyro.conf.FlagCreatePairsOff,),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            return None
-        raise InputError(f"{_first_part(messages.getvalue())}; see {_help_of(args)}") from None
+        with _captured() as page:
+            command: BaseCommand = _tyro(commands, [name, *flags])
+    except SystemExit:
+        problem = _first_part(page())
     except ValueError as error:
         # A settings class refuses a value that has the right type.
-        raise InputError(f"{error}; see {_help_of(args)}") from error
-    return parsed
+        problem = str(error)
+    else:
+        return command
+    raise InputError(f"{problem}; see {PROGRAM} {name} --help")
 
 
-def _help_of(args: list[str]) -> str:
-    return " ".join([PROGRAM, *(name for name in args[:1] if name in COMMANDS), "--help"])
+def _tyro(commands: dict[str, Any], args: list[str]) -> Any:
+    return tyro.extras.subcommand_cli_from_dict(
+        commands, prog=PROGRAM, description=DESCRIPTION, args=args, config=(tyro.conf.FlagCreatePairsOff,)
+    )
 
 
 def _summary(name: str, text: str) -> type:
     return make_dataclass(name.capitalize(), [], namespace={"__doc__": text})
 
 
-def _first_part(box: str) -> str:
-    """The first paragraph inside the frame that tyro draws around a message."""
-    inner = [line.strip("│ ") for line in box.splitlines() if not line.startswith(("╭", "╰"))]
-    text = " ".join(inner)
-    return re.split(r"─{3,}", text)[0].strip(" .") or "bad usage"
+@contextlib.contextmanager
+def _captured() -> Iterator[Callable[[], str]]:
+    """Lend what tyro prints inside the block: the same on every terminal, with no line broken.
+
+    tyro gives its messages in a frame only, drawn for the width of the terminal and the encoding of standard output.
+    """
+    page = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(_UNBROKEN)
+
+    def text() -> str:
+        page.seek(0)
+        return page.read()
+
+    try:
+        with contextlib.redirect_stdout(page), contextlib.redirect_stderr(page):
+            yield text
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
+
+
+def _first_part(frame: str) -> str:
+    """The first paragraph inside a frame, with what else is wrong and what might have been meant."""
+    inner = [line.strip("│ ") for line in frame.splitlines() if not line.startswith(("╭", "╰"))]
+    first, *others = re.split(r"─{3,}", " ".join(inner))
+    parts = [first, *(other for other in others if other.strip().startswith("Unrecognized"))]
+    meant = re.search(r"Perhaps you meant: +(--[\w-]+)", " ".join(others))
+    if meant:
+        parts.append(f"did you mean {meant[1]}?")
+    return "; ".join(part.strip(" .") for part in parts) or "bad usage"
 
 
 def _fail(status: int, message: str, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
-    sys.stderr.write(f"{PROGRAM}: {' '.join(message.split())}\n")
+        _write(traceback.format_exc().splitlines())
+    _write([f"{PROGRAM}: {' '.join(message.split())}"])
     return status
+
+
+def _write(lines: Iterable[str]) -> None:
+    """Write lines to standard error."""
+    stream = Messages(sys.stderr)
+    stream.writelines(f"{printable(line)}\n" for line in lines)
+    stream.flush()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import platform
-import resource
 import sys
 import time
 from collections import Counter
@@ -28,6 +27,7 @@ from slicesplat.fit.background import BACKGROUND_MARGIN, background_field
 from slicesplat.fit.joint import Fit, FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
 from slicesplat.fit.uncertainty import standard_error
+from slicesplat.jit import keeps_kernels, when_compiling
 from slicesplat.motion.agreement import Agreement, agreement
 from slicesplat.motion.assess import StackAssessment, assess, least_motion
 from slicesplat.motion.register import Registration as Poses
@@ -40,11 +40,17 @@ from slicesplat.splat import Backend, choose_backend, predict
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
 
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
 __all__ = ["Config", "Progress", "Reconstruction", "Registration", "reconstruct", "register"]
 
 log = logging.getLogger("slicesplat")
 Callback = Callable[[Progress], None]
 
+LOAD_KERNELS = "load kernels"
 OUTLINE_MARGIN = 8  # pixels around the mask that the coarse registration sees as empty
 USED_WEIGHT = 0.1  # a slice with less is reported as left out
 FIT_MARGIN = 2  # pixels; the fit sees the mask only
@@ -56,24 +62,31 @@ class _Clock:
 
     callback: Callback | None
     steps: list[dict[str, Any]] = field(default_factory=list)
+    name: str = ""
 
     @contextmanager
     def step(self, name: str) -> Iterator[Callable[[int, int, float | None], None]]:
         start = time.perf_counter()
-
-        def tell(done: int, total: int, loss: float | None = None) -> None:
-            if self.callback:
-                self.callback(Progress(name, done, total, loss))
-
-        tell(0, 1)
-        yield tell
+        self.call_it(name)
+        yield self._tell
         seconds = time.perf_counter() - start
-        self.steps.append({"step": name, "seconds": round(seconds, 3), "peak_memory_mb": _peak_memory_mb()})
-        log.debug("%s took %.1f s", name, seconds)
+        self.steps.append({"step": self.name, "seconds": round(seconds, 3), "peak_memory_mb": _peak_memory_mb()})
+        log.debug("%s took %.1f s", self.name, seconds)
+
+    def call_it(self, name: str) -> None:
+        """Name the step that has begun, or give it another name once it turns out what it does."""
+        self.name = name
+        self._tell(0, 1)
+
+    def _tell(self, done: int, total: int, loss: float | None = None) -> None:
+        if self.callback:
+            self.callback(Progress(self.name, done, total, loss))
 
 
-def _peak_memory_mb() -> int:
-    """Largest resident set of this process so far, in megabytes."""
+def _peak_memory_mb() -> int | None:
+    """Largest resident set of this process so far, in megabytes; None where the platform does not tell (Windows)."""
+    if resource is None:
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak / (1024 * 1024 if sys.platform == "darwin" else 1024))
 
@@ -358,9 +371,9 @@ class _Registered:
 
 def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Registered:
     """Steps 1 to 4: everything ahead of the fit."""
+    _check_interleave(stacks, config.interleave)
     backend = _backend(config)
-    with clock.step("compile kernels (once per installation)"):
-        compile_kernels(backend)
+    _prepare_kernels(backend, clock)
     with clock.step("prepare"):
         for sentence in unresolved(stacks):
             log.warning(sentence)
@@ -390,6 +403,22 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
             poses = find_poses(wide, slices, reference, interleave, dropout, random, tell, backend, start)
         slices = slices.with_poses(poses.pose)
     return _Registered(backend, stacks, scaled, intensities, reference, interleave, dropout, poses, slices)
+
+
+def _check_interleave(stacks: Sequence[Stack], interleave: int) -> None:
+    for stack in stacks:
+        if interleave > stack.n_slices:
+            raise InputError(
+                f"{stack.name}: interleave {interleave}, but only {stack.n_slices} slices; "
+                "give the number of packages, or 0 to detect it"
+            )
+
+
+def _prepare_kernels(backend: Backend, clock: _Clock) -> None:
+    """Step 1: the kernels, loaded or compiled; the step is called by what it turns out to be."""
+    compiles = f"compile kernels ({'once per installation' if keeps_kernels() else 'in memory'})"
+    with clock.step(LOAD_KERNELS), when_compiling(lambda: clock.call_it(compiles)):
+        compile_kernels(backend)
 
 
 def _tightened(

@@ -16,12 +16,14 @@ from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d, map_coordinates, spline_filter
 from scipy.spatial.transform import Rotation
 
+from slicesplat.errors import InputError
 from slicesplat.io.atomic import atomic_path
+from slicesplat.jit import jit
 from slicesplat.stack import Stack
 
 Float = NDArray[np.float64]
@@ -57,6 +59,8 @@ _ORIENTATIONS: tuple[Float, ...] = (
     np.array([[1.0, 0, 0], [0, 0, -1], [0, 1, 0]]),
     np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]]),
 )
+# Pixels, slice thicknesses and slice distances in mm: beyond what scanners have, far within what can be computed.
+_LENGTHS = (0.1, 100.0)
 _FWHM_TO_SIGMA = 1.0 / math.sqrt(8.0 * math.log(2.0))
 _IN_PLANE_FWHM = 1.2
 
@@ -91,16 +95,19 @@ class SimulationConfig:
     """Seed of all randomness; the same seed gives the same bytes."""
 
     def __post_init__(self) -> None:
-        """Refuse settings that no scanner has."""
+        """Refuse settings that no scanner has; NaN lies between no two numbers."""
         for name in ("thickness", "spacing", "pixel"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)} mm; it has to be greater than 0")
+            low, high = _LENGTHS
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"{name} is {getattr(self, name)} mm; it has to lie between {low} and {high} mm")
         for name in ("stacks", "interleave"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to be at least 1")
         for name in ("noise", "dropout", "bias_field", "slice_gain"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; it cannot be negative")
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it has to lie between 0 and 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it cannot be negative")
         if self.motion not in MOTION_AMPLITUDE:
             raise ValueError(f"motion is {self.motion!r}; it has to be one of {', '.join(MOTION_AMPLITUDE)}")
         if self.profile not in ("gauss", "box"):
@@ -137,14 +144,14 @@ class Simulation:
     truth: dict[str, Any]
 
 
-@njit(cache=True)
+@jit()
 def _cubic_weights(t: float) -> tuple[float, float, float, float]:
     """Cubic B-spline weights of the four knots around a point a fraction `t` past the second."""
     s = 1.0 - t
     return s * s * s / 6.0, 2.0 / 3.0 - t * t * (1.0 - 0.5 * t), 2.0 / 3.0 - s * s * (1.0 - 0.5 * s), t * t * t / 6.0
 
 
-@njit(cache=True)
+@jit()
 def _evaluate_spline(coefficients: NDArray[np.float32], x: float, y: float, z: float) -> float:
     """Value at voxel position (x, y, z) of the cubic B-spline; zero outside its knots."""
     i, j, k = math.floor(x), math.floor(y), math.floor(z)
@@ -167,7 +174,7 @@ def _evaluate_spline(coefficients: NDArray[np.float32], x: float, y: float, z: f
     return total
 
 
-@njit(parallel=True, cache=True)
+@jit(parallel=True)
 def _sample_slab(
     coefficients: NDArray[np.float32],
     origin: Float,
@@ -479,6 +486,8 @@ def simulate(
     ------
     ValueError
         The volume is not 3-D, the mask has another shape, or it is empty.
+    InputError
+        A stack has fewer slices than it is to have packages.
     """
     config = config or SimulationConfig()
     values, inside, matrix = np.asarray(volume), np.asarray(mask) > 0, np.asarray(affine, dtype=np.float64)
@@ -496,6 +505,10 @@ def simulate(
     # A stream for each stack, its noise drawn last: settings of the signal do not change the geometry of a seed.
     for number, rng in enumerate(np.random.default_rng(config.seed).spawn(config.stacks)):
         stack_affine, shape = _prescribe(number, region, config, rng)
+        if config.interleave > shape[2]:
+            raise InputError(
+                f"stack-{number + 1}: interleave {config.interleave}, but only {shape[2]} slices; give a smaller number"
+            )
         motion = _stack_motion(shape[2], number == 0, config, rng)
         signal, stack_mask = _acquire_stack(subject, stack_affine, shape, rigid_about(centre, motion), config)
         signal *= _gains(shape[2], config, rng) * _bias_field(shape, config.bias_field, rng)

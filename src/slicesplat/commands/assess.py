@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from slicesplat.commands.base import OptionalPath
+from slicesplat.commands.base import OptionalPath, show
 from slicesplat.commands.stacks import StackCommand
 from slicesplat.io.files import save_json
 from slicesplat.motion.assess import StackAssessment, assess, by_motion, least_motion
 from slicesplat.prepare.intensity import signal
+from slicesplat.terminal import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +32,15 @@ class Command(StackCommand):
     output_json: OptionalPath = None
 
     def execute(self, console: Console) -> None:
-        """Check, assess, print, write."""
+        """Check, assess, write, print."""
         self.check_file(self.output_json, suffixes=(".json",))
         stacks, _ = signal(self.load_stacks())
         assessments = assess(stacks)
         order = by_motion(assessments)
-        Console().print(_table([assessments[index] for index in order]))
         if self.output_json:
             entries = [{"stack": index, **asdict(assessments[index])} for index in order]
             save_json({"least_motion": least_motion(stacks, assessments), "stacks": entries}, self.output_json)
+        show(_table([assessments[index] for index in order]))
 
 
 def _table(assessments: Sequence[StackAssessment]) -> Table:
@@ -49,12 +51,12 @@ def _table(assessments: Sequence[StackAssessment]) -> Table:
         "lost: slices without signal.",
     )
     table.add_column("stack", overflow="fold")
-    for title in ("motion", "NCC", "slices", "cm³", "thick", "every", "packages"):
+    for title in ("motion", "NCC", "slices", "cm3", "thick", "every", "packages"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("lost")
     for stack in assessments:
         table.add_row(
-            stack.name,
+            Text(printable(stack.name)),
             _number(stack.motion_score),
             _number(stack.neighbour_ncc),
             str(stack.n_slices),

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
+import sys
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import tyro
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from slicesplat.terminal import Messages, printable, written_to_stdout
 
 if TYPE_CHECKING:
     from slicesplat.pipeline import Progress as Report
@@ -34,7 +37,7 @@ class BaseCommand(ABC):
     verbose : bool
         Tell more: every decision and its reason.
     quiet : bool
-        Tell nothing but errors.
+        Tell nothing but warnings and errors.
     debug : bool
         Show the traceback of an error.
     """
@@ -47,35 +50,48 @@ class BaseCommand(ABC):
     def execute(self, console: Console) -> None:
         """Do the work; `console` is the terminal for messages and progress."""
 
-    def run(self) -> None:
-        """Do the work, with messages set up as the flags say."""
-        console = Console(stderr=True, quiet=self.quiet)
-        with _messages(console, self._level()):
+    def run(self, warned: Sequence[str] = ()) -> None:
+        """Do the work, with messages set up as the flags say; `warned` are warnings about the flags themselves."""
+        stream = cast(TextIO, Messages(sys.stderr))
+        console = Console(file=stream, quiet=self.quiet)
+        # Warnings are shown in any case; a message must not break the progress bar, where there is one.
+        with _messages(Console(file=stream) if self.quiet else console, self._level(), warned):
             self.execute(console)
 
     def _level(self) -> int:
         if self.quiet:
-            return logging.ERROR
+            return logging.WARNING
         return logging.DEBUG if self.verbose else logging.INFO
 
 
 class _ConsoleHandler(logging.Handler):
     """Writes through rich's console, so that a message does not break the progress bar."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, warned: Sequence[str]) -> None:
         super().__init__()
         self.console = console
+        self._waiting = [
+            logging.makeLogRecord({"levelno": logging.WARNING, "levelname": "WARNING", "msg": text}) for text in warned
+        ]
+
+    def show_waiting(self) -> None:
+        """Show the warnings about the flags."""
+        waiting, self._waiting = self._waiting, []
+        for record in waiting:
+            self.emit(record)
 
     def emit(self, record: logging.LogRecord) -> None:
+        # Ahead of the first message, and not before: input that is refused is refused in one line.
+        self.show_waiting()
         text = self.format(record)
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(printable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager
-def _messages(console: Console, level: int) -> Iterator[None]:
-    handler = _ConsoleHandler(console)
+def _messages(console: Console, level: int, warned: Sequence[str]) -> Iterator[None]:
+    handler = _ConsoleHandler(console, warned)
     before = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(level)
@@ -86,10 +102,30 @@ def _messages(console: Console, level: int) -> Iterator[None]:
             if level > logging.DEBUG:
                 warnings.simplefilter("ignore")
             yield
+            handler.show_waiting()
     finally:
         log.removeHandler(handler)
         log.setLevel(before[0])
         log.propagate = before[1]
+
+
+def show(result: RenderableType) -> None:
+    """Print what was asked for.
+
+    Raises
+    ------
+    OSError
+        Standard output cannot be written.
+    """
+    with written_to_stdout():
+        _Output().print(result)
+
+
+class _Output(Console):
+    """Standard output: that its reader has left is `written_to_stdout`'s business, and does not end the program."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
 
 
 class ProgressDisplay:

@@ -10,7 +10,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from slicesplat.commands.base import BaseCommand, ProgressDisplay, log
+from slicesplat.commands.base import BaseCommand, ProgressDisplay, log, show
 from slicesplat.commands.settings import Settings
 from slicesplat.demo import DemoResult, demo
 from slicesplat.io.files import check_output_folder
@@ -37,7 +37,7 @@ class Command(BaseCommand):
         check_output_folder(self.output)
         with ProgressDisplay(console) as progress:
             result = demo(self.output, reconstruct, self.config, progress=progress)
-        Console().print(_table(result))
+        show(_table(result))
         log.info("stacks, volumes and demo.png are in %s", result.folder)
 
 

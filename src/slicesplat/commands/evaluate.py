@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from slicesplat.commands.base import BaseCommand, OptionalPath, log
+from slicesplat.commands.base import BaseCommand, OptionalPath, log, show
 from slicesplat.errors import InputError
 from slicesplat.evaluate import PoseError, Score, pose_error, score
 from slicesplat.io.files import check_output, load_json, save_json
@@ -48,7 +48,7 @@ class Command(BaseCommand):
     register: bool = True
 
     def execute(self, console: Console) -> None:
-        """Check, score, print, write."""
+        """Check, score, write, print."""
         if self.output_json:
             check_output(self.output_json, suffixes=(".json",))
         truth_path, mask_path = self._truth(self.truth, "truth"), self._truth(self.truth_mask, "truth-mask")
@@ -61,9 +61,9 @@ class Command(BaseCommand):
             raise InputError(f"{self.volume}: {error}; check that truth and reconstruction belong together") from error
         for note in notes:
             log.info(note)
-        Console().print(_table(quality, poses))
         if self.output_json:
             save_json(_figures(quality, poses), self.output_json)
+        show(_table(quality, poses))
 
     def _truth(self, given: Path | None, name: str) -> Path:
         if given:

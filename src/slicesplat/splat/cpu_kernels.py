@@ -20,10 +20,10 @@ A kernel that runs in parallel takes `part` and `parts` last and does its share 
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 from numpy.polynomial import Chebyshev
 
+from slicesplat.jit import jit
 from slicesplat.splat.simd import (
     LANES,
     TILE_ROWS,
@@ -74,7 +74,6 @@ POSE_GRADIENTS = 13
 _FAR = 1e6  # mm
 
 _JIT = {
-    "cache": True,
     "nogil": True,
     "error_model": "numpy",
     "fastmath": {"contract", "reassoc"},
@@ -84,7 +83,7 @@ _JIT = {
 _INLINE = {**_JIT, "forceinline": True, "no_cpython_wrapper": True}
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def exp_of_sixteen_times(x):
     """exp(16 x): the polynomial, raised to the 16th power by squaring."""
     p = x * _P5 + _P4
@@ -98,13 +97,13 @@ def exp_of_sixteen_times(x):
     return p * p
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def share(n, part, parts):
     """First and last + 1 of the things that belong to a part: neighbours, which find each other's data in the cache."""
     return n * part // parts, n * (part + 1) // parts
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def rotation_matrix(w, x, y, z):
     """Rotation matrix, row by row, of a quaternion of any length."""
     s = 2.0 / (w * w + x * x + y * y + z * z)
@@ -121,7 +120,7 @@ def rotation_matrix(w, x, y, z):
     )
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def tabulate(mean, log_scales, rotations, variance, table, coarse, part, parts):
     """Fill in variances (N, 3), the table of Gaussians (N + 1, 10) and, for `list_pairs`, means and traces (4, N + 1).
 
@@ -151,7 +150,7 @@ def tabulate(mean, log_scales, rotations, variance, table, coarse, part, parts):
         coarse[3, n] = 0.0
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def eight_gaussians(table, numbers, first):
     """Means (x, y, z) and covariances (xx, xy, xz, yy, yz, zz) of the Gaussians `numbers`, eight from `first` on."""
     x, y, z, xx, xy, xz, yy, yz = transpose8(
@@ -169,7 +168,7 @@ def eight_gaussians(table, numbers, first):
     return (x, y, z), (xx, xy, xz, yy, yz, gather8(table, 8, numbers, first))
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def in_slice(table, numbers, first, r, shift):
     """Means and covariances (xx, xy, xz, yy, yz, zz) of eight Gaussians in the slice frame."""
     (x, y, z), (xx, xy, xz, yy, yz, zz) = eight_gaussians(table, numbers, first)
@@ -198,7 +197,7 @@ def in_slice(table, numbers, first, r, shift):
     return m, c
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def inverse(c, blur):
     """Inverse (xx, xy, xz, yy, yz, zz) of eight covariances, blurred."""
     xx, xy, xz, yy, yz, zz = c[0] + blur[0], c[1], c[2], c[3] + blur[1], c[4], c[5] + blur[2]
@@ -212,7 +211,7 @@ def inverse(c, blur):
     return scale * pxx, scale * pxy, scale * pxz, scale * pyy, scale * pyz, scale * pzz
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def bound_blocks(coarse, blocks, part, parts):
     """Boxes around every `BLOCK` consecutive Gaussians (7, B): centre, half the size, largest trace of a covariance."""
     n, count = coarse.shape[1] - 1, blocks.shape[1]
@@ -228,7 +227,7 @@ def bound_blocks(coarse, blocks, part, parts):
                 blocks[6, b] = high
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def list_pairs(table, coarse, blocks, rotation, shift, blur, low, high, reach, margin, listed, counts, part, parts):
     """The Gaussians of every view, ascending, into `listed` (V, N + LANES), and how many there are.
 
@@ -286,7 +285,7 @@ def list_pairs(table, coarse, blocks, rotation, shift, blur, low, high, reach, m
         counts[v] = found
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def moves(table, table0, blur, reach, out, part, parts):
     """Bounds (N,), mm, on how far every Gaussian's blurred ellipsoid at `reach` has moved or grown between two tables.
 
@@ -304,7 +303,7 @@ def moves(table, table0, blur, reach, out, part, parts):
         out[j] = np.sqrt(moved) + reach * np.sqrt(grown / blur) / 2
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def pairs_of_gaussians(gaussian, view_pairs, start, pair_of, part, parts):
     """The pairs of each Gaussian, ascending: where they start (N + 1,), and their numbers.
 
@@ -335,7 +334,7 @@ def pairs_of_gaussians(gaussian, view_pairs, start, pair_of, part, parts):
             fill[gaussian[q] - begin] += 1
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def project_eight(table, numbers, first, r, shift, weight, blur, level, su, sv, rows, columns, cutoff, flat, place):
     """The fields of eight pairs (see `project`), into `flat`; their means and covariances in the slice frame."""
     scale = 1.0 / EXP_POWER
@@ -374,7 +373,7 @@ def project_eight(table, numbers, first, r, shift, weight, blur, level, su, sv, 
     return m, c
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def project(table, rotation, shift, weight, blur, origin, step, shape, start, gaussian, cutoff, flat, part, parts):
     """Every pair's 2-D Gaussian on its slice's pixel grid: eight pairs' fields together, (Q / 8, 11, 8) float32.
 
@@ -389,13 +388,13 @@ def project(table, rotation, shift, weight, blur, origin, step, shape, start, ga
             project_eight(table, gaussian, first, *frame, cutoff, flat, first * PAIR_FIELDS)
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def place_of(q):
     """Where the fields of pair q are."""
     return q // LANES * (PAIR_FIELDS * LANES) + q % LANES
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def window(flat, place):
     """First and last + 1 row and column of a pair's box inside the image."""
     return (
@@ -406,7 +405,7 @@ def window(flat, place):
     )
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def quadratic(flat, place):
     """A pair's exponent: at the cut-off, and by rows^2, rows x columns, columns^2."""
     return (
@@ -417,7 +416,7 @@ def quadratic(flat, place):
     )
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def gaussian_tile(constant, slope, curvature, row, cut):
     """Exp on a tile at distance `row` from the pair's centre, pixels; zero beyond the cut-off.
 
@@ -427,7 +426,7 @@ def gaussian_tile(constant, slope, curvature, row, cut):
     return keep_from(exp_of_sixteen_times(x), x, cut)
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def padded(shape):
     """Floats that the largest slice takes with room for a tile that begins at its last pixel."""
     largest = 0
@@ -436,7 +435,7 @@ def padded(shape):
     return largest
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def lay_out(values, canvas, first, rows, columns):
     """Copy a slice into `canvas`, every row followed by a vector of zeros, the last one by another row."""
     stride = columns + LANES
@@ -446,7 +445,7 @@ def lay_out(values, canvas, first, rows, columns):
             canvas[i * stride + k] = values[first + i * columns + k]
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def splat(flat, amplitude, gain, shape, offset, view_start, start, gaussian, out, part, parts):
     """Simulated pixels (P,): every slice the sum of its pairs, times its gain."""
     canvas = np.empty(padded(shape), np.float32)
@@ -475,7 +474,7 @@ def splat(flat, amplitude, gain, shape, offset, view_start, start, gaussian, out
                 out[offset[s] + i * columns + k] = canvas[i * stride + k] * gain[s]
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def gather(flat, upstream, gain, shape, offset, view_start, start, out, part, parts):
     """Per pair (Q,), the gradient by an amplitude: the adjoint of `splat` before the sum over pairs."""
     canvas = np.empty(padded(shape), np.float32)
@@ -501,7 +500,7 @@ def gather(flat, upstream, gain, shape, offset, view_start, start, out, part, pa
             out[q] = item(flat, place + PEAK) * gain[s] * sum_lanes(total)
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _moments(flat, q, lane, canvas, stride, out):
     """Sums of h e (1, di, dj, di^2, di dj, dj^2) about a pair's centre, in pixels, into row `lane` of `out`."""
     place = place_of(q)
@@ -532,7 +531,7 @@ def _moments(flat, q, lane, canvas, stride, out):
     store8(out, lane * LANES, sum_tiles((m0, mi, mj, mii, mij, mjj)))
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _chain(table, amplitude, gain, r, shift, blur, level, su, sv, gaussian, first, flat, moment, last, pair, sums):
     """From six moments to gradients, eight pairs at a time (DESIGN.md section 1).
 
@@ -632,7 +631,7 @@ def _chain(table, amplitude, gain, r, shift, blur, level, su, sv, gaussian, firs
         pair[first + lane, 9] = last[1, lane]
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def gradients_of_pairs(
     table,
     amplitude,
@@ -689,7 +688,7 @@ def gradients_of_pairs(
         pose[s, 12] = total[12]
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def gradients_of_gaussians(variances, rotations, amplitude, pair, start, pair_of, out, part, parts):
     """Sum the pairs of every Gaussian and go on to its parameters: (N, 11), mean, log scales, quaternion, amplitude."""
     n = len(variances)
@@ -755,7 +754,7 @@ def gradients_of_gaussians(variances, rotations, amplitude, pair, start, pair_of
         out[j, 10] = t[9]
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def sum_pairs(pair, start, pair_of, out, part, parts):
     """Sum over the pairs of every Gaussian, in their order: (N,) float32."""
     n = len(out)
@@ -767,7 +766,7 @@ def sum_pairs(pair, start, pair_of, out, part, parts):
         out[j] = total
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def count_pixels(flat, view_start, start, counts, part, parts):
     """Pixels inside the cut-off and the image over all pairs of every slice (S,): the work that there is to do."""
     begin, end = share(len(counts), part, parts)

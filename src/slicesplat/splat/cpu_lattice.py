@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
+from slicesplat.jit import jit
 from slicesplat.splat.cpu_kernels import _INLINE, _JIT, share
 from slicesplat.splat.simd import LANES, load8, root, single, store8
 from slicesplat.splat.threads import in_parts
@@ -72,21 +72,21 @@ def box_size(shape: tuple[int, int, int]) -> int:
     return math.prod(shape) + LANES
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def _spread(amplitudes, cell, box, part, parts):
     begin, end = share(len(cell), part, parts)
     for j in range(begin, end):
         box[cell[j]] = amplitudes[j]
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def _collect(sums, cell, out, part, parts):
     begin, end = share(len(cell), part, parts)
     for j in range(begin, end):
         out[j] = sums[cell[j]]
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _vectors(size, margin, part, parts):
     """First cell of a part's first vector, and of the first one after it; `margin` cells at both ends have none."""
     vectors = (size - 2 * margin - 1) // LANES
@@ -94,7 +94,7 @@ def _vectors(size, margin, part, parts):
     return margin + begin * LANES, margin + end * LANES
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _differences(box, c, plane, line):
     """The six second differences at eight cells, the mixed ones last."""
     here = load8(box, c)
@@ -110,7 +110,7 @@ def _differences(box, c, plane, line):
     )
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def _weigh(box, weights, plane, line, levels, part, parts):
     """Second differences times their weights."""
     size = len(box)
@@ -121,7 +121,7 @@ def _weigh(box, weights, plane, line, levels, part, parts):
             store8(levels, k * size + c, bent[k] * load8(weights, k * size + c))
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def _reweigh(box, complete, plane, line, given, weights, part, parts):
     """The weights of the second differences of a field."""
     size = len(box)
@@ -139,18 +139,18 @@ def _reweigh(box, complete, plane, line, given, weights, part, parts):
             store8(weights, k * size + c, load8(complete, k * size + c) * weight)
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _straight(levels, c, step):
     here = load8(levels, c)
     return load8(levels, c - step) + load8(levels, c + step) - (here + here)
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _mixed(levels, c, one, other):
     return (load8(levels, c - one - other) - load8(levels, c - one)) - (load8(levels, c - other) - load8(levels, c))
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def _transpose(levels, plane, line, out, part, parts):
     """The transpose of the second differences, summed up."""
     size = len(out)

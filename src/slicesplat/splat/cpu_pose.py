@@ -15,9 +15,9 @@ polynomials of degree one and two on the pixel grid (derived from the model of D
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
+from slicesplat.jit import jit
 from slicesplat.splat.cpu_kernels import (
     _INLINE,
     _JIT,
@@ -55,12 +55,12 @@ UNKNOWNS = 7  # v (3, mm), w (3, rad), gain
 COEFFICIENTS = 3 * 3 + 3 * 6
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _cross(a, b):
     return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _turned(c, a):
     """The symmetric matrix c (xx, xy, xz, yy, yz, zz) times the vector a."""
     return (
@@ -70,12 +70,12 @@ def _turned(c, a):
     )
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _add(a, b):
     return a[0] + b[0], a[1] + b[1], a[2] + b[2]
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _polynomials(m, c, blur, level, su, sv, out):
     """Derivatives of log f of eight pairs, into `out` (27, 8): v and then w, each coefficient by coefficient.
 
@@ -109,7 +109,7 @@ def _polynomials(m, c, blur, level, su, sv, out):
         store8(out, place + 5 * LANES, single(square_v[k]))
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _add_pair(flat, lane, amplitude, c, canvas, stride):
     """Add a pair's image and its derivatives to the canvas."""
     top, bottom, left, right = window(flat, lane)
@@ -152,7 +152,7 @@ def _add_pair(flat, lane, amplitude, c, canvas, stride):
         across = across + F32(LANES)
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _render(rendered, shape, s, flat, c, canvas):
     """Slice s for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row.
 
@@ -173,7 +173,7 @@ def _render(rendered, shape, s, flat, c, canvas):
                 _add_pair(flat, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def pose_derivatives(rendered, shape, offset, out, part, parts):
     """Rendered pixels for gain 1 and their derivatives with respect to v and w: (7, P) float32, the image last."""
     canvas = np.empty(UNKNOWNS * padded(shape), np.float32)
@@ -188,7 +188,7 @@ def pose_derivatives(rendered, shape, offset, out, part, parts):
                     out[k, offset[s] + i * columns + n] = canvas[(i * UNKNOWNS + k) * (columns + LANES) + n]
 
 
-@nb.njit(**_INLINE)
+@jit(**_INLINE)
 def _normal_equations(canvas, pixels, weights, gain, scale, rows, columns, sums):
     """Sums over a slice's pixels, into `sums` (42, 8): those of `pose_systems`, the Hessian's lower triangle first."""
     stride = columns + LANES
@@ -229,7 +229,7 @@ def _normal_equations(canvas, pixels, weights, gain, scale, rows, columns, sums)
             add8(sums, 41 * LANES, wy * p)
 
 
-@nb.njit(**_JIT)
+@jit(**_JIT)
 def pose_systems(rendered, shape, offset, gain, pixels, weights, scale, hessian, gradient, cost, sums, part, parts):
     """Gauss-Newton systems of the robust misfit sum w r^2 / (1 + (r / scale)^2), r = gain * image - pixel.
 
