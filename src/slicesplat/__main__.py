@@ -12,9 +12,12 @@ interrupts.catch()
 
 def main() -> int:
     """Run one command; the exit status."""
+    interrupts.watch()
     from slicesplat.cli import main as run
 
-    return run()
+    status = run()
+    interrupts.release()
+    return status
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The command line: a command's dataclass becomes flags, a failure becomes one line and a status.
 
-Status 0: done; 2: bad usage or bad input; 1: anything else; 130, 143, 129: ended by SIGINT, SIGTERM, SIGHUP. A
-traceback only with ``--debug``.
+Status 0: done; 2: bad usage or bad input; 1: anything else; 130, 143, 129: ended by SIGINT, SIGTERM, SIGHUP, in
+`slicesplat.interrupts`. A traceback only with ``--debug``.
 """
 
 from __future__ import annotations
@@ -20,8 +20,6 @@ import tyro
 
 import slicesplat
 from slicesplat.errors import InputError, OutputError
-from slicesplat.interrupts import Ended, Unwinding, end
-from slicesplat.io.atomic import discard_all
 
 if TYPE_CHECKING:
     from slicesplat.commands.base import BaseCommand
@@ -65,19 +63,13 @@ def main(args: Sequence[str] | None = None) -> int:
         _refuse_empty(args)
         command = _parse(args)
         if command is not None:
-            with Unwinding():
-                command.run()
+            command.run()
         return 0
     except InputError as error:
         return _fail(2, str(error), debug)
     except OutputError as error:
         return _fail(1, str(error), debug)
-    except KeyboardInterrupt as interrupt:
-        discard_all()
-        if isinstance(interrupt, Ended):
-            if debug:
-                traceback.print_exc()
-            end(interrupt.number)
+    except KeyboardInterrupt:
         return _fail(130, "interrupted", debug)
     except Exception as error:
         hint = "" if debug else "; --debug shows the traceback"

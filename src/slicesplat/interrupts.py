@@ -1,93 +1,110 @@
 """Signals that ask the program to end: Ctrl-C, a scheduler's or a container's stop, a closed terminal.
 
-It ends with one line, a status that names the signal, and no temporary file; at once, if it has nothing to put in order
-yet. This module imports next to nothing, as Python's own handlers are at work until it is there.
+It ends at once, with one line, a status that names the signal, and without temporary files. Nothing is raised: an
+exception that comes from nowhere gets lost in destructors and in what native code calls. What must not be cut off is
+`Uninterrupted`; all else is safe against being killed anyway.
+
+This module imports next to nothing, as Python's own handlers are at work until it is there.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
+    from typing import Any
 
 # Windows has no SIGHUP.
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-_STDERR = 2
 GRACE = 1.0
-"""s to leave things as they should be; half of what people and schedulers are promised."""
+"""s that native code may keep Python from handling a signal: half of what users and schedulers are promised."""
+_STDERR = 2
+# Clears the line of a progress bar and shows the cursor that it hides.
+_END_OF_BAR = b"\r\x1b[2K\x1b[?25h"
+_first = [True]
+"""Emptied by the signal that ends the program: a second one, or the thread that watches, does not say it again."""
 
 
-class Ended(KeyboardInterrupt):
-    """A signal asks the program to end.
+def catch() -> None:
+    """From now on, a signal ends the program as it should; one that the parent process has had ignored stays so.
 
-    Attributes
-    ----------
-    number : int
-        The signal.
+    That is what nohup asks for, and a shell for the background jobs of a script.
     """
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
 
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+
+def watch() -> None:
+    """Have a thread end the program when the main one does not get to it, busy in native code."""
+    if os.name == "nt":
+        return
+    import threading
+
+    source, sink = os.pipe()
+    os.set_blocking(sink, False)
+    signal.set_wakeup_fd(sink, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(source,), name="signals", daemon=True).start()
 
 
-class Unwinding:
-    """While it is entered, a signal is raised as `Ended`, for whoever has something to put in order.
+def release() -> None:
+    """The run is over and its status known: nothing that comes now shall change it."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
-    Changes nothing where `catch` has not been called.
-    """
+
+class Uninterrupted:
+    """While it is entered, signals wait; for the moments in which a run cannot be ended without harm."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, Any] = {}
+        self._waiting: list[int] = []
 
     def __enter__(self) -> None:
-        _replace(end, _unwind)
+        for number in SIGNALS:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                try:
+                    signal.signal(number, lambda number, _: self._waiting.append(number))
+                except ValueError:
+                    # Only the main thread can, and only there is a signal handled.
+                    return
+                self._before[number] = handler
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        _replace(_unwind, end)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        for number in self._waiting:
+            signal.raise_signal(number)
 
 
-def catch() -> None:
-    """From now on, a signal ends the program, and as it should; what the parent process has had ignored stays so."""
-    for number in SIGNALS:
-        # Nobody asked with nohup, or for a background job of a shell's script, that it end.
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, end)
-
-
-def end(number: int, frame: FrameType | None = None) -> None:
-    """Say in one line which signal it was, and exit with 128 more than its number, at once."""
-    name = signal.Signals(number).name
+def _end(number: int, frame: FrameType | None = None) -> None:
     try:
-        os.write(_STDERR, f"slicesplat: interrupted ({name})\n".encode())
+        _first.pop()
+    except IndexError:
+        return
+    atomic = sys.modules.get("slicesplat.io.atomic")
+    try:
+        if atomic:
+            atomic.discard_all()
+        start = _END_OF_BAR if os.isatty(_STDERR) else b""
+        os.write(_STDERR, start + f"slicesplat: interrupted ({signal.Signals(number).name})\n".encode())
     finally:
-        # The terminal may be what has gone.
+        # Also where the terminal is what has gone.
         os._exit(128 + number)
 
 
-def _unwind(number: int, frame: FrameType | None) -> None:
-    # A second one must not interrupt what the first one set off.
-    for other in SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
-    import threading
+def _watch(source: int) -> None:
+    import time
 
-    # What is raised may be lost in a destructor or a library's handler, or come up only after a long computation.
-    last_resort = threading.Timer(GRACE, _give_up, [number])
-    last_resort.daemon = True
-    last_resort.start()
-    raise Ended(number)
-
-
-def _give_up(number: int) -> None:
-    from slicesplat.io.atomic import discard_all
-
-    discard_all()
-    end(number)
-
-
-def _replace(old: object, new: object) -> None:
-    for number in SIGNALS:
-        if signal.getsignal(number) is old:
-            signal.signal(number, new)  # type: ignore[arg-type]
+    while True:
+        number = os.read(source, 1)[0]
+        if number in SIGNALS:
+            time.sleep(GRACE)
+            _end(number)

@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from slicesplat.errors import InputError
+from slicesplat.interrupts import Uninterrupted
 from slicesplat.io.atomic import (
     PREFIX,
     discard,
@@ -176,20 +177,18 @@ def _move_into(staging: Path, target: Path) -> None:
     """Move the files one by one; what is left undone can be seen and done by the next run."""
     unfinished = target / UNFINISHED
     (staging / _OWNER).write_text(owner(), encoding="ascii")
-    try:
-        while True:
-            _await_others(target)
+    while True:
+        _await_others(target)
+        with Uninterrupted():
             try:
                 staging.rename(unfinished)
-                break
             except OSError:
+                # Another run was faster?
                 if not unfinished.is_dir():
                     raise
-        _finish(target)
-    except KeyboardInterrupt:
-        if _owner_of(target) == owner():
-            _finish(target)
-        raise
+            else:
+                _finish(target)
+                return
 
 
 def _finish(target: Path) -> None:
