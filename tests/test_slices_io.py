@@ -11,7 +11,7 @@ import pytest
 from nibabel.affines import apply_affine
 
 from slicesplat.errors import InputError
-from slicesplat.io.folder import MANIFEST
+from slicesplat.io.folder import MANIFEST, UNFINISHED
 from slicesplat.io.slices import load_slices, save_slices
 from slicesplat.motion.rigid import rigid
 from slicesplat.stack import Stack
@@ -112,6 +112,10 @@ def test_unusable_folder_is_refused(tmp_path: Path) -> None:
         load_slices(tmp_path / "none")
     with pytest.raises(InputError, match="holds no slices"):
         load_slices(tmp_path)
+    (tmp_path / UNFINISHED).mkdir()
+    with pytest.raises(InputError, match="not finished"):
+        load_slices(tmp_path)
+    (tmp_path / UNFINISHED).rmdir()
     nib.save(nib.Nifti1Image(np.ones((4, 4, 3), np.float32), np.eye(4)), tmp_path / "0.nii.gz")
     with pytest.raises(InputError, match=r"0\.nii\.gz: has 3 slices"):
         load_slices(tmp_path)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 import SimpleITK as sitk
 
 from slicesplat.io.folder import MANIFEST
@@ -94,3 +95,15 @@ def test_itk_transform_turns_as_the_matrix_does() -> None:
     quarter = rigid(np.array([0, 0, np.pi / 2]), np.zeros(3))
     # In RAS a quarter turn about z takes right to anterior; in LPS that is left to posterior.
     np.testing.assert_allclose(to_itk(quarter).TransformPoint([1.0, 0.0, 0.0]), [0, 1, 0], atol=1e-12)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_transform_that_does_not_fit_on_the_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = sitk.WriteTransform
+    # ITK itself says nothing.
+    monkeypatch.setattr(
+        sitk, "WriteTransform", lambda transform, path: (write(transform, "/dev/full"), Path(path).touch())
+    )
+    with pytest.raises(OSError, match="not written whole"):
+        save_transforms(tmp_path / "moved", as_records(some_transforms()))
+    assert not list(tmp_path.iterdir())

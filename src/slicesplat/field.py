@@ -114,7 +114,9 @@ class GaussianField:
     def save(self, path: str | Path) -> None:
         """Write the parameters as safetensors."""
         # The library's own writer makes files that nobody else can read, whatever the umask says.
-        Path(path).write_bytes(save({name: value.detach().contiguous().cpu() for name, value in self.tensors().items()}))
+        Path(path).write_bytes(
+            save({name: value.detach().contiguous().cpu() for name, value in self.tensors().items()})
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> GaussianField:

@@ -39,7 +39,7 @@ from slicesplat.io.atomic import (
 )
 from slicesplat.io.files import load_json, save_json
 
-MANIFEST = f"{PREFIX}manifest.json"
+MANIFEST = "slicesplat-manifest.json"
 UNFINISHED = f"{PREFIX}unfinished"
 _OWNER = f"{PREFIX}owner"
 _PATIENCE = 30.0
