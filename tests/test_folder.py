@@ -122,6 +122,18 @@ def test_outputs_with_other_names_live_side_by_side(folder: Path) -> None:
     assert texts(folder) == {"0.txt": "new", "0.tfm": "new"}
 
 
+def test_file_that_comes_in_at_the_last_moment_stays(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exchange = slicesplat.io.folder._exchange
+
+    def late(one: Path, other: Path) -> bool:
+        (other / "notes.md").write_text("mine")
+        return exchange(one, other)
+
+    monkeypatch.setattr(slicesplat.io.folder, "_exchange", late)
+    write(folder, 0)
+    assert texts(folder) == {"0.txt": "new", "notes.md": "mine"}
+
+
 def test_link_to_a_folder_is_followed(folder: Path) -> None:
     (folder.parent / "link").symlink_to(folder)
     write(folder.parent / "link", 0)

@@ -166,6 +166,9 @@ def _swap(staging: Path, target: Path, owned: re.Pattern[str]) -> bool:
             # A mount point, or no right to write around the folder.
             return False
         if _made_alike(beside, target) and _exchange(beside, target):
+            # What has come into the old folder since it was looked at, as another run's temporary one.
+            for name in set(os.listdir(beside)) - _load_manifest(beside).keys() - {MANIFEST}:
+                (beside / name).rename(target / name)
             return True
         beside.rename(staging)
         return False
