@@ -189,6 +189,60 @@ def test_output_never_takes_the_place_of_an_input(
 ) -> None:
     args = ["reconstruct", "--input-stacks", stack, "--output-volume", stack]
     refused(capsys, args, "stack.nii.gz", "would be overwritten")
+    # Its sidecar is read as well, or would be by the next run.
+    sidecar = ["--output-json", str(tmp_path / "stack.json")]
+    refused(capsys, [*reconstruct_args(tmp_path, stack), *sidecar], "stack.json", "would be overwritten")
+    refused(capsys, ["assess", "--input-stacks", stack, *sidecar], "stack.json", "would be overwritten")
+    refused(capsys, ["simulate", "--volume", stack, "--mask", stack, "--output", str(tmp_path)], "holds inputs")
+
+
+def test_evaluate_never_writes_over_what_it_compares(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    volume, region = ball(tmp_path)
+    (tmp_path / "case").mkdir()
+    truth, result = text(tmp_path / "case" / "truth.json", "{}"), text(tmp_path / "r.json", "{}")
+    args = ["evaluate", "--volume", volume, "--truth", volume, "--truth-mask", region]
+    args += ["--simulation", str(tmp_path / "case"), "--result-json", result]
+    for path in (truth, result):
+        refused(capsys, [*args, "--output-json", path], Path(path).name, "would be overwritten")
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["reconstruct", "--input-stacks", "never-read.nii.gz", "--output-volume", ""],
+        ["reconstruct", "--input-stacks", "never-read.nii.gz", "--output-volume", "v.nii.gz", "--output-json="],
+        ["register", "--input-stacks", "never-read.nii.gz", "--output-slices", " "],
+        ["demo", "--output", ""],
+        ["simulate", "--volume", "", "--mask", "m.nii.gz", "--output", "case"],
+    ],
+)
+def test_empty_path_does_not_mean_the_current_folder(capsys: pytest.CaptureFixture[str], args: list[str]) -> None:
+    refused(capsys, args, "--", "is empty")
+
+
+def test_disk_full_names_the_file_and_leaves_the_other_outputs(
+    tmp_path: Path, stack: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(image: object, path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", lambda *_, **__: one_voxel_result())
+    monkeypatch.setattr("slicesplat.commands.reconstruct.save_volume", full)
+    args = [*reconstruct_args(tmp_path, stack), "--quiet", "--output-json", str(tmp_path / "r.json")]
+    assert main(args) == 1
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "out.nii.gz (No space left on device)" in err
+    assert json.loads((tmp_path / "r.json").read_text())["slices"] == []
+
+
+def test_simulation_with_fewer_stacks_leaves_none_of_the_last_one(tmp_path: Path) -> None:
+    volume, region = ball(tmp_path)
+    args = ["simulate", "--volume", volume, "--mask", region, "--output", str(tmp_path / "case"), "--pixel", "4"]
+    assert main([*args, "--quiet", "--stacks", "3"]) == 0
+    assert main([*args, "--quiet", "--stacks", "1"]) == 0
+    left = {path.name for path in (tmp_path / "case").glob("*.nii.gz")}
+    assert left == {"stack-1.nii.gz", "mask-1.nii.gz", "truth.nii.gz", "truth-mask.nii.gz"}
 
 
 @pytest.mark.parametrize(

@@ -94,3 +94,26 @@ def test_folder_that_cannot_be_used_is_refused_before_anything_is_read(
     refused(capsys, register(tmp_path / "none" / "slices"), "does not exist")
     refused(capsys, register(stack), "is a file")
     refused(capsys, register(tmp_path, stack), "holds inputs")
+
+
+def test_other_images_in_the_folder_of_slices_are_left_alone(
+    tmp_path: Path, stack: str, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "subjects"
+    folder.mkdir()
+    (folder / "101.nii.gz").write_text("mine")
+    args = ["register", "--input-stacks", stack, stack, "--quiet", "--output-slices", str(folder)]
+    refused(capsys, args, "holds 101.nii.gz", "name another folder")
+    assert not asked
+    (folder / "101.nii.gz").rename(folder / "subject-101.nii.gz")
+    assert main([*args, "--output-transforms", str(folder)]) == 0
+    assert (folder / "subject-101.nii.gz").read_text() == "mine"
+    assert (folder / "5.nii.gz").exists() and (folder / "5.tfm").exists()
+
+
+def test_output_in_a_folder_of_slices_is_refused(
+    tmp_path: Path, stack: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "slices").mkdir()
+    args = ["reconstruct", "--input-stacks", stack, "--output-slices", str(tmp_path / "slices")]
+    refused(capsys, [*args, "--output-volume", str(tmp_path / "slices" / "900.nii.gz")], "900.nii.gz: lies in")

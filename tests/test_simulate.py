@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from slicesplat.errors import InputError
 from slicesplat.evaluate import pose_error
+from slicesplat.io.folder import MANIFEST
 from slicesplat.phantom import brain_phantom
 from slicesplat.simulate import (
     Quadrature,
@@ -255,6 +256,7 @@ def test_saved_folders_hold_everything_and_are_reproducible(brain: Volume, tmp_p
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
     assert names == [
         *(f"mask-{i}.nii.gz" for i in (1, 2)),
+        MANIFEST,
         *(f"stack-{i}.nii.gz" for i in (1, 2)),
         "truth-mask.nii.gz",
         "truth.json",

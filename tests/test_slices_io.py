@@ -11,6 +11,7 @@ import pytest
 from nibabel.affines import apply_affine
 
 from slicesplat.errors import InputError
+from slicesplat.io.folder import MANIFEST, UNFINISHED
 from slicesplat.io.slices import load_slices, save_slices
 from slicesplat.motion.rigid import rigid
 from slicesplat.stack import Stack
@@ -95,7 +96,7 @@ def test_longer_earlier_run_leaves_no_slices_behind(tmp_path: Path, stacks: list
     (tmp_path / "notes.txt").write_text("mine")
     save_slices(tmp_path, stacks, records(stacks))
     save_slices(tmp_path, stacks, records(stacks)[:2])
-    names = {path.name for path in tmp_path.iterdir()}
+    names = {path.name for path in tmp_path.iterdir()} - {MANIFEST}
     assert names == {"0.nii.gz", "mask_0.nii.gz", "1.nii.gz", "mask_1.nii.gz", "notes.txt"}
 
 
@@ -111,6 +112,10 @@ def test_unusable_folder_is_refused(tmp_path: Path) -> None:
         load_slices(tmp_path / "none")
     with pytest.raises(InputError, match="holds no slices"):
         load_slices(tmp_path)
+    (tmp_path / UNFINISHED).mkdir()
+    with pytest.raises(InputError, match="not finished"):
+        load_slices(tmp_path)
+    (tmp_path / UNFINISHED).rmdir()
     nib.save(nib.Nifti1Image(np.ones((4, 4, 3), np.float32), np.eye(4)), tmp_path / "0.nii.gz")
     with pytest.raises(InputError, match=r"0\.nii\.gz: has 3 slices"):
         load_slices(tmp_path)

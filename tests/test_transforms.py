@@ -6,8 +6,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 import SimpleITK as sitk
 
+from slicesplat.io.folder import MANIFEST
 from slicesplat.io.slices import save_slices
 from slicesplat.io.transforms import save_transforms, to_itk
 from slicesplat.motion.rigid import rigid
@@ -46,7 +48,7 @@ def test_file_is_a_rigid_transform(tmp_path: Path) -> None:
 def test_longer_earlier_run_leaves_no_transforms_behind(tmp_path: Path) -> None:
     save_transforms(tmp_path, as_records(some_transforms()))
     save_transforms(tmp_path, as_records(some_transforms()[:2]))
-    assert {path.name for path in tmp_path.iterdir()} == {"0.tfm", "1.tfm"}
+    assert {path.name for path in tmp_path.iterdir()} - {MANIFEST} == {"0.tfm", "1.tfm"}
 
 
 def sitk_image(values: np.ndarray, affine: np.ndarray) -> sitk.Image:
@@ -93,3 +95,15 @@ def test_itk_transform_turns_as_the_matrix_does() -> None:
     quarter = rigid(np.array([0, 0, np.pi / 2]), np.zeros(3))
     # In RAS a quarter turn about z takes right to anterior; in LPS that is left to posterior.
     np.testing.assert_allclose(to_itk(quarter).TransformPoint([1.0, 0.0, 0.0]), [0, 1, 0], atol=1e-12)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_transform_that_does_not_fit_on_the_disk_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = sitk.WriteTransform
+    # ITK itself says nothing.
+    monkeypatch.setattr(
+        sitk, "WriteTransform", lambda transform, path: (write(transform, "/dev/full"), Path(path).touch())
+    )
+    with pytest.raises(OSError, match="not written whole"):
+        save_transforms(tmp_path / "moved", as_records(some_transforms()))
+    assert not list(tmp_path.iterdir())

@@ -7,14 +7,16 @@ loaded only by who reconstructs.
 from __future__ import annotations
 
 import os
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
 # Idle threads sleep instead of spinning: on a shared or busy machine they would take the cores from those that work.
 # It has to be said before the first library that brings OpenMP is loaded; a user's own setting stands.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+# As in `typing`, which takes longer to import than a signal can be left to Python's own handlers.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from slicesplat.errors import InputError
     from slicesplat.pipeline import Config, reconstruct
     from slicesplat.prepare.load import load_stacks
@@ -39,6 +41,8 @@ def __getattr__(name: str) -> Any:
 
         return version("slicesplat")
     if name in _HOME:
+        from importlib import import_module
+
         return getattr(import_module(_HOME[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

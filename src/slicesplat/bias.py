@@ -61,6 +61,8 @@ def log_bias_field(stack: Stack) -> NDArray[np.float64]:
     n4.SetMaximumNumberOfIterations([ITERATIONS] * LEVELS)
     n4.SetNumberOfControlPoints([int(n) + n4.GetSplineOrder() for n in spans])
     n4.SetConvergenceThreshold(STEADY)
+    # Python gets to handle signals in between; by itself ITK keeps it waiting to the end.
+    n4.AddCommand(sitk.sitkIterationEvent, lambda: None)
     with _one_thread():
         n4.Execute(sitk.Shrink(image, thin), sitk.Shrink(mask, thin))
     found = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image)).T.astype(np.float64)

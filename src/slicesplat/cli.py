@@ -1,7 +1,7 @@
 """The command line: a command's dataclass becomes flags, a failure becomes one line and a status.
 
-Status 0: done; 2: bad usage or bad input; 1: anything else; 130: interrupted. A traceback only with
-``--debug``.
+Status 0: done; 2: bad usage or bad input; 1: anything else; 130, 143, 129: ended by SIGINT, SIGTERM, SIGHUP, in
+`slicesplat.interrupts`. A traceback only with ``--debug``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 import slicesplat
-from slicesplat.errors import InputError
+from slicesplat.errors import InputError, OutputError
 from slicesplat.flags import join_repeated, several_values
 from slicesplat.terminal import Messages, open_standard_streams, printable, written_to_stdout
 
@@ -66,12 +66,15 @@ def main(args: Sequence[str] | None = None) -> int:
     open_standard_streams()
     debug = "--debug" in args
     try:
+        _refuse_empty(args)
         command, notes = _parse(args)
         if command is not None:
             command.run(notes)
         return 0
     except InputError as error:
         return _fail(2, str(error), debug)
+    except OutputError as error:
+        return _fail(1, str(error), debug)
     except KeyboardInterrupt:
         return _fail(130, "interrupted", debug)
     except Exception as error:
@@ -84,6 +87,17 @@ def load_command(name: str) -> type[BaseCommand]:
     module = import_module(f"slicesplat.commands.{name.replace('-', '_')}")
     command: type[BaseCommand] = module.Command
     return command
+
+
+def _refuse_empty(args: Sequence[str]) -> None:
+    """An empty argument is a script's variable that is not set; as a path it would mean the current folder."""
+    flag = "command"
+    for argument in args:
+        name, given, value = argument.partition("=")
+        if not argument.strip() or (name.startswith("--") and given and not value.strip()):
+            raise InputError(f"{name.strip() or flag}: is empty; name a file or give a value")
+        if argument.startswith("-"):
+            flag = argument
 
 
 def _parse(args: list[str]) -> tuple[BaseCommand | None, list[str]]:

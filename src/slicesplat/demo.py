@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,17 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import map_coordinates
 
 from slicesplat.evaluate import PoseError, Score, pose_error, score
-from slicesplat.io.atomic import atomic_path
+from slicesplat.io.folder import output_folder
 from slicesplat.phantom import brain_phantom
 from slicesplat.report.figure import save_png, three_planes
-from slicesplat.simulate import SimulationConfig, save, simulate
+from slicesplat.simulate import SIMULATION_FILES, SimulationConfig, simulate, write_files
 from slicesplat.stack import Stack
 
 DEMO_SIMULATION = SimulationConfig(stacks=3, motion="mild", seed=0)
 """Three orthogonal stacks, mild motion, the noise and dropout of a fetal examination, a fixed seed."""
+
+DEMO_FILES = re.compile(rf"{SIMULATION_FILES.pattern}|(average|reconstruction)\.nii\.gz|demo\.png", re.IGNORECASE)
+"""The names of the demo's folder."""
 
 # Where the figure's planes cross, in lengths of the phantom: through thalamus and ventricles, beside the fissure.
 _SHOWN_POINT = (0.065, -0.065, 0.022)
@@ -118,11 +122,6 @@ def _row(name: str, quality: Score, motion: PoseError) -> DemoRow:
     return DemoRow(name, quality.psnr, quality.ssim, motion.tre_mean)
 
 
-def _write_image(image: SpatialImage, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
-
-
 def demo(
     output: str | os.PathLike[str],
     reconstruct: Callable[..., Reconstruction],
@@ -137,7 +136,8 @@ def demo(
     Parameters
     ----------
     output : path-like
-        Folder for everything that is written; made if missing.
+        Folder for everything that is written, at the end, whole or not at all; made if missing. Files that an earlier
+        demo wrote there are replaced.
     reconstruct : callable
         ``reconstruct(stacks, config, progress=progress)``, as `slicesplat.pipeline.reconstruct`.
     config
@@ -151,11 +151,15 @@ def demo(
     Returns
     -------
     DemoResult
+
+    Raises
+    ------
+    OSError
+        The files cannot be written, or the folder holds files of these names that no earlier run wrote.
     """
     folder = Path(output)
     volume, affine, mask = brain_phantom(size_mm, spacing)
     scan = simulate(volume, affine, mask, simulation)
-    save(scan, folder, volume, affine, mask)
 
     truth, truth_mask = nib.Nifti1Image(volume, affine), nib.Nifti1Image(mask.astype(np.uint8), affine)
     masks = [nib.Nifti1Image(stack.mask.astype(np.uint8), stack.affine) for stack in scan.stacks]
@@ -165,10 +169,7 @@ def demo(
         score(average, truth, truth_mask),
         pose_error(_as_scanned(scan.stacks), scan.truth, masks),
     )
-    _write_image(average, folder / "average.nii.gz")
-
     result = reconstruct(scan.stacks, config, progress=progress)
-    _write_image(result.volume, folder / "reconstruction.nii.gz")
     after = _row(
         "reconstruction",
         score(result.volume, truth, truth_mask),
@@ -185,7 +186,11 @@ def demo(
         },
         point=size_mm * np.array(_SHOWN_POINT),
     )
-    save_png(picture, folder / "demo.png")
+    with output_folder(folder, DEMO_FILES) as files:
+        write_files(scan, files, volume, affine, mask)
+        nib.save(average, files / "average.nii.gz")
+        nib.save(result.volume, files / "reconstruction.nii.gz")
+        save_png(picture, files / "demo.png")
     return DemoResult(
         before, after, folder, folder / "average.nii.gz", folder / "reconstruction.nii.gz", folder / "demo.png"
     )

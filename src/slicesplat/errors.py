@@ -1,4 +1,4 @@
-"""What goes wrong through the input's fault, in words for the person who gave it."""
+"""What goes wrong for a reason that the person who runs the program can do something about, in words for them."""
 
 from __future__ import annotations
 
@@ -18,3 +18,7 @@ class InputError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message.strip()))
+
+
+class OutputError(OSError):
+    """Something could not be written; the message names the files and the reasons in one line."""

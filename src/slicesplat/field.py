@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -120,7 +120,10 @@ class GaussianField:
 
     def save(self, path: str | Path) -> None:
         """Write the parameters as safetensors."""
-        save_file({name: value.detach().contiguous().cpu() for name, value in self.tensors().items()}, path)
+        # The library's own writer makes files that nobody else can read, whatever the umask says.
+        Path(path).write_bytes(
+            save({name: value.detach().contiguous().cpu() for name, value in self.tensors().items()})
+        )
 
     @classmethod
     def load(cls, path: str | Path) -> GaussianField:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from scipy.ndimage import gaussian_filter1d, map_coordinates, spline_filter
 from scipy.spatial.transform import Rotation
 
 from slicesplat.errors import InputError
-from slicesplat.io.atomic import atomic_path
+from slicesplat.io.folder import output_folder
 from slicesplat.jit import jit
 from slicesplat.stack import Stack
 
@@ -63,6 +64,8 @@ _ORIENTATIONS: tuple[Float, ...] = (
 _LENGTHS = (0.1, 100.0)
 _FWHM_TO_SIGMA = 1.0 / math.sqrt(8.0 * math.log(2.0))
 _IN_PLANE_FWHM = 1.2
+SIMULATION_FILES = re.compile(r"(stack|mask)-\d+\.nii\.gz|truth(-mask)?\.nii\.gz|truth\.json", re.IGNORECASE)
+"""The names of a folder that holds a simulation."""
 
 
 @dataclass(frozen=True)
@@ -522,8 +525,7 @@ def _write_image(data: NDArray[Any], affine: ArrayLike, path: Path) -> None:
     """Write a NIfTI file in mm."""
     image = nib.Nifti1Image(data, np.asarray(affine))
     image.header.set_xyzt_units("mm")
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
+    nib.save(image, path)
 
 
 def save(
@@ -535,17 +537,26 @@ def save(
     ----------
     simulation : Simulation
     folder : path-like
-        Made if missing. Gets ``stack-i.nii.gz``, ``mask-i.nii.gz`` (i from 1), ``truth.nii.gz``,
-        ``truth-mask.nii.gz`` and ``truth.json``.
+        Made if missing; written whole or not at all, in place of a simulation that an earlier run wrote there. Gets
+        ``stack-i.nii.gz``, ``mask-i.nii.gz`` (i from 1), ``truth.nii.gz``, ``truth-mask.nii.gz`` and ``truth.json``.
     volume, affine, mask
         What was simulated from, as given to `simulate`.
+
+    Raises
+    ------
+    OSError
+        The files cannot be written, or the folder holds files of these names that no earlier run wrote.
     """
-    target = Path(folder)
-    target.mkdir(parents=True, exist_ok=True)
+    Path(folder).parent.mkdir(parents=True, exist_ok=True)
+    with output_folder(folder, SIMULATION_FILES) as files:
+        write_files(simulation, files, volume, affine, mask)
+
+
+def write_files(simulation: Simulation, target: Path, volume: ArrayLike, affine: ArrayLike, mask: ArrayLike) -> None:
+    """Write what `save` writes into an existing folder."""
     for number, stack in enumerate(simulation.stacks, start=1):
         _write_image(stack.data, stack.affine, target / f"stack-{number}.nii.gz")
         _write_image(stack.mask.astype(np.uint8), stack.affine, target / f"mask-{number}.nii.gz")
     _write_image(np.asarray(volume, dtype=np.float32), affine, target / "truth.nii.gz")
     _write_image((np.asarray(mask) > 0).astype(np.uint8), affine, target / "truth-mask.nii.gz")
-    with atomic_path(target / "truth.json") as temporary:
-        temporary.write_text(json.dumps(simulation.truth), encoding="utf-8")
+    (target / "truth.json").write_text(json.dumps(simulation.truth), encoding="utf-8")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -33,13 +34,15 @@ class Command(StackCommand):
 
     def execute(self, console: Console) -> None:
         """Check, assess, write, print."""
-        self.check_file(self.output_json, suffixes=(".json",))
+        outputs = self.outputs()
+        outputs.add_file(self.output_json, suffixes=(".json",))
         stacks, _ = signal(self.load_stacks())
         assessments = assess(stacks)
         order = by_motion(assessments)
-        if self.output_json:
-            entries = [{"stack": index, **asdict(assessments[index])} for index in order]
-            save_json({"least_motion": least_motion(stacks, assessments), "stacks": entries}, self.output_json)
+        entries = [{"stack": index, **asdict(assessments[index])} for index in order]
+        figures = {"least_motion": least_motion(stacks, assessments), "stacks": entries}
+        with outputs.writing() as write:
+            write(self.output_json, partial(save_json, figures))
         show(_table([assessments[index] for index in order]))
 
 

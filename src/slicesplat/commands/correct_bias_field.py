@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from slicesplat.bias import correct_bias_field
 from slicesplat.commands.base import log
 from slicesplat.commands.stacks import StackCommand
 from slicesplat.io.files import save_json
+from slicesplat.io.folder import output_folder
 from slicesplat.io.inputs import distinct_names
 from slicesplat.io.nifti import save_stack
 from slicesplat.io.sidecar import stem_of
@@ -31,7 +33,7 @@ class Command(StackCommand):
     output_corrected_stacks : path
         Folder for the corrected stacks: named as the inputs, after their folders too where names repeat, .nii.gz, on
         their grids, each with a JSON file beside it that holds the slice thickness, and the axis of the slices where
-        the spacing does not show it.
+        the spacing does not show it. Other files there are kept.
     """
 
     output_corrected_stacks: Path
@@ -39,14 +41,24 @@ class Command(StackCommand):
     def execute(self, console: Console) -> None:
         """Check, correct, write."""
         folder = self.output_corrected_stacks
-        self.check_folder(folder)
+        names = _output_names(self.input_stacks)
+        owned = re.compile(rf"({'|'.join(map(re.escape, names))})\.(nii\.gz|json)", re.IGNORECASE)
+        outputs = self.outputs()
+        outputs.add_folder(folder, owned)
         stacks, intensities = signal(self.load_stacks())
-        folder.mkdir(exist_ok=True)
-        for number, (name, stack) in enumerate(zip(_output_names(self.input_stacks), stacks, strict=True)):
-            corrected = intensities.on_input_scale(correct_bias_field(stack), number)
-            save_stack(corrected, folder / f"{name}.nii.gz")
-            save_json(_sidecar(stack), folder / f"{name}.json")
+        corrected = []
+        for number, stack in enumerate(stacks):
+            corrected.append(intensities.on_input_scale(correct_bias_field(stack), number))
             log.info("%s: corrected", stack.name)
+        with outputs.writing() as write:
+            write(folder, lambda path: _save(dict(zip(names, corrected, strict=True)), path, owned))
+
+
+def _save(stacks: Mapping[str, Stack], folder: Path, owned: re.Pattern[str]) -> None:
+    with output_folder(folder, owned) as files:
+        for name, stack in stacks.items():
+            save_stack(stack, files / f"{name}.nii.gz")
+            save_json(_sidecar(stack), files / f"{name}.json")
 
 
 def _sidecar(stack: Stack) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from slicesplat.commands.base import BaseCommand, ProgressDisplay, log, show
 from slicesplat.commands.settings import Settings
-from slicesplat.demo import DemoResult, demo
-from slicesplat.io.files import check_output_folder
+from slicesplat.demo import DEMO_FILES, DemoResult, demo
+from slicesplat.io.outputs import Outputs
 from slicesplat.pipeline import reconstruct
 
 
@@ -34,7 +34,7 @@ class Command(BaseCommand):
 
     def execute(self, console: Console) -> None:
         """Simulate, reconstruct, print what was measured."""
-        check_output_folder(self.output)
+        Outputs([]).add_folder(self.output, DEMO_FILES)
         with ProgressDisplay(console) as progress:
             result = demo(self.output, reconstruct, self.config, progress=progress)
         show(_table(result))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from rich.table import Table
 from slicesplat.commands.base import BaseCommand, OptionalPath, log, show
 from slicesplat.errors import InputError
 from slicesplat.evaluate import PoseError, Score, pose_error, score
-from slicesplat.io.files import check_output, load_json, save_json
+from slicesplat.io.files import load_json, save_json
 from slicesplat.io.masks import load_masked_volume
 from slicesplat.io.nifti import load_volume
+from slicesplat.io.outputs import Outputs
+from slicesplat.simulate import SIMULATION_FILES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,8 +52,8 @@ class Command(BaseCommand):
 
     def execute(self, console: Console) -> None:
         """Check, score, write, print."""
-        if self.output_json:
-            check_output(self.output_json, suffixes=(".json",))
+        outputs = Outputs(self._inputs())
+        outputs.add_file(self.output_json, suffixes=(".json",))
         truth_path, mask_path = self._truth(self.truth, "truth"), self._truth(self.truth_mask, "truth-mask")
         truth, mask, notes = load_masked_volume(truth_path, mask_path)
         volume = load_volume(self.volume)
@@ -61,9 +64,15 @@ class Command(BaseCommand):
             raise InputError(f"{self.volume}: {error}; check that truth and reconstruction belong together") from error
         for note in notes:
             log.info(note)
-        if self.output_json:
-            save_json(_figures(quality, poses), self.output_json)
+        with outputs.writing() as write:
+            write(self.output_json, partial(save_json, _figures(quality, poses)))
         show(_table(quality, poses))
+
+    def _inputs(self) -> list[Path]:
+        given = [path for path in (self.volume, self.truth, self.truth_mask, self.result_json) if path]
+        if self.simulation and self.simulation.is_dir():
+            given += [path for path in self.simulation.iterdir() if SIMULATION_FILES.fullmatch(path.name)]
+        return given
 
     def _truth(self, given: Path | None, name: str) -> Path:
         if given:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +13,11 @@ from rich.console import Console
 from slicesplat.commands.base import OptionalPath, ProgressDisplay
 from slicesplat.commands.settings import Settings
 from slicesplat.commands.stacks import StackCommand
-from slicesplat.errors import InputError
+from slicesplat.field import GaussianField
 from slicesplat.io.atomic import atomic_path
 from slicesplat.io.files import save_json
 from slicesplat.io.nifti import save_volume
-from slicesplat.io.slices import save_slices
+from slicesplat.io.slices import SLICE_FILES, save_slices
 from slicesplat.pipeline import reconstruct
 
 
@@ -52,30 +53,27 @@ class Command(StackCommand):
 
     def execute(self, console: Console) -> None:
         """Check, reconstruct, write."""
-        self.check_file(self.output_volume, suffixes=(".nii", ".nii.gz"))
-        self.check_folder(self.output_slices)
-        self.check_file(self.output_uncertainty, suffixes=(".nii", ".nii.gz"))
-        if self.output_uncertainty and self.output_uncertainty.resolve() == self.output_volume.resolve():
-            raise InputError(f"{self.output_uncertainty}: is the volume's file too; name another for the uncertainty")
-        self.check_folder(self.simulated_slices)
-        folders = [folder.resolve() for folder in (self.output_slices, self.simulated_slices) if folder]
-        if len(set(folders)) < len(folders):
-            raise InputError(f"{self.output_slices}: is to hold measured and simulated slices; name two folders")
-        self.check_file(self.output_model, suffixes=(".safetensors",))
-        self.check_file(self.output_json, suffixes=(".json",))
+        outputs = self.outputs()
+        outputs.add_file(self.output_volume, suffixes=(".nii", ".nii.gz"))
+        outputs.add_folder(self.output_slices, SLICE_FILES)
+        outputs.add_file(self.output_uncertainty, suffixes=(".nii", ".nii.gz"))
+        outputs.add_folder(self.simulated_slices, SLICE_FILES)
+        outputs.add_file(self.output_model, suffixes=(".safetensors",))
+        outputs.add_file(self.output_json, suffixes=(".json",))
         stacks = self.load_stacks()
         config = replace(self.config, uncertainty=self.output_uncertainty is not None)
         with ProgressDisplay(console) as progress:
             result = reconstruct(stacks, config, progress=progress)
-        save_volume(result.volume, self.output_volume)
-        if self.output_uncertainty and result.uncertainty:
-            save_volume(result.uncertainty, self.output_uncertainty)
-        if self.output_slices:
-            save_slices(self.output_slices, result.stacks, result.slice_records())
-        if self.simulated_slices:
-            save_slices(self.simulated_slices, result.simulated(), result.slice_records())
-        if self.output_model:
-            with atomic_path(self.output_model) as temporary:
-                result.field.save(temporary)
-        if self.output_json:
-            save_json(result.json(), self.output_json)
+        with outputs.writing() as write:
+            write(self.output_volume, partial(save_volume, result.volume))
+            if self.output_uncertainty and result.uncertainty:
+                write(self.output_uncertainty, partial(save_volume, result.uncertainty))
+            write(self.output_slices, lambda path: save_slices(path, result.stacks, result.slice_records()))
+            write(self.simulated_slices, lambda path: save_slices(path, result.simulated(), result.slice_records()))
+            write(self.output_model, lambda path: _save_model(result.field, path))
+            write(self.output_json, lambda path: save_json(result.json(), path))
+
+
+def _save_model(field: GaussianField, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        field.save(temporary)

@@ -13,8 +13,9 @@ from slicesplat.commands.settings import Settings
 from slicesplat.commands.stacks import StackCommand
 from slicesplat.errors import InputError
 from slicesplat.io.files import save_json
-from slicesplat.io.slices import save_slices
-from slicesplat.io.transforms import save_transforms
+from slicesplat.io.outputs import Outputs
+from slicesplat.io.slices import SLICE_FILES, save_slices
+from slicesplat.io.transforms import TRANSFORM_FILES, save_transforms
 from slicesplat.pipeline import register
 
 
@@ -42,21 +43,21 @@ class Command(StackCommand):
 
     def execute(self, console: Console) -> None:
         """Check, register, write."""
-        self._check_outputs()
+        outputs = self._checked_outputs()
         stacks = self.load_stacks()
         with ProgressDisplay(console) as progress:
             result = register(stacks, self.config, progress=progress)
         records = result.slice_records()
-        if self.output_slices:
-            save_slices(self.output_slices, result.stacks, records)
-        if self.output_transforms:
-            save_transforms(self.output_transforms, records)
-        if self.output_json:
-            save_json(result.json(), self.output_json)
+        with outputs.writing() as write:
+            write(self.output_slices, lambda path: save_slices(path, result.stacks, records))
+            write(self.output_transforms, lambda path: save_transforms(path, records))
+            write(self.output_json, lambda path: save_json(result.json(), path))
 
-    def _check_outputs(self) -> None:
+    def _checked_outputs(self) -> Outputs:
         if not (self.output_slices or self.output_transforms or self.output_json):
             raise InputError("register: nothing to write; give --output-slices, --output-transforms or --output-json")
-        self.check_folder(self.output_slices)
-        self.check_folder(self.output_transforms)
-        self.check_file(self.output_json, suffixes=(".json",))
+        outputs = self.outputs()
+        outputs.add_folder(self.output_slices, SLICE_FILES)
+        outputs.add_folder(self.output_transforms, TRANSFORM_FILES)
+        outputs.add_file(self.output_json, suffixes=(".json",))
+        return outputs

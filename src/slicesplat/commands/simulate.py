@@ -10,9 +10,9 @@ import tyro
 from rich.console import Console
 
 from slicesplat.commands.base import BaseCommand, log
-from slicesplat.io.files import check_output_folder
 from slicesplat.io.masks import load_masked_volume
-from slicesplat.simulate import SimulationConfig, save, simulate
+from slicesplat.io.outputs import Outputs
+from slicesplat.simulate import SIMULATION_FILES, SimulationConfig, save, simulate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +38,15 @@ class Command(BaseCommand):
 
     def execute(self, console: Console) -> None:
         """Check, simulate, write."""
-        check_output_folder(self.output)
+        outputs = Outputs([self.volume, self.mask])
+        outputs.add_folder(self.output, SIMULATION_FILES)
         volume, mask, notes = load_masked_volume(self.volume, self.mask)
         simulation = simulate(volume.get_fdata(), volume.affine, mask.get_fdata(), self.config)
-        save(simulation, self.output, volume.get_fdata(), volume.affine, mask.get_fdata())
         for note in notes:
             log.info(note)
+        with outputs.writing() as write:
+            write(
+                self.output,
+                lambda path: save(simulation, path, volume.get_fdata(), volume.affine, mask.get_fdata()),
+            )
         log.info("wrote %d stacks with masks and truth", len(simulation.stacks))

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from slicesplat.commands.base import BaseCommand
-from slicesplat.errors import InputError
-from slicesplat.io.files import check_output, check_output_folder
+from slicesplat.io.outputs import Outputs
+from slicesplat.io.sidecar import sidecar_of
 from slicesplat.prepare.load import load_stacks
 from slicesplat.stack import Stack
 
@@ -45,21 +45,6 @@ class StackCommand(BaseCommand):
         """The stacks that the flags name."""
         return load_stacks(self.input_stacks, self.stack_masks, self.thicknesses, self.slice_axes, self.mask_of)
 
-    def check_file(self, path: Path | None, suffixes: tuple[str, ...]) -> None:
-        """Refuse an output file that could not be written, or that is an input; None passes."""
-        if path is None:
-            return
-        check_output(path, suffixes)
-        if path.resolve() in self._inputs():
-            raise InputError(f"{path}: is an input too and would be overwritten; name another output")
-
-    def check_folder(self, path: Path | None) -> None:
-        """Refuse a folder that could not be written, or that an input lies in; None passes."""
-        if path is None:
-            return
-        check_output_folder(path)
-        if path.resolve() in {given.parent for given in self._inputs()}:
-            raise InputError(f"{path}: holds inputs, which could be overwritten; name another folder")
-
-    def _inputs(self) -> set[Path]:
-        return {path.resolve() for path in (*self.input_stacks, *self.stack_masks)}
+    def outputs(self) -> Outputs:
+        """What the command is to write, to be added to it: none of it may be a stack, a mask or a stack's sidecar."""
+        return Outputs([*self.input_stacks, *self.stack_masks, *map(sidecar_of, self.input_stacks)])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
-import tempfile
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -13,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from slicesplat.errors import InputError
-from slicesplat.io.atomic import atomic_path
+from slicesplat.io.atomic import atomic_path, check_room, real_path
 from slicesplat.io.json_text import read_json
+
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_output(path: str | PathLike[str], suffixes: Sequence[str] = ()) -> None:
@@ -30,19 +34,21 @@ def check_output(path: str | PathLike[str], suffixes: Sequence[str] = ()) -> Non
     Raises
     ------
     InputError
-        The name has another ending, is a folder, or its folder is missing or cannot be written.
+        The name has another ending or is too long; something else than a file is there, or a file that is
+        write-protected; its folder is missing or cannot be written.
     """
     path = Path(path)
     if suffixes and not path.name.endswith(tuple(suffixes)):
         raise InputError(f"{path}: unknown kind of output file; end its name in {' or '.join(suffixes)}")
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; name a file in it")
-    folder = path.parent
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{path}: {folder} is not a folder; write to another place")
-    if not folder.exists():
-        raise InputError(f"{path}: its folder does not exist; create {folder} first")
-    _check_writable(folder, path)
+    status = _status(path)
+    if status is not None:
+        if stat.S_ISDIR(status.st_mode):
+            raise InputError(f"{path}: is a folder; name a file in it")
+        if not stat.S_ISREG(status.st_mode):
+            raise InputError(f"{path}: is no file but a device or the like; name a file")
+        if not status.st_mode & _WRITABLE:
+            raise InputError(f"{path}: is write-protected; allow writing, or name another file")
+    _check_place(path)
 
 
 def check_output_folder(folder: str | PathLike[str]) -> None:
@@ -57,15 +63,17 @@ def check_output_folder(folder: str | PathLike[str]) -> None:
     Raises
     ------
     InputError
-        It is a file, or it, or the folder that it would be made in, is missing or cannot be written.
+        It is a file, its name is too long, or it, or the folder that it would be made in, is missing or cannot be
+        written.
     """
     folder = Path(folder)
-    if folder.is_dir():
-        _check_writable(folder, folder)
-    elif folder.exists():
-        raise InputError(f"{folder}: is a file; name a folder")
+    status = _status(folder)
+    if status is None:
+        _check_place(folder)
+    elif stat.S_ISDIR(status.st_mode):
+        _check_writable(real_path(folder), real_path(folder), folder)
     else:
-        check_output(folder)
+        raise InputError(f"{folder}: is a file; name a folder")
 
 
 def load_json(path: str | PathLike[str]) -> dict[str, Any]:
@@ -116,11 +124,39 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _check_writable(folder: Path, output: Path) -> None:
+def _status(output: Path) -> os.stat_result | None:
+    """What is at an output's path, links followed; None where nothing is."""
     try:
-        # Permission bits do not tell: administrators and read-only mounts break their rule.
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        return output.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        if output.is_symlink():
+            raise InputError(f"{output}: is a link that leads nowhere; remove it, or write elsewhere") from error
+        return None
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{output}: is a link that leads in a circle; remove it, or write elsewhere") from error
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{output}: its name is too long; choose a shorter one") from error
+        raise InputError(f"{output}: cannot be written ({error.strerror}); write to another place") from error
+
+
+def _check_place(output: Path) -> None:
+    """Refuse an output whose folder is missing or cannot be written."""
+    folder = output.parent
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{output}: {folder} is not a folder; write to another place")
+    if not folder.exists():
+        raise InputError(f"{output}: its folder does not exist; create {folder} first")
+    # Where a link leads is where the output goes.
+    target = real_path(output)
+    _check_writable(target, target.parent, output)
+
+
+def _check_writable(target: Path, folder: Path, output: Path) -> None:
+    try:
+        check_room(target, folder)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise InputError(f"{output}: its path is too long; choose a shorter one") from error
         reason = error.strerror or "cannot be written"
         raise InputError(f"{output}: its folder is read-only ({reason}); write to another place") from error

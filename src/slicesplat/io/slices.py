@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.errors import InputError
-from slicesplat.io.atomic import atomic_path
+from slicesplat.io.folder import check_finished, output_folder
 from slicesplat.io.masks import load_masked_volume
 from slicesplat.io.nifti import load_volume
 from slicesplat.stack import Stack
@@ -27,6 +27,8 @@ from slicesplat.stack import Stack
 log = logging.getLogger("slicesplat")
 
 _NAME = re.compile(r"(mask_)?(\d+)\.nii(\.gz)?")
+SLICE_FILES = re.compile(_NAME.pattern, re.IGNORECASE)
+"""The names of a folder of slices, also where the file system does not tell upper from lower case."""
 
 
 def save_slices(folder: str | PathLike[str], stacks: Sequence[Stack], slices: Sequence[Mapping[str, Any]]) -> None:
@@ -35,24 +37,25 @@ def save_slices(folder: str | PathLike[str], stacks: Sequence[Stack], slices: Se
     Parameters
     ----------
     folder : path
-        Made if missing. Numbered slices of an earlier run that are not overwritten are removed: mixed with the new
-        ones they would be read as one scan.
+        Made if missing; written whole or not at all. Numbered slices that an earlier run wrote there are replaced or
+        removed: mixed with the new ones they would be read as one scan.
     stacks : sequence of Stack
         What the slices come from; images and masks are written whole.
     slices : sequence of mapping
         One per slice: "stack" and "slice", its place in the input, and "world_transform" (4, 4), which takes its
         nominal world position to the motion-corrected one. Image n of the folder is the n-th of them.
+
+    Raises
+    ------
+    OSError
+        The files cannot be written, or the folder holds numbered images that no earlier run wrote.
     """
-    target = Path(folder)
-    target.mkdir(exist_ok=True)
-    for number, record in enumerate(slices):
-        stack, index = stacks[record["stack"]], int(record["slice"])
-        affine = np.asarray(record["world_transform"], dtype=np.float64) @ _slice_affine(stack, index)
-        _write(stack.data[:, :, [index]], affine, target / f"{number}.nii.gz")
-        _write(stack.mask[:, :, [index]].astype(np.uint8), affine, target / f"mask_{number}.nii.gz")
-    for number, path in _numbered(target):
-        if number >= len(slices) or path.suffix != ".gz":
-            path.unlink()
+    with output_folder(folder, SLICE_FILES) as files:
+        for number, record in enumerate(slices):
+            stack, index = stacks[record["stack"]], int(record["slice"])
+            affine = np.asarray(record["world_transform"], dtype=np.float64) @ _slice_affine(stack, index)
+            _write(stack.data[:, :, [index]], affine, files / f"{number}.nii.gz")
+            _write(stack.mask[:, :, [index]].astype(np.uint8), affine, files / f"mask_{number}.nii.gz")
 
 
 def load_slices(folder: str | PathLike[str]) -> list[Stack]:
@@ -72,11 +75,13 @@ def load_slices(folder: str | PathLike[str]) -> list[Stack]:
     Raises
     ------
     InputError
-        The folder is missing or holds no slice; an image is damaged, has more than one slice, or does not fit its mask.
+        The folder is missing, holds no slice, or is one where a run has not finished replacing them; an image is
+        damaged, has more than one slice, or does not fit its mask.
     """
     source = Path(folder)
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; check the path")
+    check_finished(source)
     numbered = _numbered(source)
     masks = {number: path for number, path in numbered if path.name.startswith("mask_")}
     images = [(number, path) for number, path in numbered if not path.name.startswith("mask_")]
@@ -102,8 +107,7 @@ def _write(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> None:
     # Aligned, not scanner: the pose has been corrected. Both are set, since readers differ in which one they take.
     image.set_sform(affine, code=2)
     image.set_qform(affine, code=2)
-    with atomic_path(path) as temporary:
-        nib.save(image, temporary)
+    nib.save(image, path)
 
 
 def _numbered(folder: Path) -> list[tuple[int, Path]]:

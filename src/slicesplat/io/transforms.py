@@ -10,6 +10,7 @@ space of the volume, give it the inverse.
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping, Sequence
 from os import PathLike
@@ -21,9 +22,10 @@ import SimpleITK as sitk
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
-from slicesplat.io.atomic import atomic_path
+from slicesplat.io.folder import output_folder
 
-_NAME = re.compile(r"(\d+)\.tfm")
+TRANSFORM_FILES = re.compile(r"\d+\.tfm", re.IGNORECASE)
+"""The names of a folder of transforms."""
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -46,20 +48,31 @@ def save_transforms(folder: str | PathLike[str], slices: Sequence[Mapping[str, A
     Parameters
     ----------
     folder : path
-        Made if missing. Numbered transforms of an earlier run that are not overwritten are removed.
+        Made if missing; written whole or not at all. Numbered transforms that an earlier run wrote there are replaced
+        or removed.
     slices : sequence of mapping
         One per slice, with "world_transform" (4, 4), RAS mm: nominal to motion-corrected position.
+
+    Raises
+    ------
+    OSError
+        The files cannot be written, or the folder holds numbered transforms that no earlier run wrote.
     """
-    target = Path(folder)
-    target.mkdir(exist_ok=True)
-    for number, record in enumerate(slices):
-        with atomic_path(target / f"{number}.tfm") as temporary:
-            sitk.WriteTransform(to_itk(record["world_transform"]), str(temporary))
-    for number, path in _numbered(target):
-        if number >= len(slices):
-            path.unlink()
+    with output_folder(folder, TRANSFORM_FILES) as files:
+        for number, record in enumerate(slices):
+            _write(to_itk(record["world_transform"]), files / f"{number}.tfm")
 
 
-def _numbered(folder: Path) -> list[tuple[int, Path]]:
-    matches = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
-    return [(int(match[1]), path) for match, path in matches if match]
+def _write(transform: sitk.Transform, path: Path) -> None:
+    """Write a transform and read it again: ITK reports nothing when the disk is full."""
+    try:
+        sitk.WriteTransform(transform, str(path))
+        whole = _numbers(sitk.ReadTransform(str(path))) == _numbers(transform)
+    except RuntimeError:
+        whole = False
+    if not whole:
+        raise OSError(errno.EIO, "not written whole, perhaps for want of space", str(path))
+
+
+def _numbers(transform: sitk.Transform) -> tuple[float, ...]:
+    return (*transform.GetParameters(), *transform.GetFixedParameters())
