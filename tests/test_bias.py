@@ -175,7 +175,7 @@ def test_stacks_of_one_name_are_told_apart_by_their_folders(tmp_path: Path, caps
         written(path, even().data, even().affine)
     args = ["correct-bias-field", "--input-stacks", *map(str, inputs)]
     assert main([*args, "--output-corrected-stacks", str(tmp_path / "out")]) == 0
-    names = {path.name for path in (tmp_path / "out").iterdir()}
+    names = {path.name for path in (tmp_path / "out").iterdir()} - {MANIFEST}
     assert names == {f"{stem}{suffix}" for stem in ("one-a", "two-a", "A") for suffix in (".nii.gz", ".json")}
     assert "one/a.nii.gz: corrected" in capsys.readouterr().err.replace("\\", "/")
 

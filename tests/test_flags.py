@@ -44,8 +44,8 @@ def test_of_a_single_value_the_last_counts_and_the_others_are_named(given: str, 
 
 
 @pytest.mark.parametrize("name", ["reconstruct", "register", "assess", "correct-bias-field"])
-def test_stacks_masks_and_thicknesses_take_several_values(name: str) -> None:
-    assert several_values(load_command(name)) == {"--input-stacks", "--stack-masks", "--thicknesses"}
+def test_stacks_masks_thicknesses_and_axes_take_several_values(name: str) -> None:
+    assert several_values(load_command(name)) == {"--input-stacks", "--stack-masks", "--thicknesses", "--slice-axes"}
 
 
 def test_no_other_command_has_flags_of_several_values() -> None:

@@ -66,7 +66,6 @@ def main(args: Sequence[str] | None = None) -> int:
     open_standard_streams()
     debug = "--debug" in args
     try:
-        _refuse_empty(args)
         command, notes = _parse(args)
         if command is not None:
             command.run(notes)
@@ -89,13 +88,13 @@ def load_command(name: str) -> type[BaseCommand]:
     return command
 
 
-def _refuse_empty(args: Sequence[str]) -> None:
+def _refuse_empty(name: str, flags: Sequence[str]) -> None:
     """An empty argument is a script's variable that is not set; as a path it would mean the current folder."""
-    flag = "command"
-    for argument in args:
-        name, given, value = argument.partition("=")
-        if not argument.strip() or (name.startswith("--") and given and not value.strip()):
-            raise InputError(f"{name.strip() or flag}: is empty; name a file or give a value")
+    flag = name
+    for argument in flags:
+        key, given, value = argument.partition("=")
+        if not argument.strip() or (key.startswith("--") and given and not value.strip()):
+            raise InputError(f"{key.strip() or flag}: is empty; name a file or give a value")
         if argument.startswith("-"):
             flag = argument
 
@@ -119,6 +118,7 @@ def _parse(args: list[str]) -> tuple[BaseCommand | None, list[str]]:
         with written_to_stdout(), contextlib.suppress(SystemExit):
             _tyro(commands, [*([name] if name else []), "--help"])
         return None, []
+    _refuse_empty(name, flags)
     flags, notes = join_repeated(flags, several_values(commands[name]))
     return _parsed(commands, name, flags), notes
 
