@@ -26,6 +26,8 @@ Float = NDArray[np.float64]
 log = logging.getLogger("slicesplat")
 
 MIN_SLICES = 3
+MIN_EXTENT = 8.0
+"""mm along the longest axis: less than the brain of a mouse."""
 
 
 def load_stacks(
@@ -73,7 +75,7 @@ def load_stacks(
     notes = [f"{image.name}: {note}" for image in read for note in image.notes]
     images, axis_notes, doubts = axes_last(read, slice_axes)
     for image in images:
-        _check_slices(image)
+        _check_size(image)
     regions, template, mask_notes = find_regions(images, [Path(mask) for mask in masks or ()])
     depths, depth_notes = find_thicknesses(images, thicknesses)
     data = [finite_values(image, region) for image, region in zip(images, regions, strict=True)]
@@ -90,7 +92,8 @@ def load_stacks(
     return stacks
 
 
-def _check_slices(image: Image) -> None:
+def _check_size(image: Image) -> None:
+    """Refuse what is no stack, or of nothing that has a brain."""
     count = image.data.shape[2]
     if count == 1:
         raise InputError(
@@ -99,6 +102,9 @@ def _check_slices(image: Image) -> None:
         )
     if count < MIN_SLICES:
         raise InputError(f"{image.path}: has only {count} slices; give a stack of {MIN_SLICES} or more")
+    extent = float((image.spacing * image.data.shape).max())
+    if extent < MIN_EXTENT:
+        raise InputError(f"{image.path}: is only {extent:.3g} mm long; are its lengths in centimetres? give mm")
 
 
 def _check_overlap(stacks: Sequence[Stack], images: Sequence[Image]) -> None:
