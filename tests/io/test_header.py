@@ -267,9 +267,9 @@ def test_what_is_longer_than_a_scanner_is_refused(tmp_path: Path) -> None:
     refused(lambda: read_image(path), "s.nii", "is 2250 mm long")
 
 
-def test_what_is_smaller_than_any_brain_is_refused(tmp_path: Path) -> None:
+def test_a_stack_that_is_smaller_than_any_brain_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "s.nii", np.ones((31, 28, 15), np.float32), plain_affine((0.11, 0.11, 0.33)))
-    refused(lambda: read_image(path), "s.nii", "is only 4.95 mm long; are its lengths in centimetres?")
+    refused(lambda: load_stacks([path]), "s.nii", "is only 4.95 mm long; are its lengths in centimetres?")
 
 
 @pytest.mark.parametrize("offset", [1.1e4, -1e7, 1e30])

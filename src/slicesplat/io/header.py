@@ -25,8 +25,8 @@ MAX_VOXELS = 512**3
 MAX_DIMENSIONS = 7
 MIN_SPACING, MAX_SPACING = 0.05, 20.0
 """mm between voxels: from preclinical scanners to localisers."""
-MIN_EXTENT, MAX_EXTENT = 8.0, 2000.0
-"""mm along the longest axis: less than the brain of a mouse, and more than fits a scanner."""
+MAX_EXTENT = 2000.0
+"""mm: nothing longer fits a scanner."""
 MAX_OFFSET = 10_000.0
 """mm from the world's origin: further away float32 places a voxel no better than to 0.001 mm."""
 MAX_SHEAR = 1e-3
@@ -207,8 +207,6 @@ def _check_lengths(path: Path, affine: Float, shape: NDArray[np.integer], unit: 
         lengths = " x ".join(f"{length:.3g}" for length in spacing)
         raise InputError(f"{path}: has voxels of {lengths} mm; {_unit_remedy(spacing, unit)}")
     extent = float((spacing * shape).max())
-    if extent < MIN_EXTENT:
-        raise InputError(f"{path}: is only {extent:.3g} mm long; are its lengths in centimetres? give mm")
     if extent > MAX_EXTENT:
         raise InputError(f"{path}: is {extent:.0f} mm long; check its voxel size and its header's dimensions")
     offset = float(np.abs(affine[:3, 3]).max())

@@ -27,6 +27,8 @@ Float = NDArray[np.float64]
 log = logging.getLogger("slicesplat")
 
 MIN_SLICES = 3
+MIN_EXTENT = 8.0
+"""mm along the longest axis: less than the brain of a mouse."""
 
 
 def load_stacks(
@@ -78,7 +80,7 @@ def load_stacks(
     notes = [f"{image.name}: {note}" for image in read for note in image.notes]
     images, axis_notes, doubts = axes_last(read, slice_axes)
     for image in images:
-        _check_slices(image)
+        _check_size(image)
     regions = find_regions(images, [Path(mask) for mask in masks or ()], mask_of)
     depths, depth_notes = find_thicknesses(images, thicknesses)
     masks_given = zip(images, regions.masks, strict=True)
@@ -97,7 +99,8 @@ def load_stacks(
     return stacks
 
 
-def _check_slices(image: Image) -> None:
+def _check_size(image: Image) -> None:
+    """Refuse what is no stack, or of nothing that has a brain."""
     count = image.data.shape[2]
     if count == 1:
         raise InputError(
@@ -106,6 +109,9 @@ def _check_slices(image: Image) -> None:
         )
     if count < MIN_SLICES:
         raise InputError(f"{image.path}: has only {count} slices; give a stack of {MIN_SLICES} or more")
+    extent = float((image.spacing * image.data.shape).max())
+    if extent < MIN_EXTENT:
+        raise InputError(f"{image.path}: is only {extent:.3g} mm long; are its lengths in centimetres? give mm")
 
 
 def _check_overlap(stacks: Sequence[Stack], images: Sequence[Image]) -> None:
