@@ -33,6 +33,7 @@ from slicesplat.motion.register import Registration as Poses
 from slicesplat.motion.register import Tell, gauge, register_by_one_mask, register_roughly
 from slicesplat.motion.register import register as find_poses
 from slicesplat.motion.tighten import BETWEEN_SLICES, OF_ROUGH_POSES, tighten
+from slicesplat.prepare.duplicates import find_copies, warn_of_copies
 from slicesplat.splat import Backend, choose_backend, predict
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
@@ -97,6 +98,9 @@ class Registration:
         Where it was computed: "cpu" or "cuda".
     stacks : sequence of Stack
         What the slices come from, on the scale of the input; without their bias fields if that was asked for.
+    copies : dict
+        Stacks that were left out because they show the acquisition of another one, each with that one. Stacks count as
+        they were given.
     """
 
     slices: Slices
@@ -109,6 +113,7 @@ class Registration:
     dropout: NDArray[np.bool_]
     device: str
     stacks: Sequence[Stack]
+    copies: dict[int, int] = field(default_factory=dict, kw_only=True)
 
     def left_out(self) -> list[str | None]:
         """Why each slice was left out; None for one that was used."""
@@ -151,6 +156,7 @@ class Registration:
             },
             "steps": self.steps,
             "reference_stack": self.reference,
+            "copies": [{"stack": copy, "copy_of": original} for copy, original in self.copies.items()],
             "slices": self.slice_records(),
         }
 
@@ -187,7 +193,8 @@ class Reconstruction(Registration):
         """The stacks as the field predicts them, gains included: on the scale of the input, zero around the masks."""
         stacks = [replace(stack, data=np.zeros_like(stack.data)) for stack in self.stacks]
         image = predict(self.field, self.slices, self.gain).numpy()
-        level = _levels(self.stacks)
+        used = [number for number in range(len(stacks)) if number not in self.copies]
+        level = dict(zip(used, _levels([self.stacks[number] for number in used]), strict=True))
         for s, number in enumerate(self.slices.stack):
             crop = self.slices.image(image, s)
             row, column = self.slices.corner[s]
@@ -234,7 +241,8 @@ def reconstruct(
     config = config or Config()
     clock = _Clock(progress)
     with _threads(config.threads):
-        start = _registered(stacks, config, clock)
+        copies = _copies(stacks, config)
+        start = _registered(_without(stacks, copies), config, clock)
         backend, scale, slices = start.backend, start.scale, start.slices
         with clock.step("fit") as tell:
             kept = slices.mask & (start.poses.weight > 0)[slices.slice_of_pixel()]
@@ -256,16 +264,14 @@ def reconstruct(
                 error = standard_error(field, slices, fit.weights, inside, mask.affine, random, tell)
                 uncertainty = nib.Nifti1Image(error * np.float32(scale), mask.affine)
     result = Reconstruction(
-        slices=slices,
+        **_as_given(stacks, copies, start, slices),
         weight=fit.weights.slice,
         gain=fit.weights.gain,
         ncc=fit.ncc,
-        reference=start.reference,
         settings=config,
         steps=clock.steps,
         dropout=start.dropout,
         device=backend.device.type,
-        stacks=start.stacks,
         volume=volume,
         mask=mask,
         field=replace(field, amplitudes=field.amplitudes * scale),
@@ -285,18 +291,17 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     config = config or Config()
     clock = _Clock(progress)
     with _threads(config.threads):
-        start = _registered(stacks, config, clock)
+        copies = _copies(stacks, config)
+        start = _registered(_without(stacks, copies), config, clock)
     result = Registration(
-        slices=start.slices,
+        **_as_given(stacks, copies, start, start.slices),
         weight=start.poses.weight,
         gain=start.poses.gain,
         ncc=start.poses.ncc,
-        reference=start.reference,
         settings=config,
         steps=clock.steps,
         dropout=start.dropout,
         device=start.backend.device.type,
-        stacks=start.stacks,
     )
     _log_left_out(result)
     return result
@@ -335,6 +340,32 @@ class _Registered:
     dropout: NDArray[np.bool_]
     poses: Poses
     slices: Slices
+
+
+def _copies(stacks: Sequence[Stack], config: Config) -> dict[int, int]:
+    """The stacks to leave out because they show the acquisition of another one, each with that one; all of it told."""
+    copies = find_copies(stacks)
+    kept = "both are used, as asked for" if config.keep_duplicates else "it is left out; --keep-duplicates uses both"
+    warn_of_copies(stacks, copies, kept)
+    return {} if config.keep_duplicates else copies
+
+
+def _without(stacks: Sequence[Stack], copies: dict[int, int]) -> list[Stack]:
+    return [stack for number, stack in enumerate(stacks) if number not in copies]
+
+
+def _as_given(given: Sequence[Stack], copies: dict[int, int], start: _Registered, slices: Slices) -> dict[str, Any]:
+    """Slices, reference and stacks of a result, counted as the stacks were given."""
+    numbers = np.array([number for number in range(len(given)) if number not in copies], np.int32)
+    stacks = list(given)
+    for number, stack in zip(numbers, start.stacks, strict=True):
+        stacks[number] = stack
+    return {
+        "slices": replace(slices, stack=numbers[slices.stack]),
+        "reference": int(numbers[start.reference]),
+        "stacks": stacks,
+        "copies": copies,
+    }
 
 
 def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Registered:
