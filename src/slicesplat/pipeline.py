@@ -28,7 +28,7 @@ from slicesplat.fit.background import BACKGROUND_MARGIN, background_field
 from slicesplat.fit.joint import Fit, FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
 from slicesplat.fit.uncertainty import standard_error
-from slicesplat.motion.assess import StackAssessment, assess, least_motion
+from slicesplat.motion.assess import StackAssessment, assess, least_motion, warn_of_shading
 from slicesplat.motion.register import Registration as Poses
 from slicesplat.motion.register import Tell, gauge, register_by_one_mask, register_roughly
 from slicesplat.motion.register import register as find_poses
@@ -385,6 +385,8 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
         wide = _cut(scaled, config, OUTLINE_MARGIN)
         slices = _cut(scaled, config, FIT_MARGIN)
         assessments = assess(scaled)
+        if not config.bias_field_correction:
+            warn_of_shading(assessments)
         reference = least_motion(scaled, assessments)
         interleave = _packages(assessments, config.interleave)
         log.info("reference stack: %s", stacks[reference].name)
