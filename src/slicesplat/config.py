@@ -28,6 +28,8 @@ class Config:
         Threads to use. 0: all cores.
     device : {"auto", "cpu", "cuda"}
         Where to compute. auto: on a CUDA device where there is one, else on the CPU.
+    keep_duplicates : bool
+        Use stacks that show the acquisition of another one too; by default one of each such pair is left out.
     uncertainty : bool
         Also estimate the standard error of every voxel, which takes about as long as the fit.
     """
@@ -40,6 +42,7 @@ class Config:
     seed: int = 0
     threads: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    keep_duplicates: bool = False
     uncertainty: bool = False
 
     def __post_init__(self) -> None:

@@ -28,13 +28,14 @@ from slicesplat.fit.joint import Fit, FitSettings, joint_fit
 from slicesplat.fit.region import grid_over, region_field, region_mask
 from slicesplat.fit.uncertainty import standard_error
 from slicesplat.jit import keeps_kernels, when_compiling
-from slicesplat.motion.agreement import Agreement, agreement
-from slicesplat.motion.assess import StackAssessment, assess, least_motion
+from slicesplat.motion.agreement import UNKNOWN, Agreement, agreement
+from slicesplat.motion.assess import StackAssessment, assess, least_motion, warn_of_shading
 from slicesplat.motion.register import Registration as Poses
 from slicesplat.motion.register import Tell, as_scanned, gauge, register_by_one_mask, register_roughly
 from slicesplat.motion.register import register as find_poses
 from slicesplat.motion.tighten import BETWEEN_SLICES, OF_ROUGH_POSES, tighten
 from slicesplat.prepare.coverage import unresolved
+from slicesplat.prepare.duplicates import find_copies, warn_of_copies
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
 from slicesplat.splat import Backend, choose_backend, predict
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
@@ -115,6 +116,9 @@ class Registration:
         How the scale of the input and the one that was worked with belong together.
     agreement : list of Agreement
         How every stack agrees with what the others show.
+    copies : dict
+        Stacks that were left out because they show the acquisition of another one, each with that one. Stacks count as
+        they were given.
     """
 
     slices: Slices
@@ -129,6 +133,7 @@ class Registration:
     stacks: Sequence[Stack]
     intensities: Intensities
     agreement: list[Agreement]
+    copies: dict[int, int] = field(default_factory=dict, kw_only=True)
 
     def left_out(self) -> list[str | None]:
         """Why each slice was left out; None for one that was used."""
@@ -172,6 +177,7 @@ class Registration:
             "steps": self.steps,
             "reference_stack": self.reference,
             "stack_agreement": [round(seen.ncc, 4) for seen in self.agreement],
+            "copies": [{"stack": copy, "copy_of": original} for copy, original in self.copies.items()],
             "slices": self.slice_records(),
         }
 
@@ -257,7 +263,8 @@ def reconstruct(
     config = config or Config()
     clock = _Clock(progress)
     with _threads(config.threads):
-        start = _registered(stacks, config, clock)
+        copies = _copies(stacks, config)
+        start = _registered(_without(stacks, copies), config, clock)
         backend, slices, intensities = start.backend, start.slices, start.intensities
         with clock.step("fit") as tell:
             kept = slices.mask & slices.measured & (start.poses.weight > 0)[slices.slice_of_pixel()]
@@ -265,7 +272,7 @@ def reconstruct(
                 raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
             random = np.random.default_rng(config.seed)
             # Nothing crosses the slices of a single stack: poses fitted to it would only follow its noise.
-            settings = FitSettings() if len(stacks) > 1 else replace(FitSettings(), pose_steps=0)
+            settings = FitSettings() if len(start.stacks) > 1 else replace(FitSettings(), pose_steps=0)
             fit = joint_fit(slices, kept, settings, start.interleave, random, tell, backend)
             slices, field = _keep_gauge(fit, slices, start.reference)
         with clock.step("sample"):
@@ -283,18 +290,14 @@ def reconstruct(
                 error = standard_error(field, slices, fit.weights, inside, mask.affine, random, tell)
                 uncertainty = nib.Nifti1Image(intensities.error(error), mask.affine)
     result = Reconstruction(
-        slices=slices,
+        **_as_given(stacks, copies, start, slices, agree),
         weight=fit.weights.slice,
         gain=fit.weights.gain,
         ncc=fit.ncc,
-        reference=start.reference,
         settings=config,
         steps=clock.steps,
         dropout=start.dropout,
         device=backend.device.type,
-        stacks=start.stacks,
-        intensities=intensities,
-        agreement=agree,
         volume=volume,
         mask=mask,
         field=replace(field, amplitudes=torch.nan_to_num(field.amplitudes * intensities.brightest)),
@@ -314,21 +317,18 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     config = config or Config()
     clock = _Clock(progress)
     with _threads(config.threads):
-        start = _registered(stacks, config, clock)
+        copies = _copies(stacks, config)
+        start = _registered(_without(stacks, copies), config, clock)
         agree = agreement(start.slices, start.poses.weight, len(start.stacks), start.backend)
     result = Registration(
-        slices=start.slices,
+        **_as_given(stacks, copies, start, start.slices, agree),
         weight=start.poses.weight,
         gain=start.poses.gain,
         ncc=start.poses.ncc,
-        reference=start.reference,
         settings=config,
         steps=clock.steps,
         dropout=start.dropout,
         device=start.backend.device.type,
-        stacks=start.stacks,
-        intensities=start.intensities,
-        agreement=agree,
     )
     _log_doubts(result)
     return result
@@ -369,6 +369,36 @@ class _Registered:
     slices: Slices
 
 
+def _copies(stacks: Sequence[Stack], config: Config) -> dict[int, int]:
+    """The stacks to leave out because they show the acquisition of another one, each with that one; all of it told."""
+    copies = find_copies(stacks)
+    kept = "both are used, as asked for" if config.keep_duplicates else "it is left out; --keep-duplicates uses both"
+    warn_of_copies(stacks, copies, kept)
+    return {} if config.keep_duplicates else copies
+
+
+def _without(stacks: Sequence[Stack], copies: dict[int, int]) -> list[Stack]:
+    return [stack for number, stack in enumerate(stacks) if number not in copies]
+
+
+def _as_given(
+    given: Sequence[Stack], copies: dict[int, int], start: _Registered, slices: Slices, agreement: Sequence[Agreement]
+) -> dict[str, Any]:
+    """What a result has for every stack, counted as the stacks were given."""
+    numbers = np.array([number for number in range(len(given)) if number not in copies], np.int32)
+    stacks, agrees = list(given), [UNKNOWN] * len(given)
+    for number, stack, seen in zip(numbers, start.stacks, agreement, strict=True):
+        stacks[number], agrees[number] = stack, seen
+    return {
+        "slices": replace(slices, stack=numbers[slices.stack]),
+        "reference": int(numbers[start.reference]),
+        "stacks": stacks,
+        "intensities": start.intensities.counted(numbers.tolist(), len(given)),
+        "agreement": agrees,
+        "copies": copies,
+    }
+
+
 def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Registered:
     """Steps 1 to 4: everything ahead of the fit."""
     _check_interleave(stacks, config.interleave)
@@ -390,6 +420,8 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Regi
         wide = _cut(scaled, config, OUTLINE_MARGIN)
         slices = _cut(scaled, config, FIT_MARGIN)
         assessments = assess(scaled)
+        if not config.bias_field_correction:
+            warn_of_shading(assessments)
         reference = least_motion(scaled, assessments)
         interleave = _packages(assessments, config.interleave)
         log.info("reference stack: %s", stacks[reference].name)

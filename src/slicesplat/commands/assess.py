@@ -15,7 +15,8 @@ from rich.text import Text
 from slicesplat.commands.base import OptionalPath, show
 from slicesplat.commands.stacks import StackCommand
 from slicesplat.io.files import save_json
-from slicesplat.motion.assess import StackAssessment, assess, by_motion, least_motion
+from slicesplat.motion.assess import StackAssessment, assess, by_motion, least_motion, warn_of_shading
+from slicesplat.prepare.duplicates import find_copies, warn_of_copies
 from slicesplat.prepare.intensity import signal
 from slicesplat.terminal import printable
 
@@ -37,7 +38,9 @@ class Command(StackCommand):
         outputs = self.outputs()
         outputs.add_file(self.output_json, suffixes=(".json",))
         stacks, _ = signal(self.load_stacks())
+        warn_of_copies(stacks, find_copies(stacks), "a reconstruction leaves it out unless --keep-duplicates is given")
         assessments = assess(stacks)
+        warn_of_shading(assessments)
         order = by_motion(assessments)
         entries = [{"stack": index, **asdict(assessments[index])} for index in order]
         figures = {"least_motion": least_motion(stacks, assessments), "stacks": entries}
@@ -51,10 +54,10 @@ def _table(assessments: Sequence[StackAssessment]) -> Table:
         box=SIMPLE,
         padding=(0, 1, 0, 0),
         caption="Least motion first; lengths in mm. motion: median shift between neighbouring slices; "
-        "lost: slices without signal.",
+        "shading: brightest over darkest part of the region, smoothly; lost: slices without signal.",
     )
     table.add_column("stack", overflow="fold")
-    for title in ("motion", "NCC", "slices", "cm3", "thick", "every", "packages"):
+    for title in ("motion", "NCC", "slices", "cm3", "thick", "every", "packages", "shading"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("lost")
     for stack in assessments:
@@ -67,6 +70,7 @@ def _table(assessments: Sequence[StackAssessment]) -> Table:
             f"{stack.thickness:.3g}",
             f"{stack.spacing:.3g}",
             str(stack.interleave),
+            _number(stack.shading),
             " ".join(map(str, stack.dropouts)),
         )
     return table

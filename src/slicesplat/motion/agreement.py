@@ -44,6 +44,9 @@ class Agreement:
         return self.ncc < self.least
 
 
+UNKNOWN = Agreement(np.nan, np.nan)
+
+
 def agreement(slices: Slices, weight: NDArray[np.float64], stacks: int, backend: Backend = CPU) -> list[Agreement]:
     """How every stack agrees with the others, by its number.
 
@@ -60,7 +63,7 @@ def agreement(slices: Slices, weight: NDArray[np.float64], stacks: int, backend:
     """
     pixels = round(SPACING / 2 / float(np.median(slices.step)))
     coarse = slices.binned(int(np.clip(pixels, 1, slices.shape.min())))
-    found = [Agreement(np.nan, np.nan)] * stacks
+    found = [UNKNOWN] * stacks
     for stack in np.unique(slices.stack):
         own, rest = (np.flatnonzero((slices.stack == stack) == is_own) for is_own in (True, False))
         own = own[weight[own] > 0]

@@ -9,6 +9,7 @@ on evenly from slice to slice, and motion through the plane, do not show.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,12 @@ from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter, label
 
+from slicesplat.motion.shading import SHADING_LIMIT, shading
 from slicesplat.stack import Stack
 
 Float = NDArray[np.float64]
+
+log = logging.getLogger("slicesplat")
 
 # mm: larger shifts between neighbours are not looked for; they would leave the mask.
 _REACH = 15.0
@@ -77,6 +81,8 @@ class StackAssessment:
     """Slices that lost their signal, by index along the third axis."""
     interleave: int
     """Number of interleaved packages, as detected; 1 where there is no telling."""
+    shading: float
+    """How many times brighter the brightest part of the region is lit than the darkest; NaN without signal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,12 +163,25 @@ def assess_stack(stack: Stack) -> StackAssessment:
         gap=float(stack.spacing[2]) - stack.thickness,
         dropouts=tuple(int(k) for k in lost_slices(stack)),
         interleave=_interleave(planes),
+        shading=shading(stack),
     )
 
 
 def assess(stacks: Sequence[Stack]) -> list[StackAssessment]:
     """Look at every stack, in the order given."""
     return [assess_stack(stack) for stack in stacks]
+
+
+def warn_of_shading(assessments: Sequence[StackAssessment]) -> None:
+    """One warning that names the stacks that are lit too unevenly for a reconstruction, if there are any."""
+    uneven = [seen for seen in assessments if seen.shading > SHADING_LIMIT]
+    if uneven:
+        log.warning(
+            "%s: the brightest part of the region is lit %s times as much as the darkest, which a reconstruction takes "
+            "for anatomy; --bias-field-correction evens it out",
+            ", ".join(seen.name for seen in uneven),
+            ", ".join(f"{seen.shading:.1f}" for seen in uneven),
+        )
 
 
 def least_motion(stacks: Sequence[Stack], assessments: Sequence[StackAssessment] | None = None) -> int:
@@ -203,7 +222,7 @@ def by_motion(assessments: Sequence[StackAssessment]) -> list[int]:
     Examples
     --------
     >>> from dataclasses import replace
-    >>> still = StackAssessment("a", 0.2, 0.6, 30, 9000, 90.0, 3.0, 3.3, 0.3, (), 1)
+    >>> still = StackAssessment("a", 0.2, 0.6, 30, 9000, 90.0, 3.0, 3.3, 0.3, (), 1, 1.2)
     >>> by_motion([replace(still, motion_score=math.nan), replace(still, motion_score=4.0), still])
     [2, 1, 0]
     """

@@ -72,6 +72,13 @@ class Intensities:
         """Errors of the field's values on the scale of the input."""
         return _single(values.astype(np.float64) * np.float32(self.scale) * self.unit)
 
+    def counted(self, numbers: Sequence[int], stacks: int) -> Intensities:
+        """The same for a longer list of so many stacks, in which these here have the given numbers."""
+        offset, factor = [self.common_offset] * stacks, [1.0] * stacks
+        for number, own_offset, own_factor in zip(numbers, self.offset, self.factor, strict=True):
+            offset[number], factor[number] = own_offset, own_factor
+        return replace(self, offset=tuple(offset), factor=tuple(factor))
+
     def on_input_scale(self, stack: Stack, number: int) -> Stack:
         """What `signal` made of a stack, or something like it, on the scale of the input."""
         if self.unit == 1 and not self.offset[number]:

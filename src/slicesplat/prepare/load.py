@@ -83,12 +83,13 @@ def load_stacks(
         _check_size(image)
     regions = find_regions(images, [Path(mask) for mask in masks or ()], mask_of)
     depths, depth_notes = find_thicknesses(images, thicknesses)
-    masks_given = zip(images, regions.masks, strict=True)
-    seen = [without_what_is_not_finite(image.data, region) for image, region in masks_given]
-    data = [finite_values(image, region) for image, region in zip(images, seen, strict=True)]
+    inside = [
+        without_what_is_not_finite(image.data, region) for image, region in zip(images, regions.masks, strict=True)
+    ]
+    data = [finite_values(image, region) for image, region in zip(images, inside, strict=True)]
     stacks = [
         Stack(values, region, image.affine, depth, image.name, regions.template not in (None, number), image.slice_axis)
-        for number, (values, region, image, depth) in enumerate(zip(data, seen, images, depths, strict=True))
+        for number, (values, region, image, depth) in enumerate(zip(data, inside, images, depths, strict=True))
     ]
     _check_overlap(stacks, images)
     # A refusal is one line and nothing else, so what was assumed is told only once everything is accepted.

@@ -1,0 +1,93 @@
+"""Uneven light of a coil is measured, anatomy and air are not taken for it, and it is told where it matters."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from slicesplat.bias import correct_bias_field
+from slicesplat.motion.assess import assess, warn_of_shading
+from slicesplat.motion.shading import SHADING_LIMIT, shading
+from slicesplat.phantom import brain_phantom
+from slicesplat.pipeline import Config, register
+from slicesplat.simulate import SimulationConfig, simulate
+from slicesplat.stack import Stack
+
+
+@cache
+def even() -> tuple[Stack, ...]:
+    return tuple(simulate(*brain_phantom(70.0, 1.4), SimulationConfig(motion="mild", pixel=1.5, seed=2)).stacks)
+
+
+def lit(stack: Stack, darkest: float = 0.25) -> Stack:
+    """The stack under a coil on one side, whose signal falls to a share over the mask, along the world's y."""
+    y = np.tensordot(np.moveaxis(np.indices(stack.data.shape), 0, -1), stack.affine[1, :3], 1)
+    near, far = np.percentile(y[stack.mask], [2, 98])
+    return replace(stack, data=(stack.data * darkest ** ((y - near) / (far - near))).astype(np.float32))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_even_light_measures_little(number: int) -> None:
+    assert 1.0 <= shading(even()[number]) < 1.5
+
+
+@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("darkest", [0.6, 0.25])
+def test_coil_is_measured_as_what_it_does(number: int, darkest: float) -> None:
+    # Up to the anatomy's share.
+    assert shading(lit(even()[number], darkest)) == pytest.approx(1 / darkest, rel=0.25)
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_air_in_the_mask_is_not_shading(number: int) -> None:
+    stack = even()[number]
+    assert shading(replace(stack, mask=stack.data > 0)) < 1.6
+
+
+def test_bias_of_15_percent_is_below_the_warning() -> None:
+    config = SimulationConfig(motion="mild", pixel=1.5, bias_field=0.15, seed=2)
+    assert max(map(shading, simulate(*brain_phantom(70.0, 1.4), config).stacks)) < SHADING_LIMIT
+
+
+def test_scale_does_not_matter() -> None:
+    stack = lit(even()[0])
+    assert shading(replace(stack, data=stack.data * np.float32(1e-3))) == pytest.approx(shading(stack), rel=1e-4)
+
+
+def test_corrected_stack_is_less_shaded() -> None:
+    stack = lit(even()[0])
+    assert shading(correct_bias_field(stack)) < 0.6 * shading(stack)
+
+
+def test_stack_without_signal_has_none() -> None:
+    assert math.isnan(shading(replace(even()[0], data=np.zeros_like(even()[0].data))))
+
+
+def test_warning_names_stacks_measure_and_remedy(caplog: pytest.LogCaptureFixture) -> None:
+    stacks = [replace(even()[0], name="even.nii.gz"), replace(lit(even()[1]), name="dark.nii.gz")]
+    assessments = assess(stacks)
+    with caplog.at_level(logging.WARNING, "slicesplat"):
+        warn_of_shading(assessments[:1])
+        assert not caplog.records
+        warn_of_shading(assessments)
+    assert len(caplog.records) == 1
+    message = caplog.records[0].getMessage()
+    assert message.startswith("dark.nii.gz: ")
+    assert f"{assessments[1].shading:.1f}" in message
+    assert "--bias-field-correction" in message
+
+
+@pytest.mark.parametrize("corrected", [False, True])
+def test_registration_warns_of_shading_unless_it_is_corrected(
+    corrected: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = SimulationConfig(motion="none", pixel=2.0, spacing=4.0, thickness=4.0, dropout=0.0, seed=1)
+    stacks = [lit(stack) for stack in simulate(*brain_phantom(32.0, 1.4), config).stacks]
+    with caplog.at_level(logging.WARNING, "slicesplat"):
+        register(stacks, Config(threads=1, bias_field_correction=corrected))
+    assert ("--bias-field-correction" in caplog.text) != corrected
