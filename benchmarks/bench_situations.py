@@ -1,0 +1,195 @@
+"""What preprocessing and protocols do to stacks, and what becomes of the reconstruction.
+
+Every case is written to files as it is and in each situation, read and reconstructed with the default settings. A row
+has PSNR and SSIM against the truth and how many warnings were told; `refused` has the reason where there is no volume.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from cases import QUICK_SPACING, Case, Rows, chosen_cases, image_quality, parser
+from scipy.ndimage import binary_dilation, gaussian_filter
+
+from slicesplat.errors import InputError
+from slicesplat.pipeline import Config, reconstruct
+from slicesplat.prepare.load import load_stacks
+from slicesplat.stack import Stack
+
+_IN_PLANE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[:, :, None]
+_NOISE = 0.3  # of the brightest tissue
+_SHADING = 0.25, 10.0, 12.0  # least brightness, where it is halfway (mm), how far it takes (mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Files:
+    """What is written: stacks with float masks, some without one."""
+
+    stacks: Sequence[Stack]
+    masks: Sequence[np.ndarray] | None
+
+
+def as_scanned(stacks: Sequence[Stack]) -> Files:
+    return Files(stacks, [stack.mask.astype(np.float32) for stack in stacks])
+
+
+def changed(stacks: Sequence[Stack], change: Callable[[Stack], np.ndarray]) -> list[Stack]:
+    return [replace(stack, data=change(stack).astype(np.float32)) for stack in stacks]
+
+
+def cut_out(stacks: Sequence[Stack], fill: float = 0.0) -> Files:
+    return as_scanned(changed(stacks, lambda stack: np.where(stack.mask, stack.data, fill)))
+
+
+def cut_out_without_masks(stacks: Sequence[Stack]) -> Files:
+    return replace(cut_out(stacks), masks=None)
+
+
+def cut_out_tighter_than_the_masks(stacks: Sequence[Stack]) -> Files:
+    wider = [binary_dilation(stack.mask, _IN_PLANE).astype(np.float32) for stack in stacks]
+    return replace(cut_out(stacks), masks=wider)
+
+
+def z_scores(stacks: Sequence[Stack]) -> Files:
+    def normalised(stack: Stack) -> np.ndarray:
+        return (stack.data - stack.data[stack.mask].mean()) / stack.data[stack.mask].std()
+
+    return as_scanned(changed(stacks, normalised))
+
+
+def shifted(stacks: Sequence[Stack]) -> Files:
+    return as_scanned(changed(stacks, lambda stack: stack.data - 1024))
+
+
+def noisy(stacks: Sequence[Stack]) -> Files:
+    random = np.random.default_rng(5)
+
+    def with_noise(stack: Stack) -> np.ndarray:
+        sigma = _NOISE * np.percentile(stack.data[stack.mask], 99)
+        real, imaginary = sigma * random.standard_normal((2, *stack.data.shape))
+        return np.hypot(stack.data + real, imaginary)
+
+    return as_scanned(changed(stacks, with_noise))
+
+
+def shaded(stacks: Sequence[Stack]) -> Files:
+    least, middle, reach = _SHADING
+
+    def with_shading(stack: Stack) -> np.ndarray:
+        index = np.indices(stack.data.shape, np.float64)
+        y = np.tensordot(stack.affine[1, :3], index, axes=1) + stack.affine[1, 3]
+        return stack.data * (least + (1 - least) / (1 + np.exp((y - middle) / reach)))
+
+    return as_scanned(changed(stacks, with_shading))
+
+
+def twice(stacks: Sequence[Stack]) -> Files:
+    again = [replace(stack, name=f"again-{stack.name}") for stack in stacks]
+    return as_scanned([*stacks, *again])
+
+
+def soft_masks(stacks: Sequence[Stack]) -> Files:
+    soft = [gaussian_filter(stack.mask.astype(np.float32), [1.0, 1.0, 0.0]) for stack in stacks]
+    return Files(stacks, soft)
+
+
+def masks_that_miss_slices(stacks: Sequence[Stack]) -> Files:
+    masks = [stack.mask.astype(np.float32) for stack in stacks]
+    for mask in masks:
+        mask[:, :, 2::3] = 0
+    return Files(stacks, masks)
+
+
+def one_mask(stacks: Sequence[Stack]) -> Files:
+    return Files(stacks, [stacks[0].mask.astype(np.float32)])
+
+
+def axes_moved(stacks: Sequence[Stack]) -> Files:
+    order = [2, 0, 1]
+    moved = [replace(stack, data=stack.data.transpose(order), affine=stack.affine[:, [*order, 3]]) for stack in stacks]
+    return Files(moved, [stack.mask.transpose(order).astype(np.float32) for stack in stacks])
+
+
+def first_alone(stacks: Sequence[Stack]) -> Files:
+    return as_scanned(stacks[:1])
+
+
+SITUATIONS: dict[str, Callable[[Sequence[Stack]], Files]] = {
+    "as scanned": as_scanned,
+    "cut out": cut_out,
+    "cut out, NaN": lambda stacks: cut_out(stacks, np.nan),
+    "cut out, no masks": cut_out_without_masks,
+    "cut out, wider masks": cut_out_tighter_than_the_masks,
+    "z-scores": z_scores,
+    "shifted by -1024": shifted,
+    "noise of 30 %": noisy,
+    "shading 4:1": shaded,
+    "shading 4:1, N4": shaded,
+    "all twice": twice,
+    "soft masks": soft_masks,
+    "masks without every third slice": masks_that_miss_slices,
+    "one mask": one_mask,
+    "axes moved": axes_moved,
+    "one stack alone": first_alone,
+}
+
+
+class _Counter(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += 1
+
+
+def reconstructed(files: Files, case: Case, config: Config) -> dict[str, Any]:
+    counter, log = _Counter(), logging.getLogger("slicesplat")
+    log.addHandler(counter)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            stacks = read(files, Path(folder))
+        result = reconstruct(stacks, config)
+    except InputError as error:
+        return {"refused": str(error)}
+    finally:
+        log.removeHandler(counter)
+    left_out = sum(reason is not None for reason in result.left_out())
+    return {**image_quality(result.volume, case), "left_out": left_out, "warnings": counter.count}
+
+
+def read(files: Files, folder: Path) -> list[Stack]:
+    """The stacks as a user's files give them."""
+    paths = [folder / f"{number}.nii.gz" for number in range(len(files.stacks))]
+    for stack, path in zip(files.stacks, paths, strict=True):
+        nib.save(nib.Nifti1Image(stack.data, stack.affine), path)
+    masks = []
+    for number, mask in enumerate(files.masks or []):
+        masks.append(folder / f"mask-{number}.nii.gz")
+        nib.save(nib.Nifti1Image(mask, files.stacks[number].affine), masks[-1])
+    return load_stacks(paths, masks, [stack.thickness for stack in files.stacks])
+
+
+def main() -> None:
+    options = parser(__doc__)
+    options.add_argument("--situations", nargs="+", choices=SITUATIONS, help="some of them")
+    args = options.parse_args()
+    config = Config(resolution=QUICK_SPACING) if args.quick else Config()
+    rows = Rows("Situations", args.json)
+    for case in chosen_cases(args):
+        for name in args.situations or SITUATIONS:
+            settings = replace(config, bias_field_correction=name.endswith("N4"))
+            found = reconstructed(SITUATIONS[name](case.stacks), case, settings)
+            rows.add(case=case.name, situation=name, **found)
+    rows.show()
+
+
+if __name__ == "__main__":
+    main()
