@@ -34,6 +34,7 @@ from slicesplat.motion.register import Tell, gauge, register_by_one_mask, regist
 from slicesplat.motion.register import register as find_poses
 from slicesplat.motion.tighten import BETWEEN_SLICES, OF_ROUGH_POSES, tighten
 from slicesplat.prepare.duplicates import find_copies, warn_of_copies
+from slicesplat.prepare.memory import within_memory
 from slicesplat.splat import Backend, choose_backend, predict
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
@@ -240,9 +241,10 @@ def reconstruct(
     """
     config = config or Config()
     clock = _Clock(progress)
-    with _threads(config.threads):
-        copies = _copies(stacks, config)
-        start = _registered(_without(stacks, copies), config, clock)
+    copies = _copies(stacks, config)
+    used = _without(stacks, copies)
+    with _threads(config.threads), within_memory(used, config, FitSettings().spacings):
+        start = _registered(used, config, clock)
         backend, scale, slices = start.backend, start.scale, start.slices
         with clock.step("fit") as tell:
             kept = slices.mask & (start.poses.weight > 0)[slices.slice_of_pixel()]
@@ -290,9 +292,10 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     """
     config = config or Config()
     clock = _Clock(progress)
-    with _threads(config.threads):
-        copies = _copies(stacks, config)
-        start = _registered(_without(stacks, copies), config, clock)
+    copies = _copies(stacks, config)
+    used = _without(stacks, copies)
+    with _threads(config.threads), within_memory(used, config, FitSettings().spacings, volume=False):
+        start = _registered(used, config, clock)
     result = Registration(
         **_as_given(stacks, copies, start, start.slices),
         weight=start.poses.weight,
