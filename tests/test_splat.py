@@ -26,6 +26,7 @@ from slicesplat.splat import (
     available_devices,
     choose_backend,
     choose_device,
+    cpu,
     cpu_kernels,
     cpu_pose,
     reference,
@@ -317,6 +318,22 @@ def test_pixel_pairs_are_those_inside_the_cutoff(cutoff: float) -> None:
         count += int((square <= cutoff**2).sum())
     # One of these may lie on the cut-off to within float32's rounding.
     assert made.pixel_pairs() == pytest.approx(count, abs=1)
+
+
+@pytest.mark.parametrize("views", [1, 2, 5])
+def test_views_are_listed_a_few_at_a_time_without_a_difference(views: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    slices, parameters = scene("box", n=200)
+    runs, rooms = [], []
+    for _ in range(2):
+        made = CpuSplatter(slices)
+        place(made, CpuSplatter, parameters)
+        runs.append(everything(made, CpuSplatter, parameters, made.pixels))
+        rooms.append(made._room._kept["listed"].size)
+        monkeypatch.setattr(cpu, "_LISTED", 1)
+        monkeypatch.setattr(cpu, "_LEAST_VIEWS", views)
+    for first, second in zip(*runs, strict=True):
+        np.testing.assert_array_equal(first, second)
+    assert rooms[1] < rooms[0]
 
 
 def test_kernels_are_compiled_for_one_type_of_arguments() -> None:

@@ -30,6 +30,8 @@ class Config:
         Where to compute. auto: on a CUDA device where there is one, else on the CPU.
     keep_duplicates : bool
         Use stacks that show the acquisition of another one too; by default one of each such pair is left out.
+    max_memory : float
+        Memory that the work may take, GB of 10^9 bytes. 0: what the machine has available.
     uncertainty : bool
         Also estimate the standard error of every voxel, which takes about as long as the fit.
     """
@@ -43,6 +45,7 @@ class Config:
     threads: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
     keep_duplicates: bool = False
+    max_memory: float = 0.0
     uncertainty: bool = False
 
     def __post_init__(self) -> None:
@@ -52,6 +55,8 @@ class Config:
             raise ValueError(f"interleave {self.interleave}: give the number of packages, or 0 to detect it")
         if self.seed < 0:
             raise ValueError(f"seed {self.seed}: give zero or a positive number")
+        if not self.max_memory >= 0:
+            raise ValueError(f"max memory {self.max_memory} GB: give a positive number, or 0 for what is available")
         if self.threads < 0:
             raise ValueError(f"threads {self.threads}: give a number of threads, or 0 for all cores")
 

@@ -37,6 +37,7 @@ from slicesplat.motion.tighten import BETWEEN_SLICES, OF_ROUGH_POSES, tighten
 from slicesplat.prepare.coverage import unresolved
 from slicesplat.prepare.duplicates import find_copies, warn_of_copies
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
+from slicesplat.prepare.memory import within_memory
 from slicesplat.splat import Backend, choose_backend, predict
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
@@ -262,9 +263,10 @@ def reconstruct(
     """
     config = config or Config()
     clock = _Clock(progress)
-    with _threads(config.threads):
-        copies = _copies(stacks, config)
-        start = _registered(_without(stacks, copies), config, clock)
+    copies = _copies(stacks, config)
+    used = _without(stacks, copies)
+    with _threads(config.threads), within_memory(used, config, FitSettings().spacings):
+        start = _registered(used, config, clock)
         backend, slices, intensities = start.backend, start.slices, start.intensities
         with clock.step("fit") as tell:
             kept = slices.mask & slices.measured & (start.poses.weight > 0)[slices.slice_of_pixel()]
@@ -316,9 +318,10 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     """
     config = config or Config()
     clock = _Clock(progress)
-    with _threads(config.threads):
-        copies = _copies(stacks, config)
-        start = _registered(_without(stacks, copies), config, clock)
+    copies = _copies(stacks, config)
+    used = _without(stacks, copies)
+    with _threads(config.threads), within_memory(used, config, FitSettings().spacings, volume=False):
+        start = _registered(used, config, clock)
         agree = agreement(start.slices, start.poses.weight, len(start.stacks), start.backend)
     result = Registration(
         **_as_given(stacks, copies, start, start.slices, agree),

@@ -76,9 +76,11 @@ def warn_of_copies(stacks: Sequence[Stack], copies: Mapping[int, int], consequen
     """One warning for each copy that `find_copies` found, and what becomes of it."""
     for copy, original in copies.items():
         log.warning(
-            "%s: shows the same acquisition as %s, with the same noise; %s",
+            "%s, stack %d: shows the same acquisition as %s, stack %d, with the same noise; %s",
             stacks[copy].name,
+            copy + 1,
             stacks[original].name,
+            original + 1,
             consequence,
         )
 

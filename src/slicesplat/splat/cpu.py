@@ -27,6 +27,9 @@ from slicesplat.stack import Slices
 
 Float = NDArray[np.float64]
 
+_LISTED = 1 << 26  # numbers of Gaussians that there is room for while pairs are listed: 256 MB, most of it never used
+_LEAST_VIEWS = 64  # that are listed at a time: enough for all threads
+
 
 def _array(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
     """Contiguous and writeable, so that a kernel is compiled for one type of arguments only."""
@@ -198,18 +201,25 @@ class CpuSplatter:
         views, n = len(self.blur), len(self._table) - 1
         blocks = np.empty((7, -(-n // BLOCK)), np.float32)
         in_parts(kernels.bound_blocks, coarse, blocks)
-        listed = self._room.of("listed", (views, n + LANES), np.int32)
         counts = np.zeros(views, np.int64)
-        in_parts(
-            kernels.list_pairs,
-            *(self._table, coarse, blocks, self._rotation, self._shift, self.blur, self.origin, self.far),
-            *(self.cutoff, LIST_MARGIN, listed, counts),
-        )
+        found: list[NDArray[np.int32]] = []
+        # A view's list may be as long as that of all Gaussians: room for those of a few views at a time, since a
+        # search for lost slices has thousands of views.
+        batch = max(_LEAST_VIEWS, _LISTED // (n + LANES))
+        listed = self._room.of("listed", (min(batch, views), n + LANES), np.int32)
+        for first in range(0, views, batch):
+            some = slice(first, min(first + batch, views))
+            in_parts(
+                kernels.list_pairs,
+                *(self._table, coarse, blocks, self._rotation[some], self._shift[some], self.blur[some]),
+                *(self.origin[some], self.far[some], self.cutoff, LIST_MARGIN, listed, counts[some]),
+            )
+            found += [row[:count].copy() for row, count in zip(listed, counts[some], strict=False)]
         start = np.concatenate([[0], np.cumsum(-(-counts // LANES) * LANES)]).astype(np.int64)
         gaussian = self._room.of("gaussian", (int(start[-1]),), np.int32)
-        for v in range(views):
-            filled = start[v] + counts[v]
-            gaussian[start[v] : filled] = listed[v, : counts[v]]
+        for v, own in enumerate(found):
+            filled = start[v] + len(own)
+            gaussian[start[v] : filled] = own
             gaussian[filled : start[v + 1]] = n
         return _Pairs(int(counts.sum()), start, gaussian, self._table, rotation, translation)
 
