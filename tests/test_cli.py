@@ -83,6 +83,30 @@ def truncated(path: Path) -> str:
     return str(path)
 
 
+def nowhere(path: Path) -> str:
+    image = nib.Nifti1Image(np.ones(SHAPE, np.float32), None)
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    image.to_filename(path)
+    return str(path)
+
+
+def claiming(path: Path, voxels: int) -> str:
+    """A file of a few kB whose header claims so many voxels along each axis."""
+    write(path, np.ones(SHAPE, np.float32))
+    header = bytearray(path.read_bytes())
+    header[42:48] = np.full(3, voxels, "<i2").tobytes()
+    path.write_bytes(header)
+    return str(path)
+
+
+def folder(path: Path, *files: str) -> str:
+    path.mkdir()
+    for name in files:
+        write(path / name, np.ones(SHAPE, np.float32))
+    return str(path)
+
+
 BAD_STACKS: dict[str, tuple[Callable[[Path], str], str]] = {
     "missing": (lambda d: str(d / "bad.nii.gz"), "no such file"),
     "not NIfTI": (lambda d: text(d / "bad.nii", "hello"), "NIfTI"),
@@ -94,6 +118,21 @@ BAD_STACKS: dict[str, tuple[Callable[[Path], str], str]] = {
     "no overlap": (lambda d: write(d / "bad.nii.gz", np.ones(SHAPE, np.float32), shifted(900)), "does not overlap"),
     "sheared": (lambda d: set_sform(d / "bad.nii.gz", sheared()), "sheared"),
     "singular": (lambda d: set_sform(d / "bad.nii.gz", np.diag([1.0, 1, 0, 1])), "singular"),
+    "no orientation": (lambda d: nowhere(d / "bad.nii.gz"), "does not say how the image lies"),
+    "sizes in metres": (
+        lambda d: write(d / "bad.nii.gz", np.ones(SHAPE, np.float32), np.diag([0.001, 0.001, 0.003, 1.0])),
+        "are they in metres?",
+    ),
+    "pixels of 30 mm": (
+        lambda d: write(d / "bad.nii.gz", np.ones(SHAPE, np.float32), np.diag([30.0, 30.0, 30.0, 1.0])),
+        "mm",
+    ),
+    "more claimed than there is": (lambda d: claiming(d / "bad.nii", 400), "cannot be read whole"),
+    "no memory has what is claimed": (lambda d: claiming(d / "bad.nii", 30000), "voxels"),
+    "one slice": (lambda d: write(d / "bad.nii.gz", np.ones((12, 10, 1), np.float32)), "a single slice"),
+    "MINC": (lambda d: text(d / "bad.nii.mnc", "CDF"), "is not NIfTI"),
+    "folder of slices": (lambda d: folder(d / "bad.nii", "0.nii.gz", "1.nii.gz"), "single slices cannot be read"),
+    "name of 300 letters": (lambda d: str(d / f"bad.nii{300 * 'x'}.gz"), "; "),
 }
 
 BAD_MASKS: dict[str, tuple[Callable[[Path], str], str]] = {
@@ -149,6 +188,9 @@ def test_bad_mask_is_refused_in_one_line(
         (["--thicknesses", "3", "3", "3"], "wrong number of thicknesses"),
         (["--thicknesses", "0"], "not positive"),
         (["--thicknesses", "-3", "3"], "not positive"),
+        (["--thicknesses", "0.003"], "is it in metres?"),
+        (["--thicknesses", "30"], "mm"),
+        (["--thicknesses", "nan"], "mm"),
     ],
 )
 def test_bad_thickness_is_refused_in_one_line(
