@@ -147,8 +147,6 @@ def within_memory(
 def _check(estimate: MemoryEstimate, stacks: Sequence[Stack], config: Config) -> None:
     available = available_memory()
     limit = config.max_memory * GB or (math.inf if available is None else estimate.resident + available)
-    there = "" if math.isinf(limit) else f", of {_told(limit)}"
-    log.info("memory: about %s at the peak%s", _told(estimate.peak), there)
     if estimate.peak > limit:
         largest = max(stacks, key=lambda stack: stack.mask.sum())
         others = " and the other stacks" if len(stacks) > 1 else ""
@@ -157,6 +155,8 @@ def _check(estimate: MemoryEstimate, stacks: Sequence[Stack], config: Config) ->
             f"{largest.name}{others}: would take about {_told(estimate.peak)} of memory, and {bound} {_told(limit)}; "
             f"{_remedy(estimate)}, or set --max-memory"
         )
+    there = "" if math.isinf(limit) else f", of {_told(limit)}"
+    log.info("memory: about %s at the peak%s", _told(estimate.peak), there)
 
 
 def _remedy(estimate: MemoryEstimate) -> str:
