@@ -3,7 +3,7 @@
 The peak is that of the fit on its finest lattice, or of the output grid. Both follow from the geometry alone: how many
 pixels the masks hold, how many pairs of slices and Gaussians there are, how many cells the lattice's box has.
 
-Measured (`benchmarks/bench_memory.py`): the estimate is within 30 % of the peak in all shared cases and settings.
+Measured (`benchmarks/bench_memory.py`): from 15 % below the peak to 23 % above it over all shared cases and settings.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _PER_PAIR = 4 * (PAIR_FIELDS + 3)
 _PER_CELL = 445.0
 _PER_PIXEL = 240.0
 _PER_PIXEL_REGISTERING = 200.0
-# Whether the finest lattice is tried is up to the data: with masks it was in all cases, without it was not. With half
-# of what it takes more than the next coarser one the estimate is near enough for both.
+# Whether the finest lattice is tried is up to the data: with masks it was in all cases, without in one of two. With
+# half of what it takes more than the next coarser one the estimate is near enough for both.
 _FINEST_TRIED = 0.5
 _PER_VOXEL_READ = 4.0  # a stack's scaled copy
 _PER_OUTPUT_VOXEL = 40.0
