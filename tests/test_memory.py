@@ -128,13 +128,21 @@ def test_large_field_of_view_without_masks_is_refused_within_seconds(monkeypatch
 
 
 @pytest.mark.parametrize("work", [reconstruct, register])
-def test_bound_that_was_given_is_kept(work: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bound_that_was_given_is_kept(
+    work: object, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def begun(*_: object) -> None:
         raise AssertionError("the work was begun")
 
     monkeypatch.setattr(slicesplat.pipeline, "_registered", begun)
-    with pytest.raises(InputError, match=r"--max-memory allows 0\.1 GB"):
-        work(list(stacks()), replace(ON_CPU, max_memory=0.1))  # type: ignore[operator]
+    given = [*stacks(), stacks()[0]]
+    with (
+        caplog.at_level(logging.DEBUG, "slicesplat"),
+        pytest.raises(InputError, match=r"--max-memory allows 0\.1 GB"),
+    ):
+        work(given, replace(ON_CPU, max_memory=0.1))  # type: ignore[operator]
+    # A refusal is one line and nothing else.
+    assert not caplog.records
 
 
 def test_huge_output_is_refused_with_its_own_remedy() -> None:

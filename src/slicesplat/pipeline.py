@@ -263,9 +263,7 @@ def reconstruct(
     """
     config = config or Config()
     clock = _Clock(progress)
-    copies = _copies(stacks, config)
-    used = _without(stacks, copies)
-    with _threads(config.threads), within_memory(used, config, FitSettings().spacings):
+    with _ready(stacks, config) as (used, copies):
         start = _registered(used, config, clock)
         backend, slices, intensities = start.backend, start.slices, start.intensities
         with clock.step("fit") as tell:
@@ -318,9 +316,7 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     """
     config = config or Config()
     clock = _Clock(progress)
-    copies = _copies(stacks, config)
-    used = _without(stacks, copies)
-    with _threads(config.threads), within_memory(used, config, FitSettings().spacings, volume=False):
+    with _ready(stacks, config, volume=False) as (used, copies):
         start = _registered(used, config, clock)
         agree = agreement(start.slices, start.poses.weight, len(start.stacks), start.backend)
     result = Registration(
@@ -372,16 +368,23 @@ class _Registered:
     slices: Slices
 
 
-def _copies(stacks: Sequence[Stack], config: Config) -> dict[int, int]:
-    """The stacks to leave out because they show the acquisition of another one, each with that one; all of it told."""
-    copies = find_copies(stacks)
-    kept = "both are used, as asked for" if config.keep_duplicates else "it is left out; --keep-duplicates uses both"
-    warn_of_copies(stacks, copies, kept)
-    return {} if config.keep_duplicates else copies
+@contextmanager
+def _ready(
+    stacks: Sequence[Stack], config: Config, volume: bool = True
+) -> Iterator[tuple[list[Stack], dict[int, int]]]:
+    """Threads and memory for the work: the stacks to use, and those left out because they are copies of others.
 
-
-def _without(stacks: Sequence[Stack], copies: dict[int, int]) -> list[Stack]:
-    return [stack for number, stack in enumerate(stacks) if number not in copies]
+    Nothing is told before it is known that the work can be done: a refusal is one line and nothing else.
+    """
+    found = find_copies(stacks)
+    copies = {} if config.keep_duplicates else found
+    used = [stack for number, stack in enumerate(stacks) if number not in copies]
+    with _threads(config.threads), within_memory(used, config, FitSettings().spacings, volume):
+        kept = (
+            "both are used, as asked for" if config.keep_duplicates else "it is left out; --keep-duplicates uses both"
+        )
+        warn_of_copies(stacks, found, kept)
+        yield used, copies
 
 
 def _as_given(
