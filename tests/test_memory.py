@@ -165,6 +165,13 @@ def test_nothing_is_refused_where_nothing_is_known(monkeypatch: pytest.MonkeyPat
         pass
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_stacks_without_a_region_are_left_to_the_work(number: int) -> None:
+    empty = [replace(stack, mask=np.zeros_like(stack.mask)) for stack in stacks()[:number]]
+    with within_memory(empty, ON_CPU, SPACINGS):
+        pass
+
+
 def test_estimate_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "slicesplat"), within_memory(stacks(), ON_CPU, SPACINGS):
         pass

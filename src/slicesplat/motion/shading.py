@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from slicesplat.splat.pixels import MAD_TO_SIGMA
 from slicesplat.stack import Stack
 
 # Measured: 1.08 to 1.3 in the simulated cases, 1.2 to 1.5 in looser masks and without any, up to 1.4 under a simulated
@@ -40,7 +41,7 @@ def shading(stack: Stack) -> float:
         found = np.linalg.lstsq(terms[seen] * root[:, None], level[seen] * root, rcond=None)[0]
         field = terms @ found
         residual = level - field
-        spread = max(float(np.median(np.abs(residual[seen]))) * 1.4826, 1e-6)
+        spread = max(float(np.median(np.abs(residual[seen]))) * MAD_TO_SIGMA, 1e-6)
         weight = 1 / np.hypot(1.0, residual / (_OUTLIER * spread))
         tissue = residual > np.log(_TISSUE)
         if not tissue.any():

@@ -131,7 +131,9 @@ def within_memory(
     MemoryError
         There was not enough in spite of the estimate.
     """
-    if config.device != "cpu" and available_devices()[0] != "cpu":
+    on_gpu = config.device != "cpu" and available_devices()[0] != "cpu"
+    if on_gpu or not any(stack.mask.any() for stack in stacks):
+        # Empty masks are refused by the work itself, as other stacks that nothing can be made of.
         yield
         return
     estimate = estimate_memory(stacks, config, spacings, volume)
@@ -153,7 +155,7 @@ def _check(estimate: MemoryEstimate, stacks: Sequence[Stack], config: Config) ->
         bound = "--max-memory allows" if config.max_memory else "there are"
         raise InputError(
             f"{largest.name}{others}: would take about {_told(estimate.peak)} of memory, and {bound} {_told(limit)}; "
-            f"{_remedy(estimate)}, or set --max-memory"
+            f"{_remedy(estimate)}, or allow more with --max-memory"
         )
     there = "" if math.isinf(limit) else f", of {_told(limit)}"
     log.info("memory: about %s at the peak%s", _told(estimate.peak), there)
@@ -216,7 +218,9 @@ def _region(stacks: Sequence[Stack]) -> _Region:
     counts = np.array([stack.mask.sum() for stack in stacks], dtype=np.float64)
     crops = np.array([_crop_pixels(stack) for stack in stacks], dtype=np.float64)
     sizes = np.array([stack.spacing.prod() for stack in stacks])
-    drawn = np.array([not stack.carried for stack in stacks])
+    drawn = np.array([not stack.carried for stack in stacks]) & (counts > 0)
+    if not drawn.any():
+        drawn = counts > 0
     corners = np.concatenate([_corners(stack) for stack, own in zip(stacks, drawn, strict=True) if own])
     volume = float((counts * sizes)[drawn].max())
     # A carried mask shrinks to the drawn one's volume, and its crops with it.
