@@ -324,7 +324,9 @@ def test_step_is_called_compiling_only_when_something_is_compiled(
 def test_memory_is_unknown_where_the_platform_does_not_tell() -> None:
     # Windows has no module `resource`; None in `sys.modules` is a module that is not there.
     code = (
-        "import sys; sys.modules['resource'] = None; from slicesplat.pipeline import _peak_memory_mb as m; print(m())"
+        "import sys; sys.modules['resource'] = None; import slicesplat.pipeline; "
+        "from slicesplat.prepare.memory import available_memory, peak_memory_mb; available_memory(); "
+        "print(peak_memory_mb())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import platform
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -37,15 +36,10 @@ from slicesplat.motion.tighten import BETWEEN_SLICES, OF_ROUGH_POSES, tighten
 from slicesplat.prepare.coverage import unresolved
 from slicesplat.prepare.duplicates import find_copies, warn_of_copies
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
-from slicesplat.prepare.memory import within_memory
+from slicesplat.prepare.memory import peak_memory_mb, within_memory
 from slicesplat.splat import Backend, choose_backend, predict
 from slicesplat.splat.grid import compile_kernels, sample_on_grid
 from slicesplat.stack import Slices, Stack, cut_slices
-
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
 
 __all__ = ["Config", "Progress", "Reconstruction", "Registration", "reconstruct", "register"]
 
@@ -72,7 +66,7 @@ class _Clock:
         self.call_it(name)
         yield self._tell
         seconds = time.perf_counter() - start
-        self.steps.append({"step": self.name, "seconds": round(seconds, 3), "peak_memory_mb": _peak_memory_mb()})
+        self.steps.append({"step": self.name, "seconds": round(seconds, 3), "peak_memory_mb": peak_memory_mb()})
         log.debug("%s took %.1f s", self.name, seconds)
 
     def call_it(self, name: str) -> None:
@@ -83,14 +77,6 @@ class _Clock:
     def _tell(self, done: int, total: int, loss: float | None = None) -> None:
         if self.callback:
             self.callback(Progress(self.name, done, total, loss))
-
-
-def _peak_memory_mb() -> int | None:
-    """Largest resident set of this process so far, in megabytes; None where the platform does not tell (Windows)."""
-    if resource is None:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak / (1024 * 1024 if sys.platform == "darwin" else 1024))
 
 
 @dataclass(eq=False)

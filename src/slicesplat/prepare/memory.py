@@ -29,8 +29,10 @@ from slicesplat.splat.cpu_kernels import LIST_MARGIN, PAIR_FIELDS
 from slicesplat.splat.grid import SAMPLING_CUTOFF
 from slicesplat.stack import Stack
 
-if sys.platform != "win32":
+try:
     import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 Float = NDArray[np.float64]
 
@@ -270,10 +272,18 @@ def _cells(extent: Float, spacing: float) -> float:
 # --- what there is
 
 
+def peak_memory_mb() -> int | None:
+    """Largest resident set of this process so far, in megabytes; None where the platform does not tell (Windows)."""
+    if resource is None:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak / (1024 * 1024 if sys.platform == "darwin" else 1024))
+
+
 def _resident() -> float:
     """Bytes that this process has in memory."""
     statm = _read(Path("/proc/self/statm"))
-    if statm and sys.platform != "win32":
+    if statm and resource is not None:
         return float(statm.split()[1]) * resource.getpagesize()
     return _RESIDENT
 
@@ -329,7 +339,7 @@ def _left_in(group: Path) -> float | None:
 def _own_limit() -> float | None:
     """What `ulimit -v` leaves of the address space."""
     statm = _read(Path("/proc/self/statm"))
-    if sys.platform == "win32" or not statm:
+    if resource is None or not statm:
         return None
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
     if limit == resource.RLIM_INFINITY:
