@@ -35,7 +35,7 @@ def without_fill(stack: Stack) -> Stack:
 
     Examples
     --------
-    >>> data = np.zeros((9, 9, 3), np.float32); data[2:7, 2:7] = 5 + np.arange(5)
+    >>> data = np.zeros((9, 9, 3), np.float32); data[2:7, 2:7] = 5 + np.arange(3)
     >>> stack = Stack(data, np.pad(np.ones((7, 7, 3), bool), ((1, 1), (1, 1), (0, 0))), np.eye(4), 1.0)
     >>> cut = without_fill(stack)
     >>> int(cut.mask[:, :, 0].sum()), int(cut.measured[:, :, 0].sum())

@@ -114,7 +114,7 @@ def intensity_offset(stack: Stack) -> float:
     >>> intensity_offset(Stack(values, np.ones((3, 3, 3), bool), np.eye(4), 1.0))
     0.0
     >>> round(intensity_offset(Stack(values - 800, np.ones((3, 3, 3), bool), np.eye(4), 1.0)))
-    -500
+    -497
     """
     inside = stack.mask if stack.measured is None else stack.mask & stack.measured
     values = stack.data[inside].astype(np.float64)
