@@ -75,7 +75,7 @@ def measured_beside(empty: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArra
         measured: signal may be zero.
     mask : (nx, ny, nz) bool
     """
-    beside = ndimage.binary_dilation(mask, _CROSS) & ~mask
+    beside = _beside(mask)
     if not beside.any() or empty[beside].mean() < FILLED:
         return None
     measured: NDArray[np.bool_] = ~empty
@@ -115,8 +115,14 @@ def without_what_is_not_finite(data: NDArray[np.floating], region: NDArray[np.bo
 
 def _fill_value(stack: Stack) -> float | None:
     """The most common value right beside the mask; None where the mask leaves nothing beside it."""
-    beside = ndimage.binary_dilation(stack.mask, _CROSS) & ~stack.mask
+    beside = _beside(stack.mask)
     if not beside.any():
         return None
     values, counts = np.unique(stack.data[beside], return_counts=True)
     return float(values[np.argmax(counts)])
+
+
+def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Pixels (nx, ny, nz) that touch the mask in the plane of their slice and are not in it."""
+    beside: NDArray[np.bool_] = ndimage.binary_dilation(mask, _CROSS) & ~mask
+    return beside
