@@ -42,16 +42,18 @@ from cases import (
 from known_pose_least_squares import least_squares
 from nibabel.spatialimages import SpatialImage
 
-from slicesplat.evaluate import aligned
-from slicesplat.fit.joint import FitSettings, joint_fit
-from slicesplat.fit.region import grid_over, region_field, region_mask
+from slicesplat.config import Config
+from slicesplat.estimate.joint import FitSettings, joint_fit
+from slicesplat.geometry.slices import cut_slices
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.nifti import save_volume
-from slicesplat.pipeline import Config, reconstruct
+from slicesplat.pipeline import reconstruct
 from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.prepare.load import load_stacks
+from slicesplat.prepare.region import grid_over, region_field, region_mask
 from slicesplat.report.figure import save_png, three_planes
 from slicesplat.splat.grid import sample_on_grid
-from slicesplat.stack import Stack, cut_slices
+from slicesplat.validation.evaluate import aligned
 
 PREDICTION = SHARED / "tools" / "unseen_stack.py"
 STARTS = ((0, 0, 0), (5, 0, 0), (0, 5, 0), (0, 0, 5), (-5, 0, 0), (0, -5, 0), (0, 0, -5))  # mm

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates, median_filter
 from skimage.restoration import denoise_nl_means
 
+from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.duplicates import COPY, noise_correlation
-from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.stack import Stack
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 NOISE = (0.003, 0.01, 0.03)  # of the brightest tissue
 PARALLEL = 0.9  # cosine between the planes of stacks that are told about

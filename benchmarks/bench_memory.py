@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from cases import REAL, SIMULATED, Row, Rows, case_folder, load_case, parser, quick_case, stack_files
 
-from slicesplat.fit.joint import FitSettings
-from slicesplat.pipeline import Config, reconstruct, register
+from slicesplat.config import Config
+from slicesplat.estimate.joint import FitSettings
+from slicesplat.geometry.stack import Stack
+from slicesplat.pipeline import reconstruct, register
 from slicesplat.prepare.load import load_stacks
 from slicesplat.prepare.memory import GB, estimate_memory
-from slicesplat.stack import Stack
 
 Masks = Literal["all", "one", "none"]
 

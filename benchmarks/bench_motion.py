@@ -24,8 +24,9 @@ from cases import (
     step_seconds,
 )
 
-from slicesplat.pipeline import Config, reconstruct
-from slicesplat.simulate import Motion
+from slicesplat.config import Config
+from slicesplat.pipeline import reconstruct
+from slicesplat.validation.simulate import Motion
 
 # Simulated cases per level.
 COUNTS: dict[Motion, int] = {"none": 4, "mild": 8, "moderate": 20, "severe": 20}

@@ -36,8 +36,8 @@ from cases import (
 )
 
 from slicesplat.io.nifti import load_volume
-from slicesplat.simulate import SimulationConfig, save, simulate
 from slicesplat.splat import available_devices
+from slicesplat.validation.simulate import SimulationConfig, save, simulate
 
 
 def made_folder(folder: Path, size_mm: float, spacing: float) -> Path:

@@ -18,10 +18,11 @@ import numpy as np
 from cases import QUICK_SPACING, Case, Rows, chosen_cases, image_quality, parser
 from scipy.ndimage import binary_dilation, gaussian_filter
 
+from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.pipeline import Config, reconstruct
+from slicesplat.geometry.stack import Stack
+from slicesplat.pipeline import reconstruct
 from slicesplat.prepare.load import load_stacks
-from slicesplat.stack import Stack
 
 _IN_PLANE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[:, :, None]
 _NOISE = 0.3  # of the brightest tissue

@@ -33,10 +33,10 @@ from cases import (
     stack_files,
 )
 
+from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.load import load_stacks
 from slicesplat.prepare.slice_axis import axis_shown
-from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.stack import Stack
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 # Pixel, distance between slices and thickness in mm: equal, nearly equal, and told by the spacing.
 GEOMETRIES = ((0.8, 0.8, 1.6), (1.1, 1.1, 3.0), (1.0, 1.005, 2.4), (1.1, 1.5, 3.0))

@@ -5,8 +5,8 @@
 `growing`: three orthogonal stacks over a sphere that grows with the number of Gaussians, all of the same size; here the
 slope of log cost against log pairs says whether anything grows faster than the work. `denser`: more and more, smaller
 and smaller Gaussians over the same slices. `shared`: the slices of two data sets, where they are. `iteration`: whole
-iterations of the fit's conjugate gradients on those, and the share of them that is spent outside the splatter: prior,
-vectors, bookkeeping.
+iterations of the fit's conjugate gradients on those, and the share of them that is spent outside the forward model:
+prior, vectors, bookkeeping.
 
 Forward is placing the Gaussians with the list of pairs kept, and simulating all pixels; backward is the gradient by
 every parameter of the Gaussians, poses and gains. A new list is timed by itself.
@@ -26,15 +26,17 @@ import numpy as np
 import torch
 from _machine import copy_bandwidth, median_seconds, processor, sgemm_flops
 
-from slicesplat.fit.curvature import Curvature
-from slicesplat.fit.joint import FitSettings
-from slicesplat.fit.linear import AmplitudeSolver, lattice, placed_lattice
-from slicesplat.fit.precondition import Preconditioner
-from slicesplat.fit.replay import Replay
+from slicesplat.estimate.joint import FitSettings
+from slicesplat.field.lattice import lattice
+from slicesplat.geometry.slices import Slices, cut_slices
+from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.prepare.load import load_stacks
-from slicesplat.splat import Backend, CpuSplatter, available_devices, choose_backend
-from slicesplat.stack import Slices, Stack, cut_slices
+from slicesplat.priors.curvature import Curvature
+from slicesplat.solvers.amplitudes import AmplitudeSolver, placed_lattice
+from slicesplat.solvers.precondition import Preconditioner
+from slicesplat.solvers.replay import Replay
+from slicesplat.splat import Backend, CpuForwardModel, available_devices, choose_backend
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 DATA = {"fetal-moderate": SHARED / "sim" / "fetal-moderate", "mial-sub01": SHARED / "mial-sub01"}
@@ -122,16 +124,16 @@ def measure(slices: Slices, parameters: Parameters, device: str, threads: int, r
             torch.cuda.synchronize()
 
     def place(rebuild: bool) -> None:
-        made.place(*shape, *pose, rebuild=rebuild)
+        made.set_geometry(*shape, *pose, rebuild=rebuild)
         wait()
 
     def forward() -> None:
-        made.place(*shape, *pose, rebuild=False)
-        made.splat(amplitudes, gains)
+        made.set_geometry(*shape, *pose, rebuild=False)
+        made.apply(amplitudes, gains)
         wait()
 
     def backward() -> None:
-        made.gradients(upstream, amplitudes, gains)
+        made.vjp(upstream, amplitudes, gains)
         wait()
 
     def iteration() -> None:
@@ -139,11 +141,11 @@ def measure(slices: Slices, parameters: Parameters, device: str, threads: int, r
         backward()
 
     def pose_step() -> None:
-        made.pose_systems(amplitudes, gains, pixels, weights, gains)
+        made.pose_normal_equations(amplitudes, gains, pixels, weights, gains)
         wait()
 
     numba.set_num_threads(threads)
-    made = choose_backend(device).splatter(slices)
+    made = choose_backend(device).forward_model(slices)
     shape = [there(parameters[key]) for key in ("means", "log_scales", "rotations")]
     pose = there(slices.pose[:, :3, :3].copy()), there(slices.pose[:, :3, 3].copy())
     amplitudes, gains = there(parameters["amplitudes"]), there(np.ones(len(slices)))
@@ -181,7 +183,7 @@ def measure(slices: Slices, parameters: Parameters, device: str, threads: int, r
 
 
 def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: int) -> dict[str, Any]:
-    """Time of an iteration of the fit's conjugate gradients, and of the splatter's part of it.
+    """Time of an iteration of the fit's conjugate gradients, and of the forward model's part of it.
 
     On the CPU, seconds in which threads were running. On a CUDA device seconds that passed, replayed as a graph.
     """
@@ -189,13 +191,13 @@ def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: i
     numba.set_num_threads(threads)
     torch.set_num_threads(1)  # as in the pipeline
     spacing = FitSettings().spacings[0] * float(np.median(slices.step))
-    field, splatter = placed_lattice(slices, spacing, backend)
+    field, forward_model = placed_lattice(slices, spacing, backend)
     prior = Curvature(field, spacing, backend)
     prior.reweight(field.amplitudes, 1e-3)
     preconditioner = Preconditioner(prior, slices, backend)
-    solver = AmplitudeSolver(splatter, len(field), prior.apply, preconditioner.apply)
+    solver = AmplitudeSolver(forward_model, len(field), prior.apply, preconditioner.apply)
     weights, gains = backend.tensor(slices.mask), torch.ones(len(slices), device=backend.device)
-    preconditioner.update(splatter.adjoint(weights, gains))
+    preconditioner.update(forward_model.adjoint(weights, gains))
 
     def timed(function: Callable[[], object]) -> float:
         run = Replay(function) if on_cuda else function
@@ -210,13 +212,13 @@ def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: i
 
     solver.solve(backend.tensor(slices.pixels), weights, gains, field.amplitudes, 0)
     whole = timed(solver.iterate)
-    part = timed(lambda: splatter.adjoint(splatter.splat(field.amplitudes, gains), gains))
+    part = timed(lambda: forward_model.adjoint(forward_model.apply(field.amplitudes, gains), gains))
     return {
         "backend": backend.device.type,
         "threads": threads,
         "gaussians": len(field),
         "iteration_ms": 1e3 * whole,
-        "splatter_ms": 1e3 * part,
+        "forward_ms": 1e3 * part,
         "outside": 1 - part / whole,
     }
 
@@ -233,7 +235,7 @@ def show_iterations(devices: list[str], threads: list[int], repeats: int) -> lis
                     rows.append({"case": f"{name}, iteration"} | row)
                     print(
                         f"{name}, {device}, {number} threads, {row['gaussians']} Gaussians: an iteration takes "
-                        f"{row['iteration_ms']:.1f} ms, the splatter's part {row['splatter_ms']:.1f} ms; "
+                        f"{row['iteration_ms']:.1f} ms, the forward model's part {row['forward_ms']:.1f} ms; "
                         f"{row['outside']:.0%} lies outside it",
                         flush=True,
                     )
@@ -242,9 +244,9 @@ def show_iterations(devices: list[str], threads: list[int], repeats: int) -> lis
 
 def count_pairs(slices: Slices, parameters: Parameters) -> int:
     """Pairs of a pixel and a Gaussian inside the cut-off, counted one by one."""
-    made = CpuSplatter(slices)
+    made = CpuForwardModel(slices)
     shape = (parameters[key] for key in ("means", "log_scales", "rotations"))
-    made.place(*shape, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
+    made.set_geometry(*shape, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
     return made.pixel_pairs()
 
 

@@ -14,8 +14,9 @@ from cases import QUICK_SPACING, Case, Row, Rows, chosen_cases, parser
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
-from slicesplat.evaluate import aligned
-from slicesplat.pipeline import Config, reconstruct
+from slicesplat.config import Config
+from slicesplat.pipeline import reconstruct
+from slicesplat.validation.evaluate import aligned
 
 _WINDOW = 2.0  # voxels over which squared errors are averaged for the rank correlation
 _TENTHS = 10

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from slicesplat.evaluate import pose_error, score
+from slicesplat.geometry.slices import Slices, cut_slices
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.nifti import load_volume
-from slicesplat.phantom import brain_phantom
 from slicesplat.prepare.load import load_stacks
-from slicesplat.simulate import Motion, Quadrature, SimulationConfig, Subject, rigid_about, simulate
-from slicesplat.stack import Slices, Stack, cut_slices
+from slicesplat.validation.evaluate import pose_error, score
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import Motion, Quadrature, SimulationConfig, Subject, rigid_about, simulate
 
 Float = NDArray[np.float64]
 Row = dict[str, Any]

@@ -23,8 +23,8 @@ from numba import njit, prange
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from slicesplat.psf import FWHM_TO_SIGMA, IN_PLANE_FWHM_IN_PIXELS, SliceProfile, profile_function
-from slicesplat.stack import Slices, cut_slices
+from slicesplat.geometry.psf import FWHM_TO_SIGMA, IN_PLANE_FWHM_IN_PIXELS, SliceProfile, profile_function
+from slicesplat.geometry.slices import Slices, cut_slices
 
 Values = NDArray[np.float32]
 Operator = Callable[[Values], Values]

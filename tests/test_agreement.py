@@ -7,12 +7,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from slicesplat.motion.agreement import agreement
-from slicesplat.motion.rigid import rigid
-from slicesplat.phantom import brain_phantom
+from slicesplat.estimate.agreement import agreement
+from slicesplat.geometry.rigid import rigid
+from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.prepare.intensity import scale_intensities
-from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.stack import Slices, cut_slices
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 
 @cache

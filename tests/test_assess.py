@@ -13,12 +13,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-import slicesplat.simulate as simulation
+import slicesplat.validation.simulate as simulation
 from slicesplat.cli import main
-from slicesplat.motion.assess import assess, assess_stack, by_motion, least_motion
-from slicesplat.phantom import brain_phantom
-from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.stack import Stack
+from slicesplat.geometry.stack import Stack
+from slicesplat.prepare.assess import assess, assess_stack, by_motion, least_motion
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 
 @cache

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, map_coordinates
 
 import slicesplat.pipeline
-from slicesplat.fit.background import BACKGROUND_MARGIN
-from slicesplat.fit.joint import FitSettings
-from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, Reconstruction, reconstruct
-from slicesplat.simulate import SimulationConfig, simulate
+from slicesplat.config import Config
+from slicesplat.estimate.background import BACKGROUND_MARGIN
+from slicesplat.estimate.joint import FitSettings
+from slicesplat.pipeline import reconstruct
+from slicesplat.result import Reconstruction
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 VOXEL = 1.4
 

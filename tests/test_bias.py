@@ -16,14 +16,15 @@ import pytest
 from numpy.typing import NDArray
 
 import slicesplat.pipeline
-from slicesplat.bias import correct_bias_field, log_bias_field
 from slicesplat.cli import main
-from slicesplat.fit.joint import FitSettings
+from slicesplat.config import Config
+from slicesplat.estimate.joint import FitSettings
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import MANIFEST
-from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, reconstruct
-from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.stack import Stack
+from slicesplat.pipeline import reconstruct
+from slicesplat.prepare.bias import correct_bias_field, log_bias_field
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 
 @cache

@@ -23,7 +23,7 @@ from scipy import ndimage
 import slicesplat
 from slicesplat.cli import COMMANDS, load_command, main
 from slicesplat.commands.base import ProgressDisplay
-from slicesplat.pipeline import Progress
+from slicesplat.progress import Progress
 from slicesplat.terminal import printable
 
 SHAPE = (12, 10, 6)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.coverage import all_parallel, unresolved
-from slicesplat.stack import Stack
 
 DATA = np.ones((12, 12, 10), np.float32)
 

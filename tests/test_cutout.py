@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
+from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, Reconstruction, reconstruct
+from slicesplat.geometry.slices import cut_slices
+from slicesplat.geometry.stack import Stack
+from slicesplat.pipeline import reconstruct
 from slicesplat.prepare.cutout import measured_beside, without_fill
 from slicesplat.prepare.load import load_stacks
-from slicesplat.simulate import Simulation, SimulationConfig, simulate
-from slicesplat.stack import Stack, cut_slices
+from slicesplat.result import Reconstruction
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import Simulation, SimulationConfig, simulate
 
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[:, :, None]
 

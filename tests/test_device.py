@@ -10,30 +10,31 @@ import numpy as np
 import pytest
 import torch
 
+from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.fit.curvature import Curvature
-from slicesplat.fit.joint import FitSettings, joint_fit
-from slicesplat.fit.linear import AmplitudeSolver, placed_lattice
-from slicesplat.fit.precondition import Preconditioner
-from slicesplat.fit.weights import TINY
-from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, reconstruct
+from slicesplat.estimate.joint import FitSettings, joint_fit
+from slicesplat.geometry.pixels import broadcast_to_pixels, median, sum_over_slices
+from slicesplat.geometry.slices import Slices, cut_slices
+from slicesplat.likelihood.robust import TINY
+from slicesplat.pipeline import reconstruct
 from slicesplat.prepare.intensity import scale_intensities
-from slicesplat.simulate import SimulationConfig, simulate
+from slicesplat.priors.curvature import Curvature
+from slicesplat.solvers.amplitudes import AmplitudeSolver, placed_lattice
+from slicesplat.solvers.precondition import Preconditioner
 from slicesplat.splat import CPU, Backend
 from slicesplat.splat.grid import sample_on_grid
-from slicesplat.splat.pixels import median, spread, sum_over_slices
-from slicesplat.stack import Slices, cut_slices
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton not installed")
 
 
 def gpu() -> Backend:
     """The GPU's kernels: on the device where there is one, else through Triton's interpreter."""
-    from slicesplat.splat.gpu import GpuSplatter
+    from slicesplat.splat.gpu.forward import GpuForwardModel
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Backend(torch.device(device), partial(GpuSplatter, device=device))
+    return Backend(torch.device(device), partial(GpuForwardModel, device=device))
 
 
 @cache
@@ -62,7 +63,7 @@ def test_sums_and_medians_are_numpys() -> None:
     np.testing.assert_allclose(sums, np.add.reduceat(values, scan.offset[:-1], dtype=np.float64), rtol=1e-12)
     per_slice = rng.normal(size=len(scan))
     expected = np.repeat(per_slice, np.diff(scan.offset)).astype(np.float32)
-    np.testing.assert_array_equal(spread(per_slice, scan, torch.device("cpu")), expected)
+    np.testing.assert_array_equal(broadcast_to_pixels(per_slice, scan, torch.device("cpu")), expected)
     for some in (values, values[1:], values[:1], np.repeat(values[:3], 4)):
         assert median(torch.from_numpy(some.copy())) == np.median(some)
 
@@ -94,18 +95,18 @@ def test_an_iteration_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatc
     from triton.runtime.interpreter import InterpretedFunction
     from triton.runtime.jit import JITFunction
 
-    from slicesplat.splat.gpu import GpuSplatter
+    from slicesplat.splat.gpu.forward import GpuForwardModel
 
-    backend, scan = Backend(torch.device("cpu"), partial(GpuSplatter, device="cpu")), tiny()
-    field, splatter = placed_lattice(scan, 4.0, backend)
+    backend, scan = Backend(torch.device("cpu"), partial(GpuForwardModel, device="cpu")), tiny()
+    field, forward_model = placed_lattice(scan, 4.0, backend)
     prior = Curvature(field, 4.0, backend)
     preconditioner = Preconditioner(prior, scan, backend)
-    solver = AmplitudeSolver(splatter, len(field), prior.apply, preconditioner.apply)
+    solver = AmplitudeSolver(forward_model, len(field), prior.apply, preconditioner.apply)
     launched: list[int] = []
     for kind in (InterpretedFunction, JITFunction):
         monkeypatch.setattr(kind, "__getitem__", lambda self, grid: lambda *given, **named: launched.append(1))
     seen: dict[int, Any] = {}
-    for thing in (solver, splatter, splatter._pairs, prior, preconditioner):
+    for thing in (solver, forward_model, forward_model._pairs, prior, preconditioner):
         move_to_meta(thing, seen)
     solver.iterate()
     assert len(launched) >= 3

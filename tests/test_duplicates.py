@@ -12,11 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, map_coordinates
 
-from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, reconstruct, register
+from slicesplat.config import Config
+from slicesplat.geometry.stack import Stack
+from slicesplat.pipeline import reconstruct, register
 from slicesplat.prepare.duplicates import COPY, find_copies, noise_correlation
-from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.stack import Stack
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 REPEATED = COPY / 2  # a repeated scan stays below half of what a copy has to reach
 

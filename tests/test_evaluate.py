@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from slicesplat.demo import demo
-from slicesplat.evaluate import pose_error, score
-from slicesplat.phantom import brain_phantom
-from slicesplat.simulate import Simulation, SimulationConfig, rigid_about, save, simulate
+from slicesplat.validation.demo import demo
+from slicesplat.validation.evaluate import pose_error, score
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import Simulation, SimulationConfig, rigid_about, save, simulate
 
 TOOLS = Path(__file__).resolve().parents[2] / "shared" / "tools"
 needs_tools = pytest.mark.skipif(not TOOLS.is_dir(), reason="the scoring tools are not beside this checkout")

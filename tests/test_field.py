@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from scipy.spatial.transform import Rotation
 
 from slicesplat.errors import InputError
-from slicesplat.field import GaussianField, rotation_matrices
+from slicesplat.field.gaussians import GaussianField, rotation_matrices
 
 
 @pytest.fixture

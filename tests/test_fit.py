@@ -19,23 +19,25 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from slicesplat.field import GaussianField
-from slicesplat.fit.complexity import NOTHING, noise_level, prune
-from slicesplat.fit.curvature import EDGE, Curvature
-from slicesplat.fit.heldout import hold_out
-from slicesplat.fit.joint import Fit, FitSettings, _Examination, _Lattice, _limited, joint_fit
-from slicesplat.fit.linear import LATTICE_SUM, AmplitudeSolver, lattice, lattice_like, solve_amplitudes
-from slicesplat.fit.precondition import Preconditioner
-from slicesplat.fit.region import RIM_MM, grid_over, region_field, region_mask
-from slicesplat.fit.weights import Weights, initial_weights, reweight
+from slicesplat.estimate.joint import Fit, FitSettings, _Examination, _Lattice, _limited, joint_fit
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.field.lattice import LATTICE_SUM, NOTHING, lattice, prune
+from slicesplat.geometry.psf import SliceProfile
+from slicesplat.geometry.slices import Slices, cut_slices
+from slicesplat.geometry.stack import Stack
+from slicesplat.likelihood.noise import noise_level
+from slicesplat.likelihood.robust import Weights, initial_weights, reweight
+from slicesplat.likelihood.validation import hold_out
 from slicesplat.motion.register import gauge
-from slicesplat.phantom import brain_phantom
 from slicesplat.prepare.intensity import scale_intensities
-from slicesplat.psf import SliceProfile
-from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.splat import CPU, CpuSplatter, place
+from slicesplat.prepare.region import RIM_MM, grid_over, region_field, region_mask
+from slicesplat.priors.curvature import EDGE, Curvature
+from slicesplat.solvers.amplitudes import AmplitudeSolver, lattice_like, solve_amplitudes
+from slicesplat.solvers.precondition import Preconditioner
+from slicesplat.splat import CPU, CpuForwardModel, set_geometry
 from slicesplat.splat.grid import SAMPLING_CUTOFF, sample_on_grid
-from slicesplat.stack import Slices, Stack, cut_slices
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 SIZE_MM, SPACING = 40.0, 1.25
 
@@ -71,10 +73,10 @@ def some_field(n: int = 12, seed: int = 0) -> GaussianField:
     return GaussianField(*(torch.tensor(value, dtype=torch.float32) for value in values))
 
 
-def placed(field: GaussianField, slices: Slices) -> CpuSplatter:
-    splatter = CpuSplatter(slices)
-    place(splatter, field, slices.pose)
-    return splatter
+def placed(field: GaussianField, slices: Slices) -> CpuForwardModel:
+    forward_model = CpuForwardModel(slices)
+    set_geometry(forward_model, field, slices.pose)
+    return forward_model
 
 
 def in_world(slices: Slices) -> NDArray:
@@ -135,51 +137,51 @@ def test_neighbours_on_the_lattice_sum_to_a_constant() -> None:
 @pytest.mark.parametrize("ridge", [0.0, 0.5])
 def test_amplitudes_are_the_least_squares_solution(ridge: float) -> None:
     slices, field = ball(), some_field()
-    splatter, rng = placed(field, slices), np.random.default_rng(1)
-    gain, weights = rng.uniform(0.5, 1.5, len(slices)), rng.random(splatter.pixels).astype(np.float32)
-    pixels = rng.normal(size=splatter.pixels).astype(np.float32)
-    columns = np.stack([splatter.splat(one, gain) for one in np.eye(len(field))], axis=1).astype(np.float64)
+    forward_model, rng = placed(field, slices), np.random.default_rng(1)
+    gain, weights = rng.uniform(0.5, 1.5, len(slices)), rng.random(forward_model.pixels).astype(np.float32)
+    pixels = rng.normal(size=forward_model.pixels).astype(np.float32)
+    columns = np.stack([forward_model.apply(one, gain) for one in np.eye(len(field))], axis=1).astype(np.float64)
     assert np.linalg.matrix_rank(columns) == len(field)
     root = np.sqrt(weights.astype(np.float64))
     matrix = np.concatenate([root[:, None] * columns, np.sqrt(ridge) * np.eye(len(field))])
     wanted = np.linalg.lstsq(matrix, np.concatenate([root * pixels, np.zeros(len(field))]), rcond=None)[0]
     start = rng.normal(size=len(field)).astype(np.float32)
     given = (torch.from_numpy(pixels), torch.from_numpy(weights), gain, torch.from_numpy(start))
-    found = solve_amplitudes(splatter, *given, 100, ridge)
+    found = solve_amplitudes(forward_model, *given, 100, ridge)
     # Products in float32, with a condition number of about a hundred.
     np.testing.assert_allclose(found, wanted, atol=1e-3 * np.abs(wanted).max())
 
 
 def test_more_iterations_fit_better() -> None:
     slices, field = ball(), some_field(30)
-    splatter = placed(field, slices)
-    gain, ones = np.ones(len(slices)), torch.ones(splatter.pixels)
-    pixels = torch.from_numpy(np.random.default_rng(1).normal(size=splatter.pixels).astype(np.float32))
+    forward_model = placed(field, slices)
+    gain, ones = np.ones(len(slices)), torch.ones(forward_model.pixels)
+    pixels = torch.from_numpy(np.random.default_rng(1).normal(size=forward_model.pixels).astype(np.float32))
     start = torch.zeros(len(field))
     left = []
     for iterations in (0, 1, 2, 5, 20):
-        amplitudes = solve_amplitudes(splatter, pixels, ones, gain, start, iterations)
-        left.append(float(((splatter.splat(amplitudes, gain) - pixels).double() ** 2).sum()))
+        amplitudes = solve_amplitudes(forward_model, pixels, ones, gain, start, iterations)
+        left.append(float(((forward_model.apply(amplitudes, gain) - pixels).double() ** 2).sum()))
     assert left == sorted(left, reverse=True)
     assert left[0] == pytest.approx(float((pixels.double() ** 2).sum()))
 
 
 def test_nothing_to_fit_leaves_the_start() -> None:
     slices, field = ball(), some_field()
-    splatter = placed(field, slices)
-    zero, start = torch.zeros(splatter.pixels), field.amplitudes
-    assert solve_amplitudes(splatter, zero, zero, np.ones(len(slices)), start, 5).equal(start)
+    forward_model = placed(field, slices)
+    zero, start = torch.zeros(forward_model.pixels), field.amplitudes
+    assert solve_amplitudes(forward_model, zero, zero, np.ones(len(slices)), start, 5).equal(start)
 
 
 def test_solver_gives_back_its_memory_at_once() -> None:
     slices, field = ball(), some_field()
-    splatter = placed(field, slices)
-    solver, ones = AmplitudeSolver(splatter, len(field)), torch.ones(splatter.pixels)
+    forward_model = placed(field, slices)
+    solver, ones = AmplitudeSolver(forward_model, len(field)), torch.ones(forward_model.pixels)
     solver.solve(ones, ones, np.ones(len(slices)), field.amplitudes, 1)
-    gone, collecting = weakref.ref(splatter), gc.isenabled()
+    gone, collecting = weakref.ref(forward_model), gc.isenabled()
     gc.disable()
     try:
-        del solver, splatter
+        del solver, forward_model
         assert gone() is None
     finally:
         if collecting:
@@ -317,8 +319,8 @@ def test_joint_fit_comes_closer_to_the_truth_than_the_lattice_it_starts_from() -
     slices, fit = still_slices(), fitted()[0]
     inside = torch.from_numpy(slices.mask).float()
     plain = lattice(slices, FitSettings().spacings[0] * float(np.median(slices.step)))
-    splatter, given = placed(plain, slices), (torch.from_numpy(slices.pixels), inside, np.ones(len(slices)))
-    plain.amplitudes = solve_amplitudes(splatter, *given, plain.amplitudes, 20)
+    forward_model, given = placed(plain, slices), (torch.from_numpy(slices.pixels), inside, np.ones(len(slices)))
+    plain.amplitudes = solve_amplitudes(forward_model, *given, plain.amplitudes, 20)
     assert psnr(fit.field) > psnr(plain) + 0.4
 
 
@@ -485,19 +487,19 @@ def test_product_on_the_cpu_is_that_of_the_definition() -> None:
 def test_solver_finds_the_minimum_of_misfit_and_prior() -> None:
     slices, rng = ball(), np.random.default_rng(1)
     field = lattice(slices, 4.0)
-    splatter, prior = placed(field, slices), Curvature(field, 4.0)
+    forward_model, prior = placed(field, slices), Curvature(field, 4.0)
     prior.reweight(torch.tensor(rng.normal(size=len(field)), dtype=torch.float32), 0.3)
-    gain, weights = rng.uniform(0.5, 1.5, len(slices)), torch.tensor(rng.random(splatter.pixels)).float()
-    pixels = torch.tensor(rng.normal(size=splatter.pixels)).float()
+    gain, weights = rng.uniform(0.5, 1.5, len(slices)), torch.tensor(rng.random(forward_model.pixels)).float()
+    pixels = torch.tensor(rng.normal(size=forward_model.pixels)).float()
     unit = torch.eye(len(field))
-    forward = np.stack([splatter.splat(one, gain) for one in unit], axis=1).astype(np.float64)
+    forward = np.stack([forward_model.apply(one, gain) for one in unit], axis=1).astype(np.float64)
     form = np.stack([prior.apply(one) for one in unit], axis=1).astype(np.float64)
     normal = forward.T @ (weights.numpy()[:, None] * forward) + form + 1e-6 * np.eye(len(field))
     wanted = np.linalg.solve(normal, forward.T @ (weights * pixels).numpy())
-    solver = AmplitudeSolver(splatter, len(field), prior.apply)
+    solver = AmplitudeSolver(forward_model, len(field), prior.apply)
     found, image = solver.solve(pixels, weights, gain, field.amplitudes, 200)
     np.testing.assert_allclose(found, wanted, atol=2e-3 * np.abs(wanted).max())
-    torch.testing.assert_close(image, splatter.splat(found, gain), rtol=0, atol=1e-5)
+    torch.testing.assert_close(image, forward_model.apply(found, gain), rtol=0, atol=1e-5)
     # Told what its start looks like, it does the same.
     again, _ = solver.solve(pixels, weights, gain, found, 1, image)
     torch.testing.assert_close(again, solver.solve(pixels, weights, gain, found, 1)[0], rtol=0, atol=1e-5)
@@ -507,19 +509,19 @@ def test_solver_finds_the_minimum_of_misfit_and_prior() -> None:
 def test_preconditioned_the_solver_needs_half_the_iterations(strength: float) -> None:
     slices, rng = ball(), np.random.default_rng(1)
     field = lattice(slices, 1.5)
-    splatter, prior = placed(field, slices), Curvature(field, 1.5)
+    forward_model, prior = placed(field, slices), Curvature(field, 1.5)
     prior.reweight(torch.tensor(rng.normal(size=len(field)) * 0.01, dtype=torch.float32), strength)
     weights, gain = torch.from_numpy(slices.mask.astype(np.float32)), np.ones(len(slices))
-    pixels = torch.tensor(rng.normal(size=splatter.pixels)).float()
+    pixels = torch.tensor(rng.normal(size=forward_model.pixels)).float()
     preconditioner = Preconditioner(prior, slices)
-    preconditioner.update(splatter.adjoint(weights, gain))
-    plain = AmplitudeSolver(splatter, len(field), prior.apply)
-    better = AmplitudeSolver(splatter, len(field), prior.apply, preconditioner.apply)
+    preconditioner.update(forward_model.adjoint(weights, gain))
+    plain = AmplitudeSolver(forward_model, len(field), prior.apply)
+    better = AmplitudeSolver(forward_model, len(field), prior.apply, preconditioner.apply)
 
     def above(solver: AmplitudeSolver, iterations: int) -> float:
         """How far above its minimum the quadratic form is, in units of where it starts."""
         error = solver.solve(pixels, weights, gain, field.amplitudes, iterations)[0] - wanted
-        seen = splatter.splat(error, gain)
+        seen = forward_model.apply(error, gain)
         return float((weights * seen**2).sum() + error @ prior.apply(error))
 
     wanted = better.solve(pixels, weights, gain, field.amplitudes, 200)[0]

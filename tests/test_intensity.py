@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, Reconstruction, reconstruct
+from slicesplat.geometry.stack import Stack
+from slicesplat.pipeline import reconstruct
 from slicesplat.prepare.intensity import intensity_offset, scale_intensities, signal
-from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.stack import Stack
+from slicesplat.result import Reconstruction
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 CONFIG = Config(resolution=1.4)
 

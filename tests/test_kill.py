@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from slicesplat.io.atomic import PREFIX
-from slicesplat.phantom import brain_phantom
-from slicesplat.simulate import SimulationConfig, save, simulate
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, save, simulate
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a signal")
 
@@ -41,7 +41,7 @@ from slicesplat.io.files import save_json
 from slicesplat.io.nifti import save_volume
 from slicesplat.io.outputs import Outputs
 from slicesplat.io.slices import SLICE_FILES, save_slices
-from slicesplat.stack import Stack
+from slicesplat.geometry.stack import Stack
 folder, resolution = Path(sys.argv[1]), float(sys.argv[2])
 outputs = Outputs([])
 outputs.add_folder(folder / "slices", SLICE_FILES)

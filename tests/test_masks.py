@@ -11,12 +11,12 @@ import pytest
 from scipy import ndimage
 
 from slicesplat.errors import InputError
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.masks import load_masked_volume, read_mask
 from slicesplat.io.nifti import read_image
 from slicesplat.io.slices import load_slices
 from slicesplat.prepare.load import load_stacks
 from slicesplat.prepare.mask_faults import mended
-from slicesplat.stack import Stack
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared images are not beside this checkout")

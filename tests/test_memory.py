@@ -16,17 +16,18 @@ import numpy as np
 import pytest
 
 import slicesplat.pipeline
+from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.fit.joint import FitSettings
-from slicesplat.fit.linear import LATTICE_SIGMA
-from slicesplat.fit.region import RIM_MM
-from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import FIT_MARGIN, Config, reconstruct, register
+from slicesplat.estimate.joint import FitSettings
+from slicesplat.field.lattice import LATTICE_SIGMA
+from slicesplat.geometry.stack import Stack
+from slicesplat.pipeline import FIT_MARGIN, reconstruct, register
 from slicesplat.prepare import memory
 from slicesplat.prepare.memory import GB, available_memory, estimate_memory, within_memory
-from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.splat import CpuSplatter
-from slicesplat.stack import Stack
+from slicesplat.prepare.region import RIM_MM
+from slicesplat.splat import CpuForwardModel
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 SPACINGS = FitSettings().spacings
 ON_CPU = Config(device="cpu", threads=1, resolution=2.0)
@@ -53,7 +54,7 @@ def test_geometry_is_the_one_of_the_fit() -> None:
     assert memory._LATTICE_SIGMA == LATTICE_SIGMA
     assert memory._CROP_MARGIN == FIT_MARGIN
     assert memory._OUTPUT_MARGIN == RIM_MM
-    assert inspect.signature(CpuSplatter).parameters["cutoff"].default == memory._FIT_CUTOFF
+    assert inspect.signature(CpuForwardModel).parameters["cutoff"].default == memory._FIT_CUTOFF
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the peak is asked from resource")
@@ -70,13 +71,13 @@ def test_estimate_is_within_30_percent_of_the_peak() -> None:
 
 _MEASURED = """
 import resource, sys
-from slicesplat.fit.joint import FitSettings
+from slicesplat.estimate.joint import FitSettings
 import slicesplat.pipeline
 from slicesplat.motion import register as find
-from slicesplat.phantom import brain_phantom
+from slicesplat.validation.phantom import brain_phantom
 from slicesplat.pipeline import Config, reconstruct
 from slicesplat.prepare.memory import estimate_memory
-from slicesplat.simulate import SimulationConfig, simulate
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 scan = simulate(*brain_phantom(70.0, 1.6), SimulationConfig(motion="none", pixel=0.8, dropout=0.0, seed=1))
 # As much memory in a fraction of the time.

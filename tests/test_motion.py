@@ -14,11 +14,13 @@ import torch
 from scipy.ndimage import binary_dilation
 from scipy.spatial.transform import Rotation
 
+from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.evaluate import PoseError, apply_motion, pose_error
-from slicesplat.field import GaussianField
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.rigid import angles, group_jacobian, rigid, step_groups, step_slices
+from slicesplat.geometry.slices import Slices, cut_slices
+from slicesplat.geometry.stack import Stack
 from slicesplat.motion.align import Alignment, align, correlation
-from slicesplat.motion.assess import least_motion
 from slicesplat.motion.recover import recover, suspects
 from slicesplat.motion.register import (
     MIN_NCC,
@@ -32,15 +34,16 @@ from slicesplat.motion.register import (
     runs_in_time,
     slice_weights,
 )
-from slicesplat.motion.rigid import angles, group_jacobian, rigid, step_groups, step_slices
-from slicesplat.motion.smooth import JUMP, TimePrior, acquisition_order, time_prior
-from slicesplat.motion.tighten import tighten
-from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, Registration, register
+from slicesplat.motion.time_prior import JUMP, TimePrior, acquisition_order, time_prior
+from slicesplat.pipeline import register
+from slicesplat.prepare.assess import least_motion
 from slicesplat.prepare.intensity import scale_intensities
-from slicesplat.simulate import Motion, Simulation, SimulationConfig, simulate
-from slicesplat.splat import CpuSplatter, place
-from slicesplat.stack import Slices, Stack, cut_slices
+from slicesplat.prepare.refine_masks import refine_masks
+from slicesplat.result import Registration
+from slicesplat.splat import CpuForwardModel, set_geometry
+from slicesplat.validation.evaluate import PoseError, apply_motion, pose_error
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import Motion, Simulation, SimulationConfig, simulate
 
 RADIUS = 18.0  # mm, of what the stacks see
 SCALE = 0.15  # as the finest levels of the registration
@@ -78,9 +81,9 @@ def known_field() -> GaussianField:
 
 def observed(slices: Slices) -> np.ndarray:
     """What the known field shows in the slices where they are."""
-    field, splatter = known_field(), CpuSplatter(slices)
-    place(splatter, field, slices.pose)
-    return splatter.splat(field.amplitudes, np.ones(len(slices))).numpy()
+    field, forward_model = known_field(), CpuForwardModel(slices)
+    set_geometry(forward_model, field, slices.pose)
+    return forward_model.apply(field.amplitudes, np.ones(len(slices))).numpy()
 
 
 def full(slices: Slices, value: float = 1.0) -> np.ndarray:
@@ -580,7 +583,7 @@ def in_place(stacks: Sequence[Stack]) -> Slices:
 
 def test_carried_masks_become_what_the_slices_show_of_the_region() -> None:
     slices = in_place(one_mask())
-    tight = tighten(one_mask(), slices, full(slices), 1.5)
+    tight = refine_masks(one_mask(), slices, full(slices), 1.5)
     np.testing.assert_array_equal(tight[0].mask, one_mask()[0].mask)
     for own, wide, found in zip(scan("mild").stacks[1:], one_mask()[1:], tight[1:], strict=True):
         kept, pixels = (own.mask & found.mask).sum() / own.mask.sum(), own.mask.sum()
@@ -596,7 +599,7 @@ def test_stack_that_does_not_show_the_region_is_refused() -> None:
     stacks = [first, second, replace(third, affine=far, name="far")]
     slices = cut_slices(stacks)
     with pytest.raises(InputError, match=r"far: does not show the region of the mask; leave it out"):
-        tighten(stacks, slices, full(slices), 1.5)
+        refine_masks(stacks, slices, full(slices), 1.5)
 
 
 def test_stacks_are_brought_together_by_the_mask_of_one() -> None:

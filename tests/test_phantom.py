@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import label
 
-from slicesplat.phantom import brain_phantom
+from slicesplat.validation.phantom import brain_phantom
 
 
 @pytest.fixture(scope="module")

@@ -21,20 +21,25 @@ from scipy.ndimage import binary_dilation
 
 import slicesplat.pipeline
 from slicesplat.cli import main
-from slicesplat.demo import average_stacks
+from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.evaluate import pose_error, score
-from slicesplat.field import GaussianField
-from slicesplat.fit.joint import FitSettings
+from slicesplat.estimate.joint import FitSettings
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.rigid import rigid
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.slices import load_slices
-from slicesplat.motion.rigid import rigid
-from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, Progress, Reconstruction, reconstruct, register
+from slicesplat.pipeline import reconstruct, register
 from slicesplat.prepare.intensity import scale_intensities
-from slicesplat.simulate import Simulation, SimulationConfig, save, simulate
-from slicesplat.splat import CPU, available_devices, cpu_kernels, cpu_pose
+from slicesplat.progress import Progress
+from slicesplat.result import Reconstruction
+from slicesplat.splat import CPU, available_devices
+from slicesplat.splat.cpu import kernels as cpu_kernels
+from slicesplat.splat.cpu import pose as cpu_pose
 from slicesplat.splat.grid import sample_on_grid
-from slicesplat.stack import Stack
+from slicesplat.validation.demo import average_stacks
+from slicesplat.validation.evaluate import pose_error, score
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import Simulation, SimulationConfig, save, simulate
 
 # A fit of which the quality is not the point.
 BRIEF: dict[str, Any] = {"spacings": (1.75,), "pose_rounds": 1, "final_rounds": 1, "rounds": 2}

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from slicesplat.psf import FWHM_TO_SIGMA, SliceProfile, profile_function, slice_psf
+from slicesplat.geometry.psf import FWHM_TO_SIGMA, SliceProfile, profile_function, slice_psf
 
 PROFILES: list[SliceProfile] = ["gaussian", "box", "sinc"]
 THICKNESS = 3.0

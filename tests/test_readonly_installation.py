@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from slicesplat.phantom import brain_phantom
-from slicesplat.simulate import SimulationConfig, save, simulate
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, save, simulate
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="no modes and no users to drop to")
 

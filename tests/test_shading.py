@@ -10,13 +10,14 @@ from functools import cache
 import numpy as np
 import pytest
 
-from slicesplat.bias import correct_bias_field
-from slicesplat.motion.assess import assess, warn_of_shading
-from slicesplat.motion.shading import SHADING_LIMIT, shading
-from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, register
-from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.stack import Stack
+from slicesplat.config import Config
+from slicesplat.geometry.stack import Stack
+from slicesplat.pipeline import register
+from slicesplat.prepare.assess import assess, warn_of_shading
+from slicesplat.prepare.bias import correct_bias_field
+from slicesplat.prepare.shading import SHADING_LIMIT, shading
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 
 @cache

@@ -13,10 +13,11 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from slicesplat.errors import InputError
-from slicesplat.evaluate import pose_error
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import MANIFEST
-from slicesplat.phantom import brain_phantom
-from slicesplat.simulate import (
+from slicesplat.validation.evaluate import pose_error
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import (
     Quadrature,
     Simulation,
     SimulationConfig,
@@ -27,7 +28,6 @@ from slicesplat.simulate import (
     save,
     simulate,
 )
-from slicesplat.stack import Stack
 
 FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
 NAN, INFINITY = float("nan"), float("inf")

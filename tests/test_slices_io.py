@@ -11,10 +11,10 @@ import pytest
 from nibabel.affines import apply_affine
 
 from slicesplat.errors import InputError
+from slicesplat.geometry.rigid import rigid
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import MANIFEST, UNFINISHED
 from slicesplat.io.slices import load_slices, save_slices
-from slicesplat.motion.rigid import rigid
-from slicesplat.stack import Stack
 
 SHAPE = (9, 7, 5)
 

@@ -18,21 +18,22 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from slicesplat.field import GaussianField
-from slicesplat.psf import SliceProfile
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.psf import SliceProfile
+from slicesplat.geometry.slices import Slices, cut_slices
+from slicesplat.geometry.stack import Stack
 from slicesplat.splat import (
     CPU,
-    CpuSplatter,
+    CpuForwardModel,
     available_devices,
     choose_backend,
     choose_device,
-    cpu,
-    cpu_kernels,
-    cpu_pose,
     reference,
     render,
 )
-from slicesplat.stack import Slices, Stack, cut_slices
+from slicesplat.splat.cpu import forward as cpu
+from slicesplat.splat.cpu import kernels as cpu_kernels
+from slicesplat.splat.cpu import pose as cpu_pose
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ("means", "log_scales", "rotations", "amplitudes", "slice rotations", "translations", "gains")
@@ -44,13 +45,13 @@ GRADIENT = 5e-5
 
 
 def gpu(slices: Slices, cutoff: float = 3.0) -> Any:
-    from slicesplat.splat.gpu import GpuSplatter
+    from slicesplat.splat.gpu.forward import GpuForwardModel
 
-    return GpuSplatter(slices, cutoff, device=DEVICE)
+    return GpuForwardModel(slices, cutoff, device=DEVICE)
 
 
 BACKENDS = [
-    pytest.param(CpuSplatter, id="cpu"),
+    pytest.param(CpuForwardModel, id="cpu"),
     pytest.param(gpu, id="gpu", marks=pytest.mark.skipif(find_spec("triton") is None, reason="Triton not installed")),
 ]
 Backend = Callable[..., Any]
@@ -103,9 +104,9 @@ def define(slices: Slices, parameters: Parameters, cutoff: float) -> torch.Tenso
     return reference.render(GaussianField(*parameters[:4]), *parameters[4:], slices, cutoff)
 
 
-def place(made: Any, backend: Backend, parameters: Parameters, **policy: bool) -> None:
+def set_geometry(made: Any, backend: Backend, parameters: Parameters, **policy: bool) -> None:
     means, log_scales, rotations, _, turns, translations, _ = tensors(backend, *parameters)
-    made.place(means, log_scales, rotations, turns, translations, **policy)
+    made.set_geometry(means, log_scales, rotations, turns, translations, **policy)
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float) -> None:
@@ -229,17 +230,17 @@ def test_edge_cases(backend: Backend, case: str) -> None:
         parameters = (parameters[0] + 1e4, *parameters[1:])
     expected = define(slices, parameters, 3.0) if len(slices) else torch.zeros(0)
     made = backend(slices, 3.0)
-    place(made, backend, parameters)
+    set_geometry(made, backend, parameters)
     amplitudes, gains = tensors(backend, parameters[3], parameters[6])
     (upstream,) = tensors(backend, np.ones(slices.offset[-1]), dtype=torch.float32)
-    assert_close(made.splat(amplitudes, gains), expected, VALUE)
-    gaussians, poses = map(array, made.gradients(upstream, amplitudes, gains))
+    assert_close(made.apply(amplitudes, gains), expected, VALUE)
+    gaussians, poses = map(array, made.vjp(upstream, amplitudes, gains))
     assert gaussians.shape == (len(amplitudes), 11)
     assert poses.shape == (len(slices), 13)
     assert np.isfinite(gaussians).all()
     assert np.isfinite(poses).all()
     assert array(made.adjoint(upstream, gains)).shape == (len(amplitudes),)
-    assert array(made.pose_derivatives(amplitudes)).shape == (7, slices.offset[-1])
+    assert array(made.pose_jacobian(amplitudes)).shape == (7, slices.offset[-1])
     if case in ("no slice", "no Gaussian", "far away"):
         assert made.pairs == 0
         assert not gaussians.any()
@@ -256,9 +257,11 @@ def everything(made: Any, backend: Backend, parameters: Parameters, pixels: int)
     (upstream,) = tensors(backend, rng.normal(size=pixels), dtype=torch.float32)
     observed, weights = tensors(backend, rng.normal(size=pixels), rng.uniform(size=pixels), dtype=torch.float32)
     (scale,) = tensors(backend, np.full(len(gains), 2.0))
-    results = [made.splat(amplitudes, gains), *made.gradients(upstream, amplitudes, gains)]
-    results += [made.adjoint(upstream, gains), made.pose_derivatives(amplitudes)]
-    return [array(r).copy() for r in [*results, *made.pose_systems(amplitudes, gains, observed, weights, scale)]]
+    results = [made.apply(amplitudes, gains), *made.vjp(upstream, amplitudes, gains)]
+    results += [made.adjoint(upstream, gains), made.pose_jacobian(amplitudes)]
+    return [
+        array(r).copy() for r in [*results, *made.pose_normal_equations(amplitudes, gains, observed, weights, scale)]
+    ]
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -267,7 +270,7 @@ def test_same_bits_from_run_to_run(backend: Backend) -> None:
     runs = []
     for _ in range(2):
         made = backend(slices, 3.0)
-        place(made, backend, parameters)
+        set_geometry(made, backend, parameters)
         runs.append(everything(made, backend, parameters, made.pixels))
     for first, second in zip(*runs, strict=True):
         np.testing.assert_array_equal(first, second)
@@ -278,9 +281,9 @@ def test_same_bits_from_run_to_run(backend: Backend) -> None:
 def test_what_was_given_back_is_found_again(backend: Backend) -> None:
     slices, parameters = scene()
     made = backend(slices)
-    place(made, backend, parameters)
+    set_geometry(made, backend, parameters)
     before = everything(made, backend, parameters, slices.offset[-1])
-    made.rest()
+    made.free_scratch()
     for was, found in zip(before, everything(made, backend, parameters, slices.offset[-1]), strict=True):
         np.testing.assert_array_equal(found, was)
 
@@ -291,9 +294,9 @@ def test_same_bits_for_any_number_of_threads() -> None:
     try:
         for threads in (1, 2):
             numba.set_num_threads(threads)
-            made = CpuSplatter(slices, 3.0)
-            place(made, CpuSplatter, parameters)
-            runs.append(everything(made, CpuSplatter, parameters, made.pixels))
+            made = CpuForwardModel(slices, 3.0)
+            set_geometry(made, CpuForwardModel, parameters)
+            runs.append(everything(made, CpuForwardModel, parameters, made.pixels))
     finally:
         numba.set_num_threads(before)
     for first, second in zip(*runs, strict=True):
@@ -303,8 +306,8 @@ def test_same_bits_for_any_number_of_threads() -> None:
 @pytest.mark.parametrize("cutoff", [3.0, 5.0])
 def test_pixel_pairs_are_those_inside_the_cutoff(cutoff: float) -> None:
     slices, parameters = scene(n=20)
-    made = CpuSplatter(slices, cutoff)
-    place(made, CpuSplatter, parameters)
+    made = CpuForwardModel(slices, cutoff)
+    set_geometry(made, CpuForwardModel, parameters)
     field, (turns, shifts, _) = GaussianField(*parameters[:4]), parameters[4:]
     count = 0
     for s in range(len(slices)):
@@ -325,9 +328,9 @@ def test_views_are_listed_a_few_at_a_time_without_a_difference(views: int, monke
     slices, parameters = scene("box", n=200)
     runs, rooms = [], []
     for _ in range(2):
-        made = CpuSplatter(slices)
-        place(made, CpuSplatter, parameters)
-        runs.append(everything(made, CpuSplatter, parameters, made.pixels))
+        made = CpuForwardModel(slices)
+        set_geometry(made, CpuForwardModel, parameters)
+        runs.append(everything(made, CpuForwardModel, parameters, made.pixels))
         rooms.append(made._room._kept["listed"].size)
         monkeypatch.setattr(cpu, "_LISTED", 1)
         monkeypatch.setattr(cpu, "_LEAST_VIEWS", views)
@@ -341,13 +344,13 @@ def test_kernels_are_compiled_for_one_type_of_arguments() -> None:
     narrow = tuple(p.float() for p in parameters)
     rows = torch.from_numpy(np.random.default_rng(5).normal(size=(slices.offset[-1], 2)))
     for given in (parameters, narrow):
-        made = CpuSplatter(slices)
-        made.place(*given[:3], *given[4:6])
-        made.splat(given[3], given[6])
+        made = CpuForwardModel(slices)
+        made.set_geometry(*given[:3], *given[4:6])
+        made.apply(given[3], given[6])
         for upstream in (rows[:, 0], rows[:1, :1].expand(len(rows), 1)[:, 0], rows[:, 1].numpy().astype(int)):
             made.adjoint(upstream, given[6])
-            made.gradients(upstream, given[3], given[6])
-            made.pose_systems(given[3], given[6], upstream, upstream, given[6])
+            made.vjp(upstream, given[3], given[6])
+            made.pose_normal_equations(given[3], given[6], upstream, upstream, given[6])
     for kernel in (
         *(cpu_kernels.tabulate, cpu_kernels.list_pairs, cpu_kernels.project, cpu_kernels.splat, cpu_kernels.gather),
         *(cpu_kernels.gradients_of_pairs, cpu_kernels.gradients_of_gaussians, cpu_pose.pose_systems),
@@ -359,10 +362,10 @@ def test_kernels_are_compiled_for_one_type_of_arguments() -> None:
 def test_threads_work_in_a_forked_process() -> None:
     code = (
         "import os, numba, test_splat as t; slices, p = t.scene(n=4); numba.set_num_threads(2)\n"
-        "made = t.CpuSplatter(slices); t.place(made, t.CpuSplatter, p); made.splat(p[3], p[6])\n"
+        "made = t.CpuForwardModel(slices); t.set_geometry(made, t.CpuForwardModel, p); made.apply(p[3], p[6])\n"
         "child = os.fork()\n"
         "if child: raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
-        "made.splat(p[3], p[6]); os._exit(0)"
+        "made.apply(p[3], p[6]); os._exit(0)"
     )
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True, timeout=120)
 
@@ -390,11 +393,11 @@ def test_a_list_that_is_reused_changes_no_number(backend: Backend, scale: float,
     slices, parameters = scene(n=6)
     there = moved(parameters, scale)
     made = backend(slices, 3.0)
-    place(made, backend, parameters)
+    set_geometry(made, backend, parameters)
     made_pairs = made.pairs
-    place(made, backend, there)
+    set_geometry(made, backend, there)
     fresh = backend(slices, 3.0)
-    place(fresh, backend, there)
+    set_geometry(fresh, backend, there)
     if kept:
         assert made.pairs == made_pairs
     else:
@@ -409,16 +412,16 @@ def test_a_list_that_is_reused_changes_no_number(backend: Backend, scale: float,
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_list_notices_what_an_optimiser_changes_in_place(backend: Backend) -> None:
+def test_a_list_notices_what_an_optimiser_changes_in_set_geometry(backend: Backend) -> None:
     slices, parameters = scene(n=4)
     # Numbers that the backend could take as they are, without a copy.
     leaves = tensors(backend, *parameters)
     made = backend(slices, 3.0)
     leaves[0] += 100.0
-    made.place(*leaves[:3], *leaves[4:6])
+    made.set_geometry(*leaves[:3], *leaves[4:6])
     assert made.pairs == 0
     leaves[0] -= 100.0
-    made.place(*leaves[:3], *leaves[4:6])
+    made.set_geometry(*leaves[:3], *leaves[4:6])
     assert made.pairs > 0
 
 
@@ -428,13 +431,13 @@ def test_a_list_is_kept_or_made_anew_when_told_so(backend: Backend) -> None:
     away = (parameters[0] + 100.0, *parameters[1:])
     made = backend(slices, 3.0)
     with pytest.raises(ValueError, match="no list of pairs for 4 Gaussians"):
-        place(made, backend, parameters, rebuild=False)
-    place(made, backend, parameters, rebuild=True)
+        set_geometry(made, backend, parameters, rebuild=False)
+    set_geometry(made, backend, parameters, rebuild=True)
     kept = made.pairs
-    place(made, backend, away, rebuild=False)
+    set_geometry(made, backend, away, rebuild=False)
     assert made.pairs == kept
-    assert not array(made.splat(*tensors(backend, parameters[3], parameters[6]))).any()
-    place(made, backend, away)
+    assert not array(made.apply(*tensors(backend, parameters[3], parameters[6]))).any()
+    set_geometry(made, backend, away)
     assert made.pairs == 0
 
 
@@ -458,11 +461,11 @@ def test_a_list_holds_for_wide_gaussians_while_slices_turn(backend: Backend) -> 
     wide = (means, torch.full_like(means, np.log(30.0)), *parameters[2:])
     turned = wide[4] @ torch.from_numpy(Rotation.from_rotvec([0.012, 0.008, 0.0]).as_matrix())
     made, fresh = backend(slices, 3.0), backend(slices, 3.0)
-    place(made, backend, wide)
+    set_geometry(made, backend, wide)
     for m in (made, fresh):
-        place(m, backend, (*wide[:4], turned, *wide[5:]))
+        set_geometry(m, backend, (*wide[:4], turned, *wide[5:]))
     amplitudes, gains = tensors(backend, parameters[3], parameters[6])
-    np.testing.assert_array_equal(array(made.splat(amplitudes, gains)), array(fresh.splat(amplitudes, gains)))
+    np.testing.assert_array_equal(array(made.apply(amplitudes, gains)), array(fresh.apply(amplitudes, gains)))
 
 
 def turned_and_shifted(parameters: Parameters, k: int, step: float) -> Parameters:
@@ -496,8 +499,8 @@ def numerical_pose_derivatives(slices: Slices, parameters: Parameters) -> np.nda
 def test_pose_derivatives_equal_differences_of_the_definition(backend: Backend, profile: SliceProfile) -> None:
     slices, parameters = scene(profile, n=4)
     made = backend(slices, 5.0)
-    place(made, backend, parameters)
-    actual = array(made.pose_derivatives(*tensors(backend, parameters[3])))
+    set_geometry(made, backend, parameters)
+    actual = array(made.pose_jacobian(*tensors(backend, parameters[3])))
     for derivative, expected in zip(actual, numerical_pose_derivatives(slices, parameters), strict=True):
         # What the cut-off at 5 leaves out: exp(-12.5) = 4e-6 of a peak, times the degree-two polynomial's size there.
         assert_close(derivative, expected, 1e-4)
@@ -512,10 +515,10 @@ def test_pose_systems_are_gauss_newton(backend: Backend, profile: SliceProfile) 
     weights = rng.uniform(size=slices.offset[-1]) * (rng.uniform(size=slices.offset[-1]) > 0.2)
     scale = rng.uniform(0.5, 2.0, len(slices))
     made = backend(slices, 5.0)
-    place(made, backend, parameters)
+    set_geometry(made, backend, parameters)
     amplitudes, gains, scales = tensors(backend, parameters[3], parameters[6], scale)
     given = tensors(backend, observed, weights, dtype=torch.float32)
-    hessian, gradient, cost, sums = map(array, made.pose_systems(amplitudes, gains, *given, scales))
+    hessian, gradient, cost, sums = map(array, made.pose_normal_equations(amplitudes, gains, *given, scales))
 
     derivative = numerical_pose_derivatives(slices, parameters)
     for s, gain in enumerate(parameters[6].tolist()):
@@ -535,15 +538,15 @@ def test_pose_systems_are_gauss_newton(backend: Backend, profile: SliceProfile) 
 def test_adjoint_is_the_transpose(backend: Backend) -> None:
     slices, parameters = scene("box", n=8)
     made = backend(slices, 3.0)
-    place(made, backend, parameters)
+    set_geometry(made, backend, parameters)
     amplitudes, gains = tensors(backend, parameters[3], parameters[6])
     (upstream,) = tensors(backend, np.random.default_rng(7).normal(size=made.pixels), dtype=torch.float32)
-    forward, back = array(made.splat(amplitudes, gains)), array(made.adjoint(upstream, gains))
+    forward, back = array(made.apply(amplitudes, gains)), array(made.adjoint(upstream, gains))
     size = np.linalg.norm(forward) * np.linalg.norm(array(upstream))
     # Rounding of float32 sums; exp is the same function in both directions and cancels.
     assert forward @ array(upstream).astype(float) == pytest.approx(back @ array(amplitudes), abs=float(1e-6 * size))
     # The gradient by the amplitudes is the same map.
-    gaussians, _ = made.gradients(upstream, amplitudes, gains)
+    gaussians, _ = made.vjp(upstream, amplitudes, gains)
     assert_close(array(gaussians)[:, 10], back, 1e-5)
 
 
@@ -599,7 +602,7 @@ def compile_kernels(capability: int) -> None:
     triton.runtime.JITFunction.run = compile_only
     slices, parameters = scene("box", n=3)
     made = gpu(slices)
-    place(made, gpu, parameters)
+    set_geometry(made, gpu, parameters)
     everything(made, gpu, parameters, made.pixels)
     print(*sorted(done))  # noqa: T201
 

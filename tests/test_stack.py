@@ -9,10 +9,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from slicesplat.field import GaussianField
-from slicesplat.psf import slice_psf
-from slicesplat.splat import CpuSplatter
-from slicesplat.stack import Slices, Stack, cut_slices, pixel_indices
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.psf import slice_psf
+from slicesplat.geometry.slices import Slices, cut_slices, pixel_indices
+from slicesplat.geometry.stack import Stack
+from slicesplat.splat import CpuForwardModel
 
 SIZE = (13, 10, 5)
 
@@ -189,9 +190,11 @@ def test_psf_of_binned_pixels_explains_the_average_of_what_the_fine_ones_show(fa
     field = GaussianField(means, torch.full((6, 3), float(np.log(5.0))), torch.eye(4)[[0] * 6], ones)
 
     def shown(where: Slices) -> np.ndarray:
-        splatter = CpuSplatter(where, 5.0)
-        splatter.place(means, field.log_scales, field.rotations, where.pose[:, :3, :3], where.pose[:, :3, 3])
-        return splatter.splat(ones, np.ones(len(where))).numpy()
+        forward_model = CpuForwardModel(where, 5.0)
+        forward_model.set_geometry(
+            means, field.log_scales, field.rotations, where.pose[:, :3, :3], where.pose[:, :3, 3]
+        )
+        return forward_model.apply(ones, np.ones(len(where))).numpy()
 
     fine = replace(slices, pixels=shown(slices)).binned(factor)
     # A Gaussian has the variance of the window, not its shape: they differ in fourth order: 5e-4 of a blob of 5 mm

@@ -10,7 +10,7 @@ import numba
 import numpy as np
 import pytest
 
-from slicesplat.splat.threads import in_parts
+from slicesplat.splat.cpu.threads import in_parts
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from slicesplat.geometry.rigid import rigid
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import MANIFEST
 from slicesplat.io.slices import save_slices
 from slicesplat.io.transforms import save_transforms, to_itk
-from slicesplat.motion.rigid import rigid
-from slicesplat.stack import Stack
 
 LPS = np.array([-1.0, -1.0, 1.0])
 

@@ -16,16 +16,19 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from slicesplat.cli import main
-from slicesplat.evaluate import aligned
-from slicesplat.fit.linear import placed_lattice
-from slicesplat.fit.spectrum import Spectrum, interior, measure_spectrum
-from slicesplat.fit.uncertainty import Box, ErrorModel, standard_error
-from slicesplat.fit.weights import Weights, initial_weights
-from slicesplat.phantom import brain_phantom
-from slicesplat.pipeline import Config, Reconstruction, reconstruct
-from slicesplat.simulate import Simulation, SimulationConfig, save, simulate
+from slicesplat.config import Config
+from slicesplat.estimate.spectrum import Spectrum, interior, measure_spectrum
+from slicesplat.estimate.uncertainty import Box, ErrorModel, standard_error
+from slicesplat.geometry.slices import cut_slices
+from slicesplat.geometry.stack import Stack
+from slicesplat.likelihood.robust import Weights, initial_weights
+from slicesplat.pipeline import reconstruct
+from slicesplat.result import Reconstruction
+from slicesplat.solvers.amplitudes import placed_lattice
 from slicesplat.splat.grid import grid_slices
-from slicesplat.stack import Stack, cut_slices
+from slicesplat.validation.evaluate import aligned
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import Simulation, SimulationConfig, save, simulate
 
 VOXEL = 1.2
 
@@ -84,16 +87,16 @@ def mask() -> NDArray[np.bool_]:
 
 def test_draws_have_the_covariance_of_the_posterior() -> None:
     slices = grid_slices(np.diag([1.5, 1.5, 2.0, 1.0]), (4, 4, 2), variance=0.5)
-    lattice, splatter = placed_lattice(slices, 1.5)
+    lattice, forward_model = placed_lattice(slices, 1.5)
     cell = np.rint(lattice.means.numpy() / 1.5).astype(np.int64)
     low = cell.min(axis=0)
     x, y, z = (cell - low).T
     box = Box(1.5, low * 1.5, (7, 6, 6))
     random = np.random.default_rng(0)
     strength = random.uniform(0.2, 0.6, box.shape).astype(np.float32)
-    root_weight = random.uniform(5, 15, splatter.pixels).astype(np.float32)
+    root_weight = random.uniform(5, 15, forward_model.pixels).astype(np.float32)
     gain = np.array([0.9, 1.2])
-    model = ErrorModel(splatter, (x, y, z), box, strength, Spectrum(1.0, 0.4, 0.3), root_weight, gain)
+    model = ErrorModel(forward_model, (x, y, z), box, strength, Spectrum(1.0, 0.4, 0.3), root_weight, gain)
 
     cells = int(np.prod(box.shape))
     units = np.eye(cells, dtype=np.float32).reshape(cells, *box.shape)

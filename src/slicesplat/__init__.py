@@ -17,19 +17,20 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from slicesplat.config import Config
     from slicesplat.errors import InputError
-    from slicesplat.pipeline import Config, reconstruct
+    from slicesplat.geometry.stack import Stack
+    from slicesplat.pipeline import reconstruct
     from slicesplat.prepare.load import load_stacks
-    from slicesplat.stack import Stack
 
     __version__: str
 
 __all__ = ["Config", "InputError", "Stack", "__version__", "load_stacks", "reconstruct"]
 
 _HOME = {
-    "Config": "slicesplat.pipeline",
+    "Config": "slicesplat.config",
     "InputError": "slicesplat.errors",
-    "Stack": "slicesplat.stack",
+    "Stack": "slicesplat.geometry.stack",
     "load_stacks": "slicesplat.prepare.load",
     "reconstruct": "slicesplat.pipeline",
 }

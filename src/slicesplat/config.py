@@ -1,4 +1,4 @@
-"""Settings and progress of a reconstruction: plain values, quick to import."""
+"""Settings of a reconstruction: plain values, quick to import."""
 
 from __future__ import annotations
 
@@ -59,22 +59,3 @@ class Config:
             raise ValueError(f"max memory {self.max_memory} GB: give a positive number, or 0 for what is available")
         if self.threads < 0:
             raise ValueError(f"threads {self.threads}: give a number of threads, or 0 for all cores")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a computation has come.
-
-    Attributes
-    ----------
-    step : str
-        What is being done.
-    done, total : int
-    loss : float or None
-        Present value of what is being minimised.
-    """
-
-    step: str
-    done: int
-    total: int
-    loss: float | None = None

@@ -15,12 +15,12 @@ from nifti_files import refused, write
 from numpy.typing import NDArray
 
 from slicesplat.commands.stacks import StackCommand
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.masks import load_masked_volume
-from slicesplat.phantom import brain_phantom
 from slicesplat.prepare.load import load_stacks
 from slicesplat.prepare.slice_axis import SliceAxis, axis_shown
-from slicesplat.simulate import SimulationConfig, simulate
-from slicesplat.stack import Stack
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 ORDERS = list(itertools.permutations(range(3)))
 

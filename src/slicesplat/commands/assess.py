@@ -15,7 +15,7 @@ from rich.text import Text
 from slicesplat.commands.base import OptionalPath, show
 from slicesplat.commands.stacks import StackCommand
 from slicesplat.io.files import save_json
-from slicesplat.motion.assess import StackAssessment, assess, by_motion, least_motion, warn_of_shading
+from slicesplat.prepare.assess import StackAssessment, assess, by_motion, least_motion, warn_of_shading
 from slicesplat.prepare.duplicates import find_copies, warn_of_copies
 from slicesplat.prepare.intensity import signal
 from slicesplat.terminal import printable

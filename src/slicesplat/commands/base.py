@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from slicesplat.terminal import Messages, printable, written_to_stdout
 
 if TYPE_CHECKING:
-    from slicesplat.pipeline import Progress as Report
+    from slicesplat.progress import Progress as Report
 
 log = logging.getLogger("slicesplat")
 

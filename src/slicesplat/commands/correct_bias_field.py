@@ -11,17 +11,17 @@ from typing import Any
 
 from rich.console import Console
 
-from slicesplat.bias import correct_bias_field
 from slicesplat.commands.base import log
 from slicesplat.commands.stacks import StackCommand
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.files import save_json
 from slicesplat.io.folder import output_folder
 from slicesplat.io.inputs import distinct_names
 from slicesplat.io.nifti import save_stack
 from slicesplat.io.sidecar import stem_of
+from slicesplat.prepare.bias import correct_bias_field
 from slicesplat.prepare.intensity import signal
 from slicesplat.prepare.slice_axis import clearly_larger
-from slicesplat.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True)

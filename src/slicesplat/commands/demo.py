@@ -12,9 +12,9 @@ from rich.table import Table
 
 from slicesplat.commands.base import BaseCommand, ProgressDisplay, log, show
 from slicesplat.commands.settings import Settings
-from slicesplat.demo import DEMO_FILES, DemoResult, demo
 from slicesplat.io.outputs import Outputs
 from slicesplat.pipeline import reconstruct
+from slicesplat.validation.demo import DEMO_FILES, DemoResult, demo
 
 
 @dataclass(frozen=True, kw_only=True)

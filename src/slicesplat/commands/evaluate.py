@@ -12,12 +12,12 @@ from rich.table import Table
 
 from slicesplat.commands.base import BaseCommand, OptionalPath, log, show
 from slicesplat.errors import InputError
-from slicesplat.evaluate import PoseError, Score, pose_error, score
 from slicesplat.io.files import load_json, save_json
 from slicesplat.io.masks import load_masked_volume
 from slicesplat.io.nifti import load_volume
 from slicesplat.io.outputs import Outputs
-from slicesplat.simulate import SIMULATION_FILES
+from slicesplat.validation.evaluate import PoseError, Score, pose_error, score
+from slicesplat.validation.simulate import SIMULATION_FILES
 
 
 @dataclass(frozen=True, kw_only=True)

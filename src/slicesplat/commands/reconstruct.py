@@ -13,7 +13,7 @@ from rich.console import Console
 from slicesplat.commands.base import OptionalPath, ProgressDisplay
 from slicesplat.commands.settings import Settings
 from slicesplat.commands.stacks import StackCommand
-from slicesplat.field import GaussianField
+from slicesplat.field.gaussians import GaussianField
 from slicesplat.io.atomic import atomic_path
 from slicesplat.io.files import save_json
 from slicesplat.io.nifti import save_volume

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from slicesplat.pipeline import Config
+from slicesplat.config import Config
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rich.console import Console
 from slicesplat.commands.base import BaseCommand, log
 from slicesplat.io.masks import load_masked_volume
 from slicesplat.io.outputs import Outputs
-from slicesplat.simulate import SIMULATION_FILES, SimulationConfig, save, simulate
+from slicesplat.validation.simulate import SIMULATION_FILES, SimulationConfig, save, simulate
 
 
 @dataclass(frozen=True, kw_only=True)

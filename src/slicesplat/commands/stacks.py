@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 import tyro
 
 from slicesplat.commands.base import BaseCommand
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.outputs import Outputs
 from slicesplat.io.sidecar import sidecar_of
 from slicesplat.prepare.load import load_stacks
-from slicesplat.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True)

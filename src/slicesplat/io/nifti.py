@@ -21,11 +21,11 @@ from nibabel.arrayproxy import ArrayProxy
 from numpy.typing import NDArray
 
 from slicesplat.errors import InputError
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.atomic import atomic_path
 from slicesplat.io.compressed import check_length, opened
 from slicesplat.io.header import HEADER_BYTES, affine_of, parse_header, stated_axis, voxel_offset
 from slicesplat.io.inputs import check_input, is_dicom
-from slicesplat.stack import Stack
 
 FilePath: TypeAlias = str | PathLike[str]
 Float = NDArray[np.float64]

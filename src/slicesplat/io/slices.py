@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.errors import InputError
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import check_finished, output_folder
 from slicesplat.io.masks import load_masked_volume
 from slicesplat.io.nifti import load_volume
-from slicesplat.stack import Stack
 
 log = logging.getLogger("slicesplat")
 

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from slicesplat.field import GaussianField
-from slicesplat.motion.rigid import group_jacobian, step_groups
-from slicesplat.motion.smooth import TimePrior
-from slicesplat.splat import CPU, Backend, Splatter, place
-from slicesplat.splat.pixels import sum_over_slices
-from slicesplat.stack import Slices
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.pixels import sum_over_slices
+from slicesplat.geometry.rigid import group_jacobian, step_groups
+from slicesplat.geometry.slices import Slices
+from slicesplat.motion.time_prior import TimePrior
+from slicesplat.splat import CPU, Backend, ForwardModel, set_geometry
 
 Float = NDArray[np.float64]
 MAX_SHIFT = 3.0  # mm a step; beyond it the linearisation means nothing on structures of a few mm
@@ -74,7 +74,7 @@ def align(
     scale: Float,
     group: NDArray[np.integer] | None = None,
     iterations: int = 8,
-    splatter: Splatter | None = None,
+    forward_model: ForwardModel | None = None,
     gain_prior: float = 0.1,
     prior: TimePrior | None = None,
     backend: Backend = CPU,
@@ -95,20 +95,20 @@ def align(
         Slices with the same number, 0 to G - 1, move as one; every slice by itself when not given.
     iterations : int
         Systems solved at most.
-    splatter : CpuSplatter or GpuSplatter, optional
+    forward_model : CpuForwardModel or GpuForwardModel, optional
         One for these slices' geometry, to be used again.
     gain_prior : float
         Standard deviation of the gains about 1.
     prior : TimePrior, optional
         Where single slices are expected; for slices that move one by one.
     backend : Backend
-        Where to compute when no splatter is given.
+        Where to compute when no forward_model is given.
     """
     group = np.arange(len(slices)) if group is None else np.asarray(group)
     groups = int(group.max()) + 1
-    splatter = splatter or backend.splatter(slices)
+    forward_model = forward_model or backend.forward_model(slices)
     amplitudes = field.amplitudes.detach()
-    pixels, weights = (torch.as_tensor(x, dtype=torch.float32, device=splatter.device) for x in (pixels, weights))
+    pixels, weights = (torch.as_tensor(x, dtype=torch.float32, device=forward_model.device) for x in (pixels, weights))
     count = np.maximum(sum_over_slices(weights, slices), 1e-6)
 
     pose, gain = slices.pose.copy(), gain.astype(np.float64).copy()
@@ -117,8 +117,8 @@ def align(
     damping = np.full(groups, 1e-3)
     system: tuple[Float, ...] = ()
     for turn in range(iterations + 1):
-        place(splatter, field, pose)
-        systems = splatter.pose_systems(amplitudes, gain, pixels, weights, scale)
+        set_geometry(forward_model, field, pose)
+        systems = forward_model.pose_normal_equations(amplitudes, gain, pixels, weights, scale)
         hessian, gradient, cost, sums = (part.cpu().numpy() for part in systems)
         hold = count * (0.1 * scale / gain_prior) ** 2
         cost = cost + hold * (gain - 1.0) ** 2

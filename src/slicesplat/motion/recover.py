@@ -16,13 +16,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slicesplat.field import GaussianField
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.pixels import MAD_TO_SIGMA
+from slicesplat.geometry.rigid import Float, step_slices
+from slicesplat.geometry.slices import Slices, pixel_indices
 from slicesplat.motion.align import Alignment, align
-from slicesplat.motion.rigid import Float, step_slices
-from slicesplat.motion.smooth import TimePrior, acquisition_order
+from slicesplat.motion.time_prior import TimePrior, acquisition_order
 from slicesplat.splat import CPU, Backend
-from slicesplat.splat.pixels import MAD_TO_SIGMA
-from slicesplat.stack import Slices, pixel_indices
 
 MAX_TURN = np.deg2rad(45.0)
 MAX_SHIFT = 15.0  # mm

@@ -24,16 +24,16 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from slicesplat.field import GaussianField
-from slicesplat.fit.complexity import noise_levels
-from slicesplat.fit.linear import placed_lattice, solve_amplitudes
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.pixels import broadcast_to_pixels, sum_over_slices
+from slicesplat.geometry.rigid import angles, rigid
+from slicesplat.geometry.slices import Slices
+from slicesplat.likelihood.noise import noise_levels
 from slicesplat.motion.align import Alignment, align
 from slicesplat.motion.recover import STRAY, correlates_little, recover
-from slicesplat.motion.rigid import angles, rigid
-from slicesplat.motion.smooth import time_prior
-from slicesplat.splat import CPU, Backend, Splatter
-from slicesplat.splat.pixels import spread, sum_over_slices
-from slicesplat.stack import Slices
+from slicesplat.motion.time_prior import time_prior
+from slicesplat.solvers.amplitudes import placed_lattice, solve_amplitudes
+from slicesplat.splat import CPU, Backend, ForwardModel
 
 Float = NDArray[np.float64]
 Tell = Callable[[int, int, float | None], None]
@@ -116,12 +116,12 @@ def runs_in_time(slices: Slices, interleave: Sequence[int], length: int) -> NDAr
 
 def fit_lattice(
     slices: Slices, weights: Tensor, gain: Float, spacing: float, backend: Backend = CPU
-) -> tuple[GaussianField, Splatter]:
-    """The field of a lattice of Gaussians that explains the slices' pixels, and the splatter that has it in place."""
-    field, splatter = placed_lattice(slices, spacing, backend)
+) -> tuple[GaussianField, ForwardModel]:
+    """The field of a lattice of Gaussians that explains the pixels, and the forward model that has it in place."""
+    field, forward_model = placed_lattice(slices, spacing, backend)
     pixels = backend.tensor(slices.pixels)
-    field.amplitudes = solve_amplitudes(splatter, pixels, weights, gain, field.amplitudes, CG_ITERATIONS, RIDGE)
-    return field, splatter
+    field.amplitudes = solve_amplitudes(forward_model, pixels, weights, gain, field.amplitudes, CG_ITERATIONS, RIDGE)
+    return field, forward_model
 
 
 @dataclass(eq=False)
@@ -158,11 +158,11 @@ def _run_level(
     for _ in range(level.rounds):
         here = slices.with_poses(state.pose)
         trust = slice_weights(state.misfit)
-        per_pixel = inside * spread(trust, slices, backend.device)
-        field, splatter = fit_lattice(here, per_pixel, state.gain, level.spacing, backend)
+        per_pixel = inside * broadcast_to_pixels(trust, slices, backend.device)
+        field, forward_model = fit_lattice(here, per_pixel, state.gain, level.spacing, backend)
         prior = time_prior(here, trust, interleave) if level.run == 1 else None
         start = (field, here, slices.pixels, inside, state.gain, scale, group)
-        new = align(*start, iterations=3, splatter=splatter, prior=prior)
+        new = align(*start, iterations=3, forward_model=forward_model, prior=prior)
         new.gain = new.gain / np.median(new.gain)
         moved = movement(state.pose, new.pose)
         state = new
@@ -183,7 +183,7 @@ def _search_lost(
     """Search the slices that have not found their place, on a field of the others."""
     here = slices.with_poses(state.pose)
     trust = slice_weights(state.misfit)
-    per_pixel = inside * spread(trust, slices, backend.device)
+    per_pixel = inside * broadcast_to_pixels(trust, slices, backend.device)
     field, _ = fit_lattice(here, per_pixel, state.gain, level.spacing, backend)
     prior = time_prior(here, trust, interleave)
     state, replaced = recover(field, slices, inside, state, prior, interleave, level.scale, random, backend)
@@ -251,14 +251,14 @@ def register(
         Where the slices are about, as transforms of the world: stacks and long runs are not registered then.
     """
     coarse = wide.binned(2)
-    everywhere = spread(~dropout, coarse, backend.device)
+    everywhere = broadcast_to_pixels(~dropout, coarse, backend.device)
     levels = COARSE if start is None else COARSE[FROM_START:]
     total = 1 + len(levels) + len(FINE)
     tell(0, total, None)
     pose = register_stacks(coarse, reference, backend) if start is None else start @ coarse.nominal
     state = _run_levels(levels, coarse, everywhere, pose, interleave, tell, total, backend)
     state = _search_lost(COARSE[-1], coarse, everywhere, state, interleave, backend, random)
-    inside = backend.tensor(slices.mask) * spread(~dropout, slices, backend.device)
+    inside = backend.tensor(slices.mask) * broadcast_to_pixels(~dropout, slices, backend.device)
     state.pose = state.pose @ np.linalg.inv(wide.nominal) @ slices.nominal
     for done, level in enumerate(FINE, 1 + len(levels)):
         tell(done, total, float(np.median(state.misfit)))
@@ -303,7 +303,7 @@ def register_roughly(
         Trust in the slices.
     """
     coarse = slices.binned(2)
-    inside = backend.tensor(coarse.mask) * spread(~dropout, coarse, backend.device)
+    inside = backend.tensor(coarse.mask) * broadcast_to_pixels(~dropout, coarse, backend.device)
     levels = COARSE[1:]
     total = 1 + len(levels)
     tell(0, total, None)
@@ -411,7 +411,7 @@ def register_by_one_mask(slices: Slices, reference: int, dropout: NDArray[np.boo
     for stack in np.unique(slices.stack[slices.stack != reference]):
         mine = np.flatnonzero(slices.stack == stack)
         other = coarse.take(mine)
-        inside = backend.tensor(other.mask) * spread(sound[mine], other, backend.device)
+        inside = backend.tensor(other.mask) * broadcast_to_pixels(sound[mine], other, backend.device)
         ones, moved = np.ones(len(mine)), own
         for spacing in CARRIED_SPACINGS:
             field, _ = fit_lattice(other, inside, ones, spacing, backend)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slicesplat.stack import Stack
+from slicesplat.geometry.stack import Stack
 
 # Pixels of 1.1 mm turned by this resolve 3.2 mm along the normal of the other slices: no better than their thickness.
 PARALLEL = np.deg2rad(20.0)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from slicesplat.stack import Stack
+from slicesplat.geometry.stack import Stack
 
 log = logging.getLogger("slicesplat")
 

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, correlate1d, map_coordinates, uniform_filter
 from scipy.sparse.csgraph import connected_components
 
-from slicesplat.stack import Stack
+from slicesplat.geometry.stack import Stack
 
 Float = NDArray[np.float64]
 

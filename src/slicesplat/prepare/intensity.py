@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.errors import InputError
-from slicesplat.motion.assess import lost_slices
+from slicesplat.geometry.stack import Stack
+from slicesplat.prepare.assess import lost_slices
 from slicesplat.prepare.cutout import without_fill
-from slicesplat.stack import Stack
 
 log = logging.getLogger("slicesplat")
 

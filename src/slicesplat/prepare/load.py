@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse.csgraph import connected_components
 
 from slicesplat.errors import InputError
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.inputs import distinct_names
 from slicesplat.io.masks import finite_values
 from slicesplat.io.nifti import FilePath, Image, box_corners, read_image
@@ -20,7 +21,6 @@ from slicesplat.prepare.cutout import without_what_is_not_finite
 from slicesplat.prepare.masks import regions as find_regions
 from slicesplat.prepare.slice_axis import SliceAxis, axes_last
 from slicesplat.prepare.thickness import thicknesses as find_thicknesses
-from slicesplat.stack import Stack
 
 Float = NDArray[np.float64]
 

@@ -23,11 +23,11 @@ from numpy.typing import NDArray
 
 from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.psf import slice_psf
+from slicesplat.geometry.psf import slice_psf
+from slicesplat.geometry.stack import Stack
 from slicesplat.splat import available_devices
-from slicesplat.splat.cpu_kernels import LIST_MARGIN, PAIR_FIELDS
+from slicesplat.splat.cpu.kernels import LIST_MARGIN, PAIR_FIELDS
 from slicesplat.splat.grid import SAMPLING_CUTOFF
-from slicesplat.stack import Stack
 
 try:
     import resource
@@ -59,7 +59,7 @@ _AFTER_THE_FIT = 0.45  # of what the fit took is still there when the volume is 
 _KERNELS = 50e6  # the compiled ones
 _RESIDENT = 450e6  # Python and the libraries, where the system does not say
 
-_FIT_CUTOFF = 3.0  # standard deviations: the splatter's own default
+_FIT_CUTOFF = 3.0  # standard deviations: the forward_model's own default
 _LATTICE_SIGMA = 0.6  # of the fit's Gaussians, in lattice constants
 _CROP_MARGIN = 2  # pixels around the mask of a slice
 _RIM = 1.12  # pairs with the Gaussians around the mask's edge, over those inside it

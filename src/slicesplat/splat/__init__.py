@@ -12,26 +12,26 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from slicesplat.field import GaussianField
-from slicesplat.splat.cpu import CpuSplatter
-from slicesplat.stack import Slices
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.slices import Slices
+from slicesplat.splat.cpu.forward import CpuForwardModel
 
 if TYPE_CHECKING:
-    from slicesplat.splat.gpu import GpuSplatter
+    from slicesplat.splat.gpu.forward import GpuForwardModel
 
 __all__ = [
     "CPU",
     "Backend",
-    "CpuSplatter",
+    "CpuForwardModel",
     "available_devices",
     "choose_backend",
     "choose_device",
-    "place",
     "predict",
     "render",
+    "set_geometry",
 ]
 
-Splatter: TypeAlias = "CpuSplatter | GpuSplatter"
+ForwardModel: TypeAlias = "CpuForwardModel | GpuForwardModel"
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,19 @@ class Backend:
     ----------
     device : torch.device
         Where everything is that has the size of pixels or Gaussians.
-    splatter : callable
-        Makes the forward model of slices: `splatter(slices, cutoff=3.0)`.
+    forward_model : callable
+        Makes the forward model of slices: `forward_model(slices, cutoff=3.0)`.
     """
 
     device: torch.device
-    splatter: Callable[..., Splatter]
+    forward_model: Callable[..., ForwardModel]
 
     def tensor(self, values: ArrayLike | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """The values on the device, without a copy where they are there already."""
         return torch.as_tensor(values, dtype=dtype, device=self.device)
 
 
-CPU = Backend(torch.device("cpu"), CpuSplatter)
+CPU = Backend(torch.device("cpu"), CpuForwardModel)
 
 
 def available_devices() -> tuple[str, ...]:
@@ -93,16 +93,16 @@ def choose_backend(name: str) -> Backend:
     """The backend of the device that "auto", "cpu" or "cuda" stands for here; errors as `choose_device`."""
     if choose_device(name) == "cpu":
         return CPU
-    from slicesplat.splat.gpu import GpuSplatter
+    from slicesplat.splat.gpu.forward import GpuForwardModel
 
-    return Backend(torch.device("cuda"), GpuSplatter)
+    return Backend(torch.device("cuda"), GpuForwardModel)
 
 
-def place(splatter: Splatter, field: GaussianField, pose: ArrayLike) -> None:
+def set_geometry(forward_model: ForwardModel, field: GaussianField, pose: ArrayLike) -> None:
     """Put a field and the slices' poses (S, 4, 4) in place."""
     shapes = (field.means.detach(), field.log_scales.detach(), field.rotations.detach())
     pose = np.asarray(pose)
-    splatter.place(*shapes, pose[:, :3, :3], pose[:, :3, 3])
+    forward_model.set_geometry(*shapes, pose[:, :3, :3], pose[:, :3, 3])
 
 
 class _Render(torch.autograd.Function):
@@ -116,19 +116,19 @@ class _Render(torch.autograd.Function):
         rotations: Tensor,
         translations: Tensor,
         gains: Tensor,
-        made: Splatter,
+        made: ForwardModel,
     ) -> Tensor:
-        made.place(means, log_scales, quaternions, rotations, translations)
-        ctx.splatter, ctx.placement = made, made.placements
+        made.set_geometry(means, log_scales, quaternions, rotations, translations)
+        ctx.forward_model, ctx.placement = made, made.placements
         ctx.save_for_backward(amplitudes, gains, means, rotations)
-        return made.splat(amplitudes, gains)
+        return made.apply(amplitudes, gains)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
         amplitudes, gains, means, rotations = ctx.saved_tensors
-        if ctx.splatter.placements != ctx.placement:
-            raise RuntimeError("the splatter has been given other Gaussians or poses since this was rendered")
-        gaussians, poses = ctx.splatter.gradients(upstream[0], amplitudes, gains)
+        if ctx.forward_model.placements != ctx.placement:
+            raise RuntimeError("the forward model has been given other Gaussians or poses since this was rendered")
+        gaussians, poses = ctx.forward_model.vjp(upstream[0], amplitudes, gains)
         g, p = gaussians.to(means.dtype), poses.to(rotations.dtype)
         return (
             *(g[:, 0:3], g[:, 3:6], g[:, 6:10], g[:, 10].to(amplitudes.dtype)),
@@ -142,7 +142,7 @@ def render(
     rotations: Tensor,  # (S, 3, 3)
     translations: Tensor,  # (S, 3) mm
     gains: Tensor,  # (S,)
-    splatter: Splatter,
+    forward_model: ForwardModel,
 ) -> Tensor:
     """Simulate every pixel of every slice: (P,) float32, differentiable in every tensor.
 
@@ -150,12 +150,12 @@ def render(
     """
     return _Render.apply(
         *(field.means, field.log_scales, field.rotations, field.amplitudes, rotations, translations, gains),
-        splatter,
+        forward_model,
     )
 
 
 def predict(field: GaussianField, slices: Slices, gain: ArrayLike, backend: Backend = CPU) -> Tensor:
     """Every pixel (P,) float32 of the slices at their poses, with gains (S,)."""
-    splatter, field = backend.splatter(slices), field.to(backend.device)
-    place(splatter, field, slices.pose)
-    return splatter.splat(field.amplitudes.detach(), gain)
+    forward_model, field = backend.forward_model(slices), field.to(backend.device)
+    set_geometry(forward_model, field, slices.pose)
+    return forward_model.apply(field.amplitudes.detach(), gain)

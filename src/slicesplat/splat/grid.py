@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from slicesplat.field import GaussianField
-from slicesplat.splat import CPU, Backend, place
-from slicesplat.splat.cpu_lattice import LatticeProduct, box_size
-from slicesplat.stack import Slices
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.slices import Slices
+from slicesplat.splat import CPU, Backend, set_geometry
 
 # Sampling is point-wise; a trace of blur, mm^2, keeps a Gaussian's covariance invertible however thin it is.
 _POINT_VARIANCE = 1e-6
@@ -79,30 +77,8 @@ def sample(
 ) -> Tensor:
     """Values of the field at the voxel centres of a grid: a tensor of that shape, where it was computed."""
     planes = grid_slices(affine, shape)
-    splatter = backend.splatter(planes, SAMPLING_CUTOFF)
+    forward_model = backend.forward_model(planes, SAMPLING_CUTOFF)
     field = field.to(backend.device)
-    place(splatter, field, planes.pose)
-    flat = splatter.splat(field.amplitudes.detach(), np.ones(len(planes)))
+    set_geometry(forward_model, field, planes.pose)
+    flat = forward_model.apply(field.amplitudes.detach(), np.ones(len(planes)))
     return flat.reshape(shape[2], shape[0], shape[1]).permute(1, 2, 0)
-
-
-def compile_kernels(backend: Backend = CPU) -> None:
-    """Compile what a reconstruction needs, or load it from the cache: on one Gaussian over a grid of a few voxels.
-
-    The kernels of `gradients` are not among it: nothing but `splat.render` needs them.
-    """
-    planes = grid_slices(np.eye(4), (4, 4, 2), 1.0)
-    splatter = backend.splatter(planes)
-    one = np.ones(1, np.float32)
-    shape = (np.full((1, 3), 1.5), np.zeros((1, 3)), np.array([[1.0, 0.0, 0.0, 0.0]]))
-    gains = np.ones(len(planes))
-    for shift in (0.0, 1e-3):
-        splatter.place(shape[0] + shift, *shape[1:], planes.pose[:, :3, :3], planes.pose[:, :3, 3])
-    image = splatter.splat(one, gains)
-    splatter.adjoint(image, gains)
-    splatter.pose_systems(one, gains, image, torch.ones_like(image), gains)
-    if backend.device.type == "cpu":
-        box = (3, 3, 3)
-        product, weights = LatticeProduct(box, np.full(1, 13)), np.zeros((6, box_size(box)), np.float32)
-        product.reweight(weights, one, 1.0, 1.0, 1.0, weights)
-        product(weights, one)

@@ -6,7 +6,7 @@ in the slice frame:
     y_s(x) = g_s sum_k w_k sum_j a_j sqrt(|S_j| / |S'_js|) exp(-1/2 d' S'_js^-1 d)
     S'_js = R_s' S_j R_s + D_k,   d = x - R_s' (mu_j - t_s),   x = (u, v, o_k) in the slice frame
 
-DESIGN.md section 1. Pairs beyond the Mahalanobis distance `cutoff` count as zero in every backend.
+docs/method.md. Pairs beyond the Mahalanobis distance `cutoff` count as zero in every backend.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from slicesplat.field import GaussianField
-from slicesplat.stack import Slices
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.slices import Slices
 
 
 def render(

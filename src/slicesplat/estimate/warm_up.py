@@ -1,0 +1,32 @@
+"""Kernels compiled, or loaded from the cache, before anything is timed."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from slicesplat.priors.curvature_kernel import LatticeProduct, box_size
+from slicesplat.splat import CPU, Backend
+from slicesplat.splat.grid import grid_slices
+
+
+def compile_kernels(backend: Backend = CPU) -> None:
+    """Compile what a reconstruction needs, or load it from the cache: on one Gaussian over a grid of a few voxels.
+
+    The kernels of `gradients` are not among it: nothing but `splat.render` needs them.
+    """
+    planes = grid_slices(np.eye(4), (4, 4, 2), 1.0)
+    forward_model = backend.forward_model(planes)
+    one = np.ones(1, np.float32)
+    shape = (np.full((1, 3), 1.5), np.zeros((1, 3)), np.array([[1.0, 0.0, 0.0, 0.0]]))
+    gains = np.ones(len(planes))
+    for shift in (0.0, 1e-3):
+        forward_model.set_geometry(shape[0] + shift, *shape[1:], planes.pose[:, :3, :3], planes.pose[:, :3, 3])
+    image = forward_model.apply(one, gains)
+    forward_model.adjoint(image, gains)
+    forward_model.pose_normal_equations(one, gains, image, torch.ones_like(image), gains)
+    if backend.device.type == "cpu":
+        box = (3, 3, 3)
+        product, weights = LatticeProduct(box, np.full(1, 13)), np.zeros((6, box_size(box)), np.float32)
+        product.reweight(weights, one, 1.0, 1.0, 1.0, weights)
+        product(weights, one)

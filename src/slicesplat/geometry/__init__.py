@@ -1,0 +1,1 @@
+"""Where things are: rigid transforms, stacks, slices and their point-spread functions."""

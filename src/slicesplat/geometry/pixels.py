@@ -1,0 +1,58 @@
+"""From numbers per slice to numbers per pixel and back, on the device where the pixels are."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import binary_dilation, binary_erosion
+from torch import Tensor
+
+from slicesplat.geometry.slices import Slices
+
+# Standard deviation over median absolute deviation of normally distributed values: half of them lie within 0.6745
+# standard deviations of the mean.
+MAD_TO_SIGMA = 1.4826
+
+
+def slice_of_pixel(slices: Slices, device: torch.device) -> Tensor:
+    """(P,) int64: the slice that each pixel belongs to."""
+    counts = torch.as_tensor(np.diff(slices.offset), device=device)
+    return torch.repeat_interleave(counts, output_size=int(slices.offset[-1]))
+
+
+def broadcast_to_pixels(per_slice: ArrayLike, slices: Slices, device: torch.device) -> Tensor:
+    """(P,) float32: every pixel gets the number of its slice, of (S,)."""
+    return torch.as_tensor(np.asarray(per_slice, np.float32), device=device).index_select(
+        0, slice_of_pixel(slices, device)
+    )
+
+
+def sum_over_slices(values: Tensor, slices: Slices) -> NDArray[np.float64]:
+    """(S,) sums of per-pixel numbers (P,): in float64, in a fixed order, brought to the host."""
+    offset = torch.as_tensor(slices.offset, device=values.device)
+    # Not index_add_ or scatter_add_: they add in any order on a GPU.
+    sums: Tensor = torch.segment_reduce(values.double(), "sum", offsets=offset, unsafe=True)
+    return sums.cpu().numpy()
+
+
+def median(values: Tensor) -> float:
+    """The median, as numpy's: of an even number of values, the mean of the two in the middle.
+
+    Examples
+    --------
+    >>> median(torch.tensor([4.0, 1.0, 2.0, 3.0]))
+    2.5
+    """
+    # Selection: torch.quantile takes no more than 16 million values, and sorting all of them takes longer.
+    middle = [torch.kthvalue(values, place).values for place in ((len(values) + 1) // 2, len(values) // 2 + 1)]
+    return float((middle[0] + middle[1]) / 2)
+
+
+def dilate_in_plane(slices: Slices, pixels: NDArray[np.bool_], by: int) -> NDArray[np.bool_]:
+    """(P,) pixels and their neighbours in plane, so many away; for a negative number what is left without the rim."""
+    out = pixels.copy()
+    for s in range(len(slices)):
+        view = slices.image(out, s)
+        view[:] = binary_dilation(view, iterations=by) if by > 0 else binary_erosion(view, iterations=-by)
+    return out

@@ -1,0 +1,1 @@
+"""What the pixels say: noise, robust weights, gains, validation pixels."""

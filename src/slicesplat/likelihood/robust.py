@@ -1,0 +1,107 @@
+"""Robust weights of pixels and slices, from one noise model.
+
+A residual is Gaussian noise of one standard deviation sigma for the whole examination, with two kinds of contamination:
+single pixels (motion within a slice, fat, pulsation) beyond `PIXEL_LIMIT` sigma, whose influence falls off as 1/r, and
+whole slices (dropouts, slices that have not found their place) whose root-mean-square residual is out of proportion in
+their stack, whose weight falls with its fourth power. A stack with more noise than the others has the weight of its
+inverse variance: it counts for less, and does not vanish. Scales are medians, so that up to half of either may be
+contaminated (Huber and Ronchetti, Robust Statistics, 2nd ed., chapters 4 and 5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slicesplat.geometry.pixels import MAD_TO_SIGMA, broadcast_to_pixels, median, sum_over_slices
+from slicesplat.geometry.slices import Slices
+
+PIXEL_LIMIT = 5.0
+SLICE_LIMIT = 1.25
+MIN_PIXELS = 60  # a slice with fewer pixels in the mask says too little to judge it, or by it
+GAIN_RANGE = (0.2, 5.0)
+TINY = 1e-6  # residuals below it are rounding
+# Brightest tissue is 1. No scan has less noise, and smaller residuals say nothing against a pixel or a slice: without
+# noise, in a simulation, what the field cannot draw would tell most slices from a few that are easily drawn.
+LEAST_NOISE = 0.005
+
+
+@dataclass(eq=False)
+class Weights:
+    """What the residuals say.
+
+    Attributes
+    ----------
+    pixel : (P,) float32
+        Between 0 and 1; zero where the mask is.
+    slice : (S,) float64
+        Between 0 and 1.
+    gain : (S,) float64
+        Intensity of each slice over that of the field; geometric mean 1.
+    sigma : float
+        Noise level, in units of the pixels.
+    """
+
+    pixel: Tensor
+    slice: NDArray[np.float64]
+    gain: NDArray[np.float64]
+    sigma: float
+
+    def total(self, slices: Slices) -> Tensor:
+        """(P,) float32: pixel weight times slice weight."""
+        return self.pixel * broadcast_to_pixels(self.slice, slices, self.pixel.device)
+
+
+def initial_weights(slices: Slices, inside: Tensor) -> Weights:
+    """Every pixel inside counts, every slice has gain 1."""
+    seen = (sum_over_slices(inside, slices) > 0).astype(np.float64)
+    return Weights(inside.float(), seen, np.ones(len(slices)), np.inf)
+
+
+def reweight(
+    slices: Slices, pixels: Tensor, image: Tensor, inside: Tensor, old: Weights, rim: Tensor | None = None
+) -> Weights:
+    """Gains, noise level and weights from the present prediction.
+
+    Parameters
+    ----------
+    slices : Slices
+    pixels : (P,) float32
+        What was measured.
+    image : (P,) float32
+        What the field predicts for gain 1.
+    inside : (P,) bool
+        Pixels that take part.
+    old : Weights
+        The previous ones, under which the gains are fitted.
+    rim : (P,) bool, optional
+        Pixels that get a weight too, but by which nothing else is judged.
+    """
+    present = sum_over_slices(inside, slices)
+    counts = np.maximum(present, 1)
+    fitted = old.pixel * inside * image
+    square = sum_over_slices(fitted * image, slices)
+    # One noise-free prior observation of gain 1 with a tenth of the slice's energy: a gain cannot run away.
+    gain = (sum_over_slices(fitted * pixels, slices) + 0.1 * square) / np.maximum(1.1 * square, 1e-9)
+    gain = np.where(square > 1e-9 * counts, np.clip(gain, *GAIN_RANGE), 1.0)
+    residual = pixels - broadcast_to_pixels(gain, slices, image.device) * image
+    level = np.sqrt(sum_over_slices(torch.where(inside, residual, 0.0) ** 2, slices) / counts)
+    large = counts >= min(MIN_PIXELS, counts.max())
+    everywhere = max(float(np.median(level[large])), LEAST_NOISE)
+    weight = np.zeros(len(slices))
+    for stack in np.unique(slices.stack):
+        own = slices.stack == stack
+        typical = max(float(np.median(level[own & large])) if (own & large).any() else everywhere, LEAST_NOISE)
+        # Against its own stack a slice is an outlier or not; a stack with more noise counts by its inverse variance.
+        outlier = np.minimum(1.0, SLICE_LIMIT * typical / np.maximum(level[own], TINY)) ** 4
+        weight[own] = outlier * min(1.0, SLICE_LIMIT * everywhere / typical) ** 2
+    weight[present == 0] = 0.0
+    trusted = inside & (broadcast_to_pixels(weight > 0.5, slices, image.device) > 0)
+    sigma = max(MAD_TO_SIGMA * median(residual[trusted].abs()), TINY)
+    far = torch.clamp(residual.abs() / (PIXEL_LIMIT * max(sigma, LEAST_NOISE)), min=1.0)
+    gain = gain / np.exp(np.average(np.log(gain), weights=weight * counts))
+    return Weights((inside if rim is None else inside | rim) / far**2, weight, gain, sigma)

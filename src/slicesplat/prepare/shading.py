@@ -1,0 +1,57 @@
+"""How unevenly a coil lights a stack: the range of the smooth field that its intensities follow.
+
+The logarithm of the tissue's intensity is fitted by a quadratic of the position, robustly, so that anatomy averages
+out. What is much darker than the field at its place is no tissue: a mask may hold air, and a dark place may be tissue
+far from the coil, so that the field decides, fit by fit.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicesplat.geometry.pixels import MAD_TO_SIGMA
+from slicesplat.geometry.stack import Stack
+
+# Measured: 1.08 to 1.3 in the simulated cases, 1.2 to 1.5 in looser masks and without any, up to 1.4 under a simulated
+# bias of 40 %, 1.4 to 1.8 in six real stacks that reconstruct well; 2.5 to 4.5 under a coil that leaves a quarter of
+# the signal at the far side of the field of view, which costs 13 dB, and up to 1.9 of it after N4.
+SHADING_LIMIT = 2.0
+_BRIGHT = 0.2  # of the brightest tissue: what the first fit takes for tissue
+_TISSUE = 0.5  # of the field at its place: what the next ones do
+_FITS = 4
+_OUTLIER = 2.0  # standard deviations of the residuals, beyond which a voxel counts less
+_MOST_VOXELS = 40_000  # are looked at: ten unknowns need no more
+_RANGE = (2, 98)  # percentiles of the field in the mask
+
+
+def shading(stack: Stack) -> float:
+    """How many times brighter the brightest part of a stack's region is lit than the darkest; NaN without signal."""
+    inside = np.flatnonzero(stack.mask)
+    inside = inside[:: max(1, len(inside) // _MOST_VOXELS)]
+    values = stack.data.ravel()[inside].astype(np.float64)
+    if not len(values) or not np.percentile(values, 99) > 0:
+        return float("nan")
+    terms = _quadratic(np.stack(np.unravel_index(inside, stack.mask.shape), axis=1) @ stack.affine[:3, :3].T)
+    tissue = values > _BRIGHT * np.percentile(values, 99)
+    level = np.log(np.maximum(values, np.finfo(np.float32).tiny))
+    weight = np.ones(len(values))
+    for _ in range(_FITS):
+        seen, root = tissue, weight[tissue]
+        found = np.linalg.lstsq(terms[seen] * root[:, None], level[seen] * root, rcond=None)[0]
+        field = terms @ found
+        residual = level - field
+        spread = max(float(np.median(np.abs(residual[seen]))) * MAD_TO_SIGMA, 1e-6)
+        weight = 1 / np.hypot(1.0, residual / (_OUTLIER * spread))
+        tissue = residual > np.log(_TISSUE)
+        if not tissue.any():
+            break
+    darkest, brightest = np.percentile(field[seen], _RANGE)
+    return float(np.exp(brightest - darkest))
+
+
+def _quadratic(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 10) the monomials of positions (n, 3) up to the second degree, about their mean and of similar size."""
+    centred = points - points.mean(axis=0)
+    x, y, z = (centred / max(float(centred.std(axis=0).max()), 1e-12)).T
+    return np.stack([np.ones_like(x), x, y, z, x * x, y * y, z * z, x * y, x * z, y * z], axis=1)

@@ -1,0 +1,118 @@
+"""What the matrix of a lattice's normal equations is about, in a form that is quickly inverted.
+
+The matrix is A'WA + P, A the forward model, W the pixels' weights, P the prior's form. Scaled to a diagonal of ones by
+its diagonal d, it is about the same everywhere: a convolution, with the symbol
+
+    M(k) = f a(k) + (1 - f) l(k),   a: blur of lattice and scanner, l: squared second differences, both of mean 1
+
+and f the mean share of A'WA in d. So M^-1 is two Fourier transforms of a box between two products with d^(-1/2).
+Conjugate gradients (Hestenes and Stiefel, J. Res. Natl. Bur. Stand. 49, 1952, 409-436), preconditioned with it, come in
+two iterations as far as in eight without.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+from torch import Tensor
+
+from slicesplat.field.lattice import LATTICE_SIGMA, LATTICE_SUM
+from slicesplat.geometry.slices import Slices
+from slicesplat.splat import CPU, Backend
+
+_LEAST = 1e-6  # of the diagonal's mean: where nothing was measured there may be no prior either
+
+
+class LatticePrior(Protocol):
+    """What the preconditioner asks of the prior on a lattice."""
+
+    shape: list[int]
+    cell: Tensor
+    spacing: float
+
+    def diagonal(self) -> Tensor:
+        """The diagonal (N,) of its form's matrix."""
+
+
+class Preconditioner:
+    """About the inverse of the normal equations' matrix on a lattice.
+
+    Parameters
+    ----------
+    prior : LatticePrior
+        The prior, on its lattice.
+    slices : Slices
+        At their poses, which may move by a few degrees without harm.
+    backend : Backend
+    """
+
+    def __init__(self, prior: LatticePrior, slices: Slices, backend: Backend = CPU) -> None:
+        self.prior, self.box = prior, [next_fast_len(size, real=True) for size in prior.shape]
+        line, z = torch.div(prior.cell, prior.shape[2], rounding_mode="floor"), prior.cell % prior.shape[2]
+        x, y = torch.div(line, prior.shape[1], rounding_mode="floor"), line % prior.shape[1]
+        self._cell = (x * self.box[1] + y) * self.box[2] + z
+        turns = [backend.tensor(2 * np.pi * np.fft.fftfreq(size)) for size in self.box[:2]]
+        turns.append(backend.tensor(2 * np.pi * np.fft.rfftfreq(self.box[2])))
+        # Of the transform's last axis only one half is there: what stands for two frequencies counts twice.
+        twice = torch.full_like(turns[2], 2.0)
+        twice[0] = 1.0
+        if self.box[2] % 2 == 0:
+            twice[-1] = 1.0
+
+        def of_mean_one(symbol: Tensor) -> Tensor:
+            return symbol / ((symbol * twice).sum(dtype=torch.float64) / float(np.prod(self.box))).float()
+
+        bends = [2 - 2 * torch.cos(turn) for turn in turns]
+        self._bent = of_mean_one((bends[0][:, None, None] + bends[1][:, None] + bends[2]) ** 2)
+        blur = torch.zeros_like(self._bent)
+        for covariance, share in _blurs(slices, prior.spacing):
+            c = covariance.tolist()
+            blur += share * torch.exp(
+                -(c[0][0] * turns[0] ** 2)[:, None, None]
+                - (c[1][1] * turns[1] ** 2)[:, None]
+                - c[2][2] * turns[2] ** 2
+                - 2 * c[0][1] * (turns[0][:, None] * turns[1])[:, :, None]
+                - 2 * c[0][2] * turns[0][:, None, None] * turns[2]
+                - 2 * c[1][2] * turns[1][:, None] * turns[2]
+            )
+        # From the sum of a row of A'WA to its diagonal.
+        self._narrow = LATTICE_SUM * float((blur * twice).sum(dtype=torch.float64)) / float(np.prod(self.box))
+        self._blur = of_mean_one(blur)
+        self._inverse = torch.ones_like(blur)
+        self._scale = torch.ones(len(self._cell), device=backend.device)
+
+    def update(self, coverage: Tensor) -> None:
+        """Follow the prior as it is now, and the pixels' weights: `coverage` (N,) is what their adjoint gives."""
+        measured = coverage.clamp(min=0) * self._narrow
+        diagonal = measured + self.prior.diagonal()
+        diagonal.clamp_(min=_LEAST * diagonal.mean())
+        share = (measured / diagonal).mean()
+        torch.reciprocal(share * self._blur + (1 - share) * self._bent, out=self._inverse)
+        torch.rsqrt(diagonal, out=self._scale)
+
+    def apply(self, vector: Tensor) -> Tensor:
+        """The inverse times a vector: (N,) to (N,)."""
+        box = torch.zeros(self.box, device=vector.device)
+        box.view(-1).index_copy_(0, self._cell, vector * self._scale)
+        found = torch.fft.irfftn(torch.fft.rfftn(box).mul_(self._inverse), s=self.box)
+        return found.view(-1).index_select(0, self._cell).mul_(self._scale)
+
+
+def _blurs(slices: Slices, spacing: float) -> list[tuple[np.ndarray, float]]:
+    """Covariance (3, 3) of lattice and scanner in units of the spacing, and share of the pixels, of every stack."""
+    shares, offsets = slices.psf_weights, slices.psf_offsets
+    own = (shares[:, :, None] * slices.psf_covariances).sum(axis=1)
+    own[:, 2] += (shares * offsets**2).sum(axis=1)
+    rotation = slices.pose[:, :3, :3]
+    covariance = np.einsum("sij,sj,skj->sik", rotation, own, rotation)
+    pixels = np.bincount(slices.slice_of_pixel()[slices.mask], minlength=len(slices))
+    out = []
+    for stack in np.unique(slices.stack):
+        weight = np.where(slices.stack == stack, pixels, 0.0)
+        if weight.sum() > 0:
+            mean = np.average(covariance, axis=0, weights=weight) / spacing**2
+            out.append((mean + LATTICE_SIGMA**2 * np.eye(3), float(weight.sum() / pixels.sum())))
+    return out

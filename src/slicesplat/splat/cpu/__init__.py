@@ -1,0 +1,1 @@
+"""The forward model on the CPU, compiled by numba."""

@@ -1,0 +1,334 @@
+"""The forward model and its adjoint on the CPU: numba, float32 pixels, as many threads as numba is given."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+from torch import Tensor
+
+from slicesplat.geometry.slices import Slices
+from slicesplat.splat.cpu import kernels
+from slicesplat.splat.cpu import pose as pose_kernels
+from slicesplat.splat.cpu.kernels import (
+    BLOCK,
+    GAUSSIAN_COLUMNS,
+    LIST_MARGIN,
+    MAX_CUTOFF,
+    PAIR_FIELDS,
+    PAIR_GRADIENTS,
+)
+from slicesplat.splat.cpu.simd import LANES
+from slicesplat.splat.cpu.threads import in_parts
+
+Float = NDArray[np.float64]
+
+_LISTED = 1 << 26  # numbers of Gaussians that there is room for while pairs are listed: 256 MB, most of it never used
+_LEAST_VIEWS = 64  # that are listed at a time: enough for all threads
+
+
+def _array(values: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
+    """Contiguous and writeable, so that a kernel is compiled for one type of arguments only."""
+    return np.require(values, dtype, ["C", "W"])
+
+
+class _Room:
+    """Memory that is kept for what is as long as the list of pairs: fresh memory costs as much as filling it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, NDArray[Any]] = {}
+
+    def of(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+        """An array with whatever is in it; the next one of that name has the same memory."""
+        size = math.prod(shape)
+        if name not in self._kept or len(self._kept[name]) < size:
+            self._kept.pop(name, None)
+            # With a little more, so that not every list that is longer than the last one needs new memory.
+            self._kept[name] = np.empty(size + size // 8, dtype)
+        return self._kept[name][:size].reshape(shape)
+
+    def clear(self, but: str) -> None:
+        """Give back all of it but the array of that name."""
+        self._kept = {name: kept for name, kept in self._kept.items() if name == but}
+
+
+@dataclass(eq=False)
+class _Pairs:
+    """Which Gaussians touch which views, and where all were when that was found out.
+
+    The pairs of view v are `start[v]:start[v + 1]`: whole vectors, filled up with the Gaussian that touches nothing.
+    """
+
+    count: int
+    start: NDArray[np.int64]
+    gaussian: NDArray[np.int32]
+    table: Float
+    rotation: Float
+    translation: Float
+
+    def still_hold(self, table: Float, rotation: Float, translation: Float, forward_model: CpuForwardModel) -> bool:
+        """Whether nothing has moved by more than the margin that the list was made with."""
+        moves = np.zeros(len(table) - 1)
+        narrowest = float(forward_model.blur.min(initial=np.inf))
+        in_parts(kernels.moves, table, self.table, narrowest, forward_model.cutoff, moves)
+        turn = np.linalg.norm(rotation - self.rotation, axis=(1, 2))
+        views = np.linalg.norm(translation - self.translation, axis=1) + turn * (
+            forward_model.radius + forward_model.cutoff**2
+        )
+        return bool(moves.max(initial=0.0) + views.max(initial=0.0) <= LIST_MARGIN)
+
+
+class CpuForwardModel:
+    """The forward model of a set of slices, its adjoint and its derivatives.
+
+    Takes tensors and arrays, gives tensors; neither way is anything copied that has the right type.
+
+    Parameters
+    ----------
+    slices : Slices
+        Geometry of the images; poses are given with every call of `place`.
+    cutoff : float
+        Mahalanobis distance beyond which a Gaussian does not reach a pixel; at most 5.
+    """
+
+    def __init__(self, slices: Slices, cutoff: float = 3.0) -> None:
+        if not 0 < cutoff <= MAX_CUTOFF:
+            raise ValueError(f"cutoff {cutoff} is not in (0, {MAX_CUTOFF}]")
+        components = slices.psf_weights.shape[1]
+        self.slices = len(slices)
+        self.device = torch.device("cpu")
+        self.cutoff = float(cutoff)
+        self.shape = _array(slices.shape, np.int64)
+        self.offset = _array(slices.offset, np.int64)
+        self.view_start = np.arange(len(slices) + 1, dtype=np.int64) * components
+        self.components = components
+        self.weight = _array(slices.psf_weights.reshape(-1), np.float64)
+        self.blur = _array(slices.psf_covariances.reshape(-1, 3), np.float64)
+        # A view's plane lies where its component of the PSF has its centre, not where the slice's frame has its origin.
+        planes = _array(slices.psf_offsets.reshape(-1, 1), np.float64)
+        self.origin = np.concatenate([np.repeat(slices.origin, components, axis=0), planes], axis=1)
+        self.step = np.repeat(_array(slices.step, np.float64), components, axis=0)
+        self.view_shape = np.repeat(self.shape, components, axis=0)
+        self.far = self.origin.copy()
+        self.far[:, :2] += (self.view_shape - 1) * self.step
+        self.radius = float(np.linalg.norm(self.far, axis=1).max(initial=0.0))
+        self.placements = 0
+        self._pairs: _Pairs | None = None
+        self._of_gaussians: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
+        self._projected: NDArray[np.float32] | None = None
+        self._room = _Room()
+
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of all slices."""
+        return int(self.offset[-1])
+
+    @property
+    def pairs(self) -> int:
+        """Number of (view, Gaussian) pairs of the last `place`."""
+        return 0 if self._pairs is None else self._pairs.count
+
+    @property
+    def _placed(self) -> _Pairs:
+        if self._pairs is None:
+            raise RuntimeError("no Gaussians are in place: call place first")
+        return self._pairs
+
+    def pixel_pairs(self) -> int:
+        """Number of (pixel, view, Gaussian) triples inside the cut-off: the work in `splat`, counted one by one."""
+        counts = np.zeros(len(self.shape), np.int64)
+        in_parts(kernels.count_pixels, self._flat(), self.view_start, self._placed.start, counts)
+        return int(counts.sum())
+
+    def set_geometry(
+        self,
+        means: ArrayLike,  # (N, 3) mm
+        log_scales: ArrayLike,  # (N, 3)
+        quaternions: ArrayLike,  # (N, 4)
+        rotations: ArrayLike,  # (S, 3, 3)
+        translations: ArrayLike,  # (S, 3) mm
+        rebuild: bool | None = None,
+    ) -> None:
+        """Set the Gaussians' shapes and the slices' poses; everything after refers to them.
+
+        Parameters
+        ----------
+        rebuild : bool, optional
+            Whether to make a new list of pairs. By default when something has moved too far.
+
+        Raises
+        ------
+        ValueError
+            The list is to be kept, and there is none for this number of Gaussians.
+        """
+        self.placements += 1
+        self._projected = None
+        # Copies: an optimiser changes its parameters in place.
+        self._quaternions = _array(quaternions, np.float64).copy()
+        rotation, translation = _array(rotations, np.float64).copy(), _array(translations, np.float64).copy()
+        self._rotation = np.repeat(rotation, self.components, axis=0)
+        # The world's origin in the slice's frame, with the opposite sign.
+        self._shift = np.repeat(np.einsum("sik,si->sk", rotation, translation), self.components, axis=0)
+        n = len(self._quaternions)
+        self._variance = np.empty((n, 3))
+        self._table = np.empty((n + 1, GAUSSIAN_COLUMNS))
+        coarse = np.empty((4, n + 1), np.float32)
+        in_parts(
+            kernels.tabulate,
+            *(_array(means, np.float64), _array(log_scales, np.float64), self._quaternions),
+            *(self._variance, self._table, coarse),
+        )
+        listed = self._pairs is not None and len(self._pairs.table) == n + 1
+        if rebuild is False and not listed:
+            raise ValueError(f"no list of pairs for {n} Gaussians to keep: place them with rebuild=True")
+        if (
+            rebuild
+            or not listed
+            or (rebuild is None and not self._placed.still_hold(self._table, rotation, translation, self))
+        ):
+            self._pairs = self._list(coarse, rotation, translation)
+
+    def free_scratch(self) -> None:
+        """Give back the memory of what can be found again, and is when it is needed next: all but the list of pairs."""
+        self._projected = self._of_gaussians = None
+        self._room.clear(but="gaussian")
+
+    def _list(self, coarse: NDArray[np.float32], rotation: Float, translation: Float) -> _Pairs:
+        """Find the pairs of the Gaussians and poses that are being placed."""
+        self._pairs = self._of_gaussians = None
+        views, n = len(self.blur), len(self._table) - 1
+        blocks = np.empty((7, -(-n // BLOCK)), np.float32)
+        in_parts(kernels.bound_blocks, coarse, blocks)
+        counts = np.zeros(views, np.int64)
+        found: list[NDArray[np.int32]] = []
+        # A view's list may be as long as that of all Gaussians: room for those of a few views at a time, since a
+        # search for lost slices has thousands of views.
+        batch = max(_LEAST_VIEWS, _LISTED // (n + LANES))
+        listed = self._room.of("listed", (min(batch, views), n + LANES), np.int32)
+        for first in range(0, views, batch):
+            some = slice(first, min(first + batch, views))
+            in_parts(
+                kernels.list_pairs,
+                *(self._table, coarse, blocks, self._rotation[some], self._shift[some], self.blur[some]),
+                *(self.origin[some], self.far[some], self.cutoff, LIST_MARGIN, listed, counts[some]),
+            )
+            found += [row[:count].copy() for row, count in zip(listed, counts[some], strict=False)]
+        start = np.concatenate([[0], np.cumsum(-(-counts // LANES) * LANES)]).astype(np.int64)
+        gaussian = self._room.of("gaussian", (int(start[-1]),), np.int32)
+        for v, own in enumerate(found):
+            filled = start[v] + len(own)
+            gaussian[start[v] : filled] = own
+            gaussian[filled : start[v + 1]] = n
+        return _Pairs(int(counts.sum()), start, gaussian, self._table, rotation, translation)
+
+    def _flat(self) -> NDArray[np.float32]:
+        """The pairs' projections; found when they are first needed."""
+        if self._projected is None:
+            pairs = self._placed
+            flat = self._room.of("flat", (len(pairs.gaussian) // LANES, PAIR_FIELDS, LANES), np.float32)
+            in_parts(
+                kernels.project,
+                *(self._table, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
+                *(self.view_shape, pairs.start, pairs.gaussian, self.cutoff, flat),
+            )
+            self._projected = flat
+        return self._projected
+
+    def _pairs_of_gaussians(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        """Where the pairs of every Gaussian start, and their numbers; found when they are first needed."""
+        if self._of_gaussians is None:
+            pairs = self._placed
+            start = np.empty(len(self._table), np.int64)
+            pair_of = self._room.of("pair_of", pairs.gaussian.shape, np.int32)
+            in_parts(kernels.pairs_of_gaussians, pairs.gaussian, pairs.start, start, pair_of)
+            self._of_gaussians = start, pair_of
+        return self._of_gaussians
+
+    def apply(self, amplitudes: ArrayLike, gains: ArrayLike) -> Tensor:
+        """Simulated pixels (P,) float32 for amplitudes (N,) and gains (S,)."""
+        out = np.empty(self.pixels, np.float32)
+        amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
+        in_parts(
+            kernels.splat,
+            *(self._flat(), amplitude, _array(gains, np.float32), self.shape, self.offset, self.view_start),
+            *(self._placed.start, self._placed.gaussian, out),
+        )
+        return torch.from_numpy(out)
+
+    def adjoint(self, upstream: ArrayLike, gains: ArrayLike) -> Tensor:
+        """The transpose of `splat` as a linear map of the amplitudes: (P,) to (N,) float32."""
+        pairs = self._placed
+        pair = self._room.of("pair", pairs.gaussian.shape, np.float32)
+        in_parts(
+            kernels.gather,
+            *(self._flat(), _array(upstream, np.float32), _array(gains, np.float32), self.shape, self.offset),
+            *(self.view_start, pairs.start, pair),
+        )
+        out = np.empty(len(self._variance), np.float32)
+        in_parts(kernels.sum_pairs, pair, *self._pairs_of_gaussians(), out)
+        return torch.from_numpy(out)
+
+    def vjp(self, upstream: ArrayLike, amplitudes: ArrayLike, gains: ArrayLike) -> tuple[Tensor, Tensor]:
+        """Gradients of a loss whose gradient at the pixels is `upstream`.
+
+        Returns
+        -------
+        gaussians : (N, 11) float32
+            Means, log scales, quaternions, amplitudes.
+        poses : (S, 13) float64
+            Rotation matrices row by row, translations, gains.
+        """
+        pairs = self._placed
+        amplitude = np.append(_array(amplitudes, np.float64), 0.0)[:, None]
+        poses = np.empty((len(self.shape), kernels.POSE_GRADIENTS))
+        gradient = self._room.of("gradient", (len(pairs.gaussian), PAIR_GRADIENTS), np.float32)
+        in_parts(
+            kernels.gradients_of_pairs,
+            *(self._table, amplitude, _array(gains, np.float64), self._rotation, self._shift, self.blur, self.origin),
+            *(self.step, self.shape, self.offset, self.view_start, pairs.start, pairs.gaussian, self._flat()),
+            *(_array(upstream, np.float32), gradient, poses),
+        )
+        gaussians = np.empty((len(self._variance), 11), np.float32)
+        in_parts(
+            kernels.gradients_of_gaussians,
+            *(self._variance, self._quaternions, amplitude, gradient, *self._pairs_of_gaussians(), gaussians),
+        )
+        return torch.from_numpy(gaussians), torch.from_numpy(poses)
+
+    def _rendered(self, amplitudes: ArrayLike) -> tuple[Any, ...]:
+        """Gaussians, views and pairs, as the kernels of `splat.cpu.pose` take them."""
+        pairs = self._placed
+        amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
+        return (
+            *(self._table, amplitude, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
+            *(self.cutoff, self.view_start, pairs.start, pairs.gaussian),
+        )
+
+    def pose_jacobian(self, amplitudes: ArrayLike) -> Tensor:
+        """Images for gain 1 and their derivatives by the slices' poses: (7, P) float32.
+
+        The first six are by a step v (mm), w (rad) in the slice's own frame, R -> R exp([w]x), t -> t + R v; the last
+        one is the image.
+        """
+        out = np.empty((pose_kernels.UNKNOWNS, self.pixels), np.float32)
+        in_parts(pose_kernels.pose_derivatives, self._rendered(amplitudes), self.shape, self.offset, out)
+        return torch.from_numpy(out)
+
+    def pose_normal_equations(
+        self, amplitudes: ArrayLike, gains: ArrayLike, pixels: ArrayLike, weights: ArrayLike, scale: ArrayLike
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gauss-Newton system of every slice in its pose and gain; see `splat.cpu.pose.pose_systems`."""
+        slices, unknowns = len(self.shape), pose_kernels.UNKNOWNS
+        systems = (np.empty((slices, unknowns, unknowns)), np.empty((slices, unknowns)), np.empty(slices))
+        sums = np.empty((slices, 6))
+        in_parts(
+            pose_kernels.pose_systems,
+            *(self._rendered(amplitudes), self.shape, self.offset, _array(gains, np.float64)),
+            *(_array(pixels, np.float32), _array(weights, np.float32), _array(scale, np.float64), *systems, sums),
+        )
+        hessian, gradient, cost = map(torch.from_numpy, systems)
+        return hessian, gradient, cost, torch.from_numpy(sums)

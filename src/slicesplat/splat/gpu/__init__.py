@@ -1,0 +1,1 @@
+"""The forward model on a CUDA device, compiled by Triton."""

@@ -1,0 +1,1 @@
+"""Ground truth: a phantom, simulated scans, scores."""
