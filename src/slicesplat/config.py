@@ -1,9 +1,316 @@
-"""Settings of a reconstruction: plain values, quick to import."""
+"""Settings of a reconstruction and of its stages: plain values, quick to import.
+
+Every stage of the pipeline has its own frozen settings, nested in `Config`. A default has a measurement behind it,
+where nothing else is said on the shared cases of `benchmarks/bench_accuracy.py`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+WHOLE_STACK = -1
+"""As the length of a run of slices: all of a stack."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """One level of the registration.
+
+    Attributes
+    ----------
+    spacing : float
+        Lattice constant of the field, mm.
+    run : int
+        Slices that move as one, consecutive in time; `WHOLE_STACK` for all of a stack, 1 for each by itself.
+    rounds : int
+        Fits of the field, each followed by an alignment, at most.
+    scale : float
+        Residual, as a fraction of the brightest tissue, beyond which a pixel loses influence.
+    still : float
+        Median movement of a round, mm, below which the level is done.
+    """
+
+    spacing: float
+    run: int
+    rounds: int
+    scale: float
+    still: float
+
+
+COARSE_LEVELS = (
+    Level(8.0, WHOLE_STACK, 3, 0.5, 0.5),
+    Level(8.0, 20, 3, 0.5, 0.5),
+    Level(7.0, 7, 4, 0.5, 0.5),
+    Level(6.0, 4, 4, 0.5, 0.4),
+    Level(5.0, 2, 4, 0.5, 0.3),
+    Level(5.0, 1, 6, 0.3, 0.2),
+    Level(4.0, 1, 3, 0.3, 0.1),
+)
+FINE_LEVELS = (Level(3.0, 1, 3, 0.15, 0.05), Level(2.5, 1, 2, 0.15, 0.05))
+
+
+@dataclass(frozen=True)
+class TimePriorSettings:
+    """Where a slice is expected from its neighbours in time.
+
+    Attributes
+    ----------
+    jump : float
+        Deviation, in units of the typical one, beyond which more costs nothing: motion jumps.
+    least_translation : float
+        mm; no examination is so still that a slice may be held to its neighbours more tightly.
+    least_rotation : float
+        The same, degrees.
+    trusted : float
+        Weight above which a slice speaks for its neighbours.
+    """
+
+    jump: float = 3.0
+    least_translation: float = 0.3
+    least_rotation: float = 0.3
+    trusted: float = 0.5
+
+
+@dataclass(frozen=True)
+class RecoverySettings:
+    """The search for slices that have not found their place.
+
+    Attributes
+    ----------
+    outlier : float
+        Robust standard deviations below the median correlation that make a slice suspect.
+    misfit : float
+        Misfit, in units of the median, that does.
+    stray : float
+        Deviation from where the slice is expected, in units of the time prior, that does.
+    random_starts : int
+        Random poses about the expected one that are tried.
+    max_shift : float
+        Of them, mm.
+    max_turn : float
+        Of them, degrees.
+    kept_starts : int
+        Starts of a slice that are followed to the end.
+    first_steps, last_steps : int
+        Steps of all starts, and of those that are kept.
+    improvement : float
+        Share of the present misfit that another place has to get below.
+    """
+
+    outlier: float = 4.0
+    misfit: float = 1.5
+    stray: float = 3.0
+    random_starts: int = 48
+    max_shift: float = 15.0
+    max_turn: float = 45.0
+    kept_starts: int = 6
+    first_steps: int = 4
+    last_steps: int = 5
+    improvement: float = 0.98
+
+
+@dataclass(frozen=True)
+class RegistrationSettings:
+    """The registration of stacks and slices, coarse to fine.
+
+    Attributes
+    ----------
+    outline_margin : int
+        Pixels around the mask that the coarse levels see as empty.
+    binning : int
+        Pixels along each side that the coarse levels average into one.
+    stack_spacing : float
+        Lattice constant, mm, of the field that whole stacks are brought onto.
+    stack_turns : tuple of float
+        Degrees about each of three axes that a stack is turned by, to start from.
+    stack_steps : int
+        Steps of a whole stack.
+    carried_spacings : tuple of float
+        Lattice constants, mm, where stacks are brought together by the mask of one of them.
+    coarse, fine : tuple of Level
+    from_start : int
+        Coarse levels that are left out where the slices are known to be about in place.
+    steps : int
+        Steps of the slices after each fit of the field.
+    ridge : float
+        Weight of the squared amplitudes in a level's field, in units of the pixels' weights.
+    iterations : int
+        Of conjugate gradients for it.
+    least_ncc : float
+        Correlation below which a slice without noise shows something else than the field.
+    beyond_chance : float
+        With noise it cannot correlate as much. So many standard errors of a correlation of independent pixels are no
+        chance.
+    far : float
+        mm from where its neighbours in time say that a slice is, from which on little correlation makes it lost.
+    time : TimePriorSettings
+    recovery : RecoverySettings
+    """
+
+    outline_margin: int = 8
+    binning: int = 2
+    stack_spacing: float = 10.0
+    stack_turns: tuple[float, ...] = (25.0, 50.0, -25.0, -50.0)
+    stack_steps: int = 8
+    carried_spacings: tuple[float, ...] = (10.0, 5.0)
+    coarse: tuple[Level, ...] = COARSE_LEVELS
+    fine: tuple[Level, ...] = FINE_LEVELS
+    from_start: int = 4
+    steps: int = 3
+    ridge: float = 0.05
+    iterations: int = 8
+    least_ncc: float = 0.45
+    beyond_chance: float = 4.0
+    far: float = 5.0
+    time: TimePriorSettings = field(default_factory=TimePriorSettings)
+    recovery: RecoverySettings = field(default_factory=RecoverySettings)
+
+
+@dataclass(frozen=True)
+class MaskSettings:
+    """Masks that were carried over from another stack, made to fit.
+
+    Attributes
+    ----------
+    between_slices : float
+        mm around the region: how far slices are off where only stacks were registered.
+    of_rough_poses : float
+        mm around the region, once the slices are registered roughly themselves.
+    """
+
+    between_slices: float = 4.0
+    of_rough_poses: float = 1.5
+
+
+@dataclass(frozen=True)
+class LikelihoodSettings:
+    """What a residual says about its pixel and its slice.
+
+    Attributes
+    ----------
+    pixel_limit : float
+        Residual, in sigma, beyond which a pixel's influence on the field falls off.
+    slice_limit : float
+        Root-mean-square residual of a slice, in units of its stack's typical one, beyond which its weight falls.
+    pose_limit : float
+        Residual, in sigma, beyond which a pixel loses influence on its slice's pose.
+    validation_share : float
+        Pixels that are left out of the fit to choose by.
+    """
+
+    pixel_limit: float = 5.0
+    slice_limit: float = 1.25
+    pose_limit: float = 4.0
+    validation_share: float = 0.02
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """The joint estimate of field, motion, gains and weights.
+
+    Attributes
+    ----------
+    strategy : str
+        How the field is made of Gaussians, by the name in `estimate.strategies`.
+    prior : str
+        What is likely of the field, by the name in `priors`.
+    spacings : tuple of float
+        Lattice constants that are tried, coarse to fine, in units of the in-plane pixel spacing. The poses are refined
+        on the first.
+    strengths : tuple of float
+        Of the prior, in units of its usual one, that are tried.
+    smoothness : float
+        Usual strength of the prior, in units of the noise's variance: that of a maximum-a-posteriori estimate does not
+        depend on the noise.
+    pose_rounds : int
+        Turns of field and poses before the complexity is chosen, at most.
+    final_rounds : int
+        Turns of field and poses at the end, with all pixels and as many Gaussians as were chosen, at most.
+    still : float
+        Root-mean-square motion of the slices in a turn, mm, below which there is no further turn.
+    stalled : float
+        Share of the motion in the turn before from which on it is noise that moves the slices: no further turn.
+    pose_steps : int
+        Gauss-Newton steps of the poses in every turn; with 0 they stay as they are.
+    max_extrapolation : float
+        mm that a slice is moved ahead in its direction at most.
+    rounds : int
+        Updates of prior, gains and weights for every lattice.
+    iterations : int
+        Of conjugate gradients, preconditioned, between two updates.
+    first_iterations : int
+        Of plain conjugate gradients, from nothing.
+    rim : int
+        Pixels beside the mask that are fitted too: they see what is inside, and without them the field is open there.
+    outline : int
+        Pixels from the mask's edge inwards that choose nothing: they say more about the mask than about the anatomy.
+    likelihood : LikelihoodSettings
+    """
+
+    strategy: str = "lattice"
+    prior: str = "curvature"
+    spacings: tuple[float, ...] = (1.3, 1.05, 0.9)
+    strengths: tuple[float, ...] = (2.0, 0.5)
+    smoothness: float = 0.2
+    pose_rounds: int = 24
+    final_rounds: int = 6
+    still: float = 0.01
+    stalled: float = 0.95
+    pose_steps: int = 2
+    max_extrapolation: float = 0.5
+    rounds: int = 4
+    iterations: int = 4
+    first_iterations: int = 8
+    rim: int = 1
+    outline: int = 2
+    likelihood: LikelihoodSettings = field(default_factory=LikelihoodSettings)
+
+    def __post_init__(self) -> None:
+        if not self.spacings or min(self.spacings) <= 0:
+            raise ValueError(f"spacings {self.spacings}: give at least one lattice constant, all of them positive")
+        if not self.smoothness >= 0 or min(self.strengths, default=1.0) <= 0:
+            raise ValueError(f"prior of strength {self.smoothness} times {self.strengths}: give positive numbers")
+
+
+@dataclass(frozen=True)
+class SampleSettings:
+    """The volume, sampled from the field.
+
+    Attributes
+    ----------
+    background_margin : float
+        mm around the masks that the background is shown in.
+    background_spacing : float
+        Lattice constant of the background's field, in-plane pixels: coarser than where the region's own fit starts.
+    background_iterations : int
+        Of conjugate gradients for it.
+    """
+
+    background_margin: float = 15.0
+    background_spacing: float = 1.5
+    background_iterations: int = 15
+
+
+@dataclass(frozen=True)
+class UncertaintySettings:
+    """The standard error of the volume, sampled.
+
+    Attributes
+    ----------
+    draws : int
+    iterations : int
+        Of conjugate gradients for each, at most; what they leave unresolved counts as error.
+    tolerance : float
+        They end when their error, in the norm of the system, is this share of a draw's variance in the same norm.
+    most_cells : int
+        Inside the region; the lattice is coarser than the pixels where there would be more.
+    """
+
+    draws: int = 3
+    iterations: int = 200
+    tolerance: float = 0.001
+    most_cells: int = 350_000
 
 
 @dataclass(frozen=True)
@@ -34,6 +341,16 @@ class Config:
         Memory that the work may take, GB of 10^9 bytes. 0: what the machine has available.
     uncertainty : bool
         Also estimate the standard error of every voxel, which takes about as long as the fit.
+    masks : MaskSettings
+        Of masks that are carried over.
+    registration : RegistrationSettings
+        Of stacks and slices.
+    fit : FitSettings
+        Of the joint estimate.
+    sample : SampleSettings
+        Of the output.
+    uncertainty_map : UncertaintySettings
+        Of the standard error.
     """
 
     resolution: float = 0.8
@@ -47,6 +364,11 @@ class Config:
     keep_duplicates: bool = False
     max_memory: float = 0.0
     uncertainty: bool = False
+    masks: MaskSettings = field(default_factory=MaskSettings)
+    registration: RegistrationSettings = field(default_factory=RegistrationSettings)
+    fit: FitSettings = field(default_factory=FitSettings)
+    sample: SampleSettings = field(default_factory=SampleSettings)
+    uncertainty_map: UncertaintySettings = field(default_factory=UncertaintySettings)
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.resolution <= 10:

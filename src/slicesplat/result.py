@@ -18,6 +18,7 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.intensity import Intensities
+from slicesplat.progress import StepRecord
 from slicesplat.splat import predict
 
 USED_WEIGHT = 0.1  # a slice with less is reported as left out
@@ -58,7 +59,7 @@ class Registration:
     ncc: NDArray[np.float64]
     reference: int
     settings: Config
-    steps: list[dict[str, Any]]
+    steps: list[StepRecord]
     dropout: NDArray[np.bool_]
     device: str
     stacks: Sequence[Stack]
@@ -92,7 +93,7 @@ class Registration:
                 "ncc": round(float(self.ncc[s]), 4),
                 "left_out": reasons[s],
             }
-            for s, transform in enumerate(self.slices.world_transforms())
+            for s, transform in enumerate(self.slices.motion.matrix)
         ]
 
     def json(self) -> dict[str, Any]:
@@ -105,7 +106,7 @@ class Registration:
                 "python": platform.python_version(),
                 **{name: importlib.metadata.version(name) for name in packages},
             },
-            "steps": self.steps,
+            "steps": [step.json() for step in self.steps],
             "reference_stack": self.reference,
             "stack_agreement": [round(seen.ncc, 4) for seen in self.agreement],
             "copies": [{"stack": copy, "copy_of": original} for copy, original in self.copies.items()],

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from slicesplat.config import RegistrationSettings
 from slicesplat.geometry.pixels import broadcast_to_pixels, sum_over_slices
 from slicesplat.geometry.slices import Slices
+from slicesplat.motion.acceptance import least_ncc
 from slicesplat.motion.align import correlation
-from slicesplat.motion.register import fit_lattice, least_ncc
+from slicesplat.solvers.amplitudes import fit_lattice
 from slicesplat.splat import CPU, Backend, predict
 
 SPACING = 5.0
@@ -44,10 +46,17 @@ class Agreement:
         return self.ncc < self.least
 
 
+_DEFAULT = RegistrationSettings()
 UNKNOWN = Agreement(np.nan, np.nan)
 
 
-def agreement(slices: Slices, weight: NDArray[np.float64], stacks: int, backend: Backend = CPU) -> list[Agreement]:
+def agreement(
+    slices: Slices,
+    weight: NDArray[np.float64],
+    stacks: int,
+    settings: RegistrationSettings = _DEFAULT,
+    backend: Backend = CPU,
+) -> list[Agreement]:
     """How every stack agrees with the others, by its number.
 
     Parameters
@@ -58,6 +67,8 @@ def agreement(slices: Slices, weight: NDArray[np.float64], stacks: int, backend:
         Trust in the slices; those without any neither predict nor are predicted.
     stacks : int
         How many stacks there are.
+    settings : RegistrationSettings
+        For the field, and for the correlation that a slice has to reach.
     backend : Backend
         Where to compute.
     """
@@ -71,11 +82,12 @@ def agreement(slices: Slices, weight: NDArray[np.float64], stacks: int, backend:
             continue
         others, mine = coarse.take(rest), coarse.take(own)
         trust = backend.tensor(others.mask) * broadcast_to_pixels(weight[rest], others, backend.device)
-        field, _ = fit_lattice(others, trust, np.ones(len(rest)), SPACING, backend)
+        given = (backend.tensor(others.pixels), trust, np.ones(len(rest)))
+        field, _ = fit_lattice(others, *given, SPACING, settings.iterations, settings.ridge, backend)
         p = predict(field, mine, np.ones(len(own)), backend)
         w, y = backend.tensor(mine.mask), backend.tensor(mine.pixels)
         sums = [sum_over_slices(values, mine) for values in (w, w * y, w * p, w * y * y, w * p * p, w * y * p)]
         size = np.maximum(sums[0], 1e-9)
         ncc = np.average(correlation(np.stack(sums, axis=-1)), weights=size)
-        found[stack] = Agreement(float(ncc), float(np.average(least_ncc(mine, backend), weights=size)))
+        found[stack] = Agreement(float(ncc), float(np.average(least_ncc(mine, settings, backend), weights=size)))
     return found

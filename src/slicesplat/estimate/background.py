@@ -11,19 +11,24 @@ from dataclasses import replace
 
 import numpy as np
 
+from slicesplat.config import SampleSettings
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import broadcast_to_pixels
 from slicesplat.geometry.slices import Slices
 from slicesplat.likelihood.robust import Weights
-from slicesplat.solvers.amplitudes import placed_lattice, solve_amplitudes
+from slicesplat.solvers.amplitudes import fit_lattice
 from slicesplat.splat import CPU, Backend, predict
 
-BACKGROUND_MARGIN = 15.0  # mm around the masks
-_SPACING = 1.5  # in-plane pixels between the lattice's Gaussians: coarser than where the region's own fit starts
-_ITERATIONS = 15
+_DEFAULT = SampleSettings()
 
 
-def background_field(wide: Slices, region: GaussianField, weights: Weights, backend: Backend = CPU) -> GaussianField:
+def background_field(
+    wide: Slices,
+    region: GaussianField,
+    weights: Weights,
+    settings: SampleSettings = _DEFAULT,
+    backend: Backend = CPU,
+) -> GaussianField:
     """The field to be added to the region's own outside it.
 
     Parameters
@@ -34,12 +39,12 @@ def background_field(wide: Slices, region: GaussianField, weights: Weights, back
         What was fitted inside the masks.
     weights : Weights
         Gains and trust of the slices; the pixels' own weights are those of other crops, and not used.
+    settings : SampleSettings
     backend : Backend
         Where to compute.
     """
     rest = backend.tensor(wide.pixels) - predict(region, wide, weights.gain, backend)
-    spacing = _SPACING * float(np.median(wide.step))
-    field, forward_model = placed_lattice(replace(wide, mask=~wide.mask), spacing, backend)
+    spacing = settings.background_spacing * float(np.median(wide.step))
     trust = broadcast_to_pixels(weights.slice, wide, backend.device) * backend.tensor(wide.measured)
-    field.amplitudes = solve_amplitudes(forward_model, rest, trust, weights.gain, field.amplitudes, _ITERATIONS)
-    return field
+    given = (rest, trust, weights.gain, spacing, settings.background_iterations)
+    return fit_lattice(replace(wide, mask=~wide.mask), *given, backend=backend)[0]

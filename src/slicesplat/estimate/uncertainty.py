@@ -15,32 +15,32 @@ no slice saw keeps the prior's spread. The poses are taken as they are: their er
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numba
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import fft, ndimage
+from torch import Tensor
 
+from slicesplat.config import UncertaintySettings
 from slicesplat.estimate.spectrum import Spectrum, interior, measure_spectrum
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import LATTICE_SIGMA
 from slicesplat.geometry.slices import Slices
 from slicesplat.likelihood.robust import Weights
+from slicesplat.progress import ReportProgress
 from slicesplat.solvers.amplitudes import placed_lattice
+from slicesplat.solvers.cg import ConjugateGradients
 from slicesplat.splat import ForwardModel
 from slicesplat.splat.grid import grid_affine, sample_on_grid
 
 Volume = NDArray[np.float32]
-Tell = Callable[[int, int, float | None], None]
 
-DRAWS = 3
-ITERATIONS = 200  # of conjugate gradients per draw, at most; what they leave unresolved counts as error
-# They end when their error, in the norm of the system, is this share of the variance of a draw in the same norm.
-TOLERANCE = 0.001
-MOST_CELLS = 350_000  # inside the region; the lattice is coarser than the pixels where there would be more
+_DEFAULT = UncertaintySettings()
 _PADDING = 4  # cells around the lattice: far ends of the box are neighbours
 _WINDOW = 2.0  # mm; over which gradients and squared errors are averaged
 _SEEN = 0.02  # of the usual information: below it a place borrows the strength of the others
@@ -170,36 +170,29 @@ class ErrorModel:
         told /= ndimage.gaussian_filter(np.abs(given) ** 2, _PROBE_WIDTH, mode=mode)
         self.inverse = (1.0 / (1.0 + np.maximum(told, 0.0))).astype(np.float32)
 
-    def solve(self, right: Volume, iterations: int) -> Volume:
-        """(1 + scan' scan)^-1 of `right`, by at most so many preconditioned conjugate gradients."""
-        solution = np.zeros_like(right)
-        residual = right.copy()
-        step = self.box.filtered(residual, self.inverse)
-        direction, square = step, _dot(residual, step)
-        for _ in range(iterations):
-            # A draw has unit variance per degree of freedom in this norm, whatever the noise.
-            if square <= TOLERANCE * right.size:
-                break
-            curved = direction + self.adjoint(self.scan(direction))
-            length = np.float32(square / max(_dot(direction, curved), 1e-30))
-            solution += length * direction
-            residual -= length * curved
-            step = self.box.filtered(residual, self.inverse)
-            previous, square = square, _dot(residual, step)
-            direction = step + np.float32(square / max(previous, 1e-30)) * direction
-        return solution
+    def solve(self, right: Volume, settings: UncertaintySettings = _DEFAULT) -> Volume:
+        """(1 + scan' scan)^-1 of `right`, by preconditioned conjugate gradients."""
+        given, nothing = torch.from_numpy(right), torch.zeros(0)
 
-    def draw(self, random: np.random.Generator, iterations: int) -> Volume:
+        def product(direction: Tensor) -> tuple[Tensor, Tensor]:
+            return direction + torch.from_numpy(self.adjoint(self.scan(direction.numpy()))), nothing
+
+        def inverse(residual: Tensor) -> Tensor:
+            return torch.from_numpy(self.box.filtered(residual.numpy(), self.inverse))
+
+        solver = ConjugateGradients(product, given, nothing, inverse)
+        # A draw has unit variance per degree of freedom in this norm, whatever the noise.
+        tolerance = settings.tolerance * right.size
+        found, _ = solver.solve(torch.zeros_like(given), given, nothing, settings.iterations, tolerance)
+        return np.asarray(found.numpy())
+
+    def draw(self, random: np.random.Generator, settings: UncertaintySettings = _DEFAULT) -> Volume:
         """One error of the reconstruction, on the box: an anatomy less what is made of its scan."""
         truth = random.standard_normal(self.box.shape, dtype=np.float32)
         noise = random.standard_normal(len(self.root_weight), dtype=np.float32)
         noise[self.root_weight == 0] = 0.0
-        found = self.solve(self.adjoint(self.scan(truth) + noise), iterations)
+        found = self.solve(self.adjoint(self.scan(truth) + noise), settings)
         return self.anatomy(truth - found)
-
-
-def _dot(a: Volume, b: Volume) -> float:
-    return float(np.sum(a * b, dtype=np.float64))
 
 
 def standard_error(
@@ -209,7 +202,8 @@ def standard_error(
     mask: NDArray[np.bool_],
     affine: NDArray[np.float64],
     random: np.random.Generator,
-    tell: Tell = lambda done, total, loss: None,
+    report_progress: ReportProgress = lambda done, total, loss: None,
+    settings: UncertaintySettings = _DEFAULT,
 ) -> Volume:
     """Standard error of the field at every voxel of the mask, zero outside, in units of the field.
 
@@ -229,12 +223,13 @@ def standard_error(
     affine : (4, 4)
         Of the mask, voxel index to world, mm.
     random : numpy Generator
-    tell : callable
+    report_progress : callable
         Told how many draws are done, of how many.
+    settings : UncertaintySettings
     """
     pixel = float(np.median(slices.step))
     volume = float(mask.sum() * abs(np.linalg.det(affine[:3, :3])))
-    spacing = max(pixel, (volume / MOST_CELLS) ** (1 / 3))
+    spacing = max(pixel, (volume / settings.most_cells) ** (1 / 3))
     forward_model, box, cells = _lattice_in_box(slices, spacing)
     total = weights.total(slices).cpu().numpy()
     seen = np.zeros(box.shape, np.float32)
@@ -253,12 +248,12 @@ def standard_error(
     model = ErrorModel(forward_model, cells, box, strength, spectrum, root_weight, weights.gain)
     model.probe(random)
     square = np.zeros(box.shape)
-    for done in range(DRAWS):
-        square += model.draw(random, ITERATIONS).astype(np.float64) ** 2
-        tell(done + 1, DRAWS, None)
+    for done in range(settings.draws):
+        square += model.draw(random, settings).astype(np.float64) ** 2
+        report_progress(done + 1, settings.draws, None)
     width = _WINDOW / spacing
     share = np.maximum(ndimage.gaussian_filter(inside, width), 1e-3)
-    variance = ndimage.gaussian_filter((inside * square).astype(np.float32), width) / share / DRAWS
+    variance = ndimage.gaussian_filter((inside * square).astype(np.float32), width) / share / settings.draws
     unshown = strength * _beyond(spectrum, np.pi / spacing, np.pi / pixel)
     error = np.sqrt(_resampled(variance + unshown, box.affine, affine, mask.shape))
     return np.where(mask, error, 0.0).astype(np.float32)
@@ -269,7 +264,7 @@ def _lattice_in_box(
 ) -> tuple[ForwardModel, Box, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
     """A lattice of Gaussians in place, a box around it, and the cell of each Gaussian."""
     lattice, forward_model = placed_lattice(slices, spacing)
-    cell = np.rint(lattice.means.numpy().astype(np.float64) / spacing).astype(np.int64)
+    cell = lattice.cell.numpy()
     low = cell.min(axis=0) - _PADDING
     size = [fft.next_fast_len(int(n), real=True) for n in cell.max(axis=0) + 1 + _PADDING - low]
     first, second, third = (cell - low).T

@@ -21,7 +21,7 @@ def compile_kernels(backend: Backend = CPU) -> None:
     shape = (np.full((1, 3), 1.5), np.zeros((1, 3)), np.array([[1.0, 0.0, 0.0, 0.0]]))
     gains = np.ones(len(planes))
     for shift in (0.0, 1e-3):
-        forward_model.set_geometry(shape[0] + shift, *shape[1:], planes.pose[:, :3, :3], planes.pose[:, :3, 3])
+        forward_model.set_geometry(shape[0] + shift, *shape[1:], planes.pose.rotation, planes.pose.translation)
     image = forward_model.apply(one, gains)
     forward_model.adjoint(image, gains)
     forward_model.pose_normal_equations(one, gains, image, torch.ones_like(image), gains)

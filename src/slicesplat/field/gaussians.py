@@ -10,15 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from slicesplat.errors import InputError
+from slicesplat.geometry.rigid import Rigid
 
 _SHAPES = {"means": (3,), "log_scales": (3,), "rotations": (4,), "amplitudes": ()}
 """Of each parameter, without the number of Gaussians."""
@@ -80,20 +79,19 @@ class GaussianField:
         """Every parameter as another type or on another device."""
         return GaussianField(**{name: value.to(kind) for name, value in self.tensors().items()})
 
-    def moved(self, transform: NDArray[np.float64]) -> GaussianField:
-        """The field after a rigid transform (4, 4) of the world.
+    def moved(self, transform: Rigid) -> GaussianField:
+        """The field after a rigid transform of the world.
 
         Examples
         --------
         >>> one = GaussianField(torch.zeros(1, 3), torch.zeros(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.ones(1))
-        >>> transform = np.eye(4); transform[:3, 3] = [1.0, 2.0, 3.0]
-        >>> one.moved(transform).means.tolist()
+        >>> one.moved(Rigid.exp([1.0, 2.0, 3.0, 0.0, 0.0, 0.0])).means.tolist()
         [[1.0, 2.0, 3.0]]
         """
-        turn = Rotation.from_matrix(transform[:3, :3])
+        turn = Rotation.from_matrix(transform.rotation)
         own = Rotation.from_quat(self.rotations.detach().cpu().numpy(), scalar_first=True)
         quaternions = torch.as_tensor((turn * own).as_quat(scalar_first=True)).to(self.rotations)
-        matrix = torch.as_tensor(transform).to(torch.float64)
+        matrix = torch.as_tensor(transform.matrix)
         means = self.means.double() @ matrix[:3, :3].T.to(self.means.device) + matrix[:3, 3].to(self.means.device)
         return GaussianField(means.to(self.means), self.log_scales, quaternions, self.amplitudes)
 

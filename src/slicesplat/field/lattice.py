@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from slicesplat.geometry.psf import FWHM_TO_SIGMA
 from slicesplat.geometry.slices import Slices
 
 _CPU = torch.device("cpu")
+_SHARPENINGS = 3  # a lattice that takes other values as its amplitudes blurs them: so many corrections
 NOTHING = 1e-3  # of the largest amplitude
 # Standard deviation of a lattice Gaussian in units of the lattice spacing: 0.6 makes neighbours sum to a constant
 # within 1 % and keeps the system well conditioned.
@@ -23,8 +25,49 @@ LATTICE_SIGMA = 0.6
 LATTICE_SUM = (2 * math.pi) ** 1.5 * LATTICE_SIGMA**3
 
 
-def lattice(slices: Slices, spacing: float, device: torch.device = _CPU) -> GaussianField:
-    """Isotropic Gaussians of amplitude zero on a cubic lattice over everything that the slices saw.
+@dataclass(frozen=True, eq=False)
+class Lattice:
+    """Places of Gaussians on a cubic lattice.
+
+    Attributes
+    ----------
+    spacing : float
+        Lattice constant, mm.
+    cell : (N, 3) int64
+        Where each Gaussian is, in lattice constants from the world's origin.
+    """
+
+    spacing: float
+    cell: Tensor
+
+    def __len__(self) -> int:
+        return len(self.cell)
+
+    def __repr__(self) -> str:
+        return f"Lattice({len(self)} Gaussians, {self.spacing:.3g} mm apart)"
+
+    def means(self) -> Tensor:
+        """(N, 3) float32, mm."""
+        return (self.cell.double() * self.spacing).float()
+
+    def field(self, amplitudes: Tensor | None = None) -> GaussianField:
+        """The field of these amplitudes (N,), zero when not given."""
+        means = self.means()
+        return GaussianField(
+            means=means,
+            log_scales=torch.full_like(means, float(np.log(LATTICE_SIGMA * self.spacing))),
+            rotations=torch.tensor([[1.0, 0.0, 0.0, 0.0]], device=means.device).repeat(len(means), 1),
+            amplitudes=torch.zeros(len(means), device=means.device) if amplitudes is None else amplitudes,
+        )
+
+    def boxed(self, margin: int = 0) -> tuple[list[int], Tensor]:
+        """The smallest box of cells that holds the lattice and a margin: its shape, and (N, 3) the cells in it."""
+        cells = self.cell - self.cell.amin(dim=0) + margin
+        return (cells.amax(dim=0) + 1 + margin).tolist(), cells
+
+
+def lattice_over(slices: Slices, spacing: float, device: torch.device = _CPU) -> Lattice:
+    """A lattice over everything that the slices saw.
 
     A slice sees half its thickness to either side.
 
@@ -35,12 +78,12 @@ def lattice(slices: Slices, spacing: float, device: torch.device = _CPU) -> Gaus
     spacing : float
         Lattice constant, mm.
     device : torch.device
-        Where the field is to be.
+        Where the lattice is to be.
     """
     # To where the outermost Gaussian of the profile has fallen to half its height.
     half = np.sqrt(slices.psf_covariances[:, :, 2]) / (2 * FWHM_TO_SIGMA)
     reach = (np.abs(slices.psf_offsets) + half).max(axis=1)
-    across = torch.as_tensor(reach[:, None] * slices.pose[:, :3, 2], dtype=torch.float64, device=device)
+    across = torch.as_tensor(reach[:, None] * slices.pose.rotation[..., 2], dtype=torch.float64, device=device)
     layers = max(3, 1 + math.ceil(2 * reach.max(initial=0.0) / spacing))
     middle, owner = _middles_inside(slices, device)
 
@@ -61,14 +104,7 @@ def lattice(slices: Slices, spacing: float, device: torch.device = _CPU) -> Gaus
     if spacing < 2 * slices.step.max():
         # Cells between pixels that no pixel's centre has hit: a closing, with room for it on all sides.
         occupied = ~_dilated(~_dilated(occupied))
-    means = ((occupied.nonzero() + low - 1) * spacing).float()
-    n = len(means)
-    return GaussianField(
-        means=means,
-        log_scales=torch.full_like(means, float(np.log(LATTICE_SIGMA * spacing))),
-        rotations=torch.tensor([[1.0, 0.0, 0.0, 0.0]], device=device).repeat(n, 1),
-        amplitudes=torch.zeros(n, device=device),
-    )
+    return Lattice(spacing, (occupied.nonzero() + low - 1).long())
 
 
 def _middles_inside(slices: Slices, device: torch.device) -> tuple[list[Tensor], Tensor]:
@@ -83,7 +119,7 @@ def _middles_inside(slices: Slices, device: torch.device) -> tuple[list[Tensor],
     place, columns = pixel.sub_(of_slice(slices.offset, torch.int64)), of_slice(slices.shape[:, 1], torch.int64)
     index = torch.div(place, columns, rounding_mode="floor"), place % columns
     u, v = (of_slice(slices.step[:, k]).mul_(index[k]).add_(of_slice(slices.origin[:, k])) for k in range(2))
-    x, y, origin = (slices.pose[:, :3, k].T for k in (0, 1, 3))
+    x, y, origin = (slices.pose.matrix[:, :3, k].T for k in (0, 1, 3))
     middle = [of_slice(x[k]).mul_(u).add_(of_slice(y[k]).mul_(v)).add_(of_slice(origin[k])) for k in range(3)]
     return middle, owner
 
@@ -98,10 +134,25 @@ def _dilated(box: Tensor) -> Tensor:
     return box
 
 
-def lattice_cells(field: GaussianField, spacing: float) -> Tensor:
-    """Indices (N, 3) of a lattice's Gaussians in the smallest box that holds them, from 0."""
-    cells = torch.round(field.means / spacing).long()
-    return cells - cells.amin(dim=0)
+def sharpened(values: Tensor) -> Tensor:
+    """Amplitudes of a box of cells (X, Y, Z) with which its Gaussians nearly take these values where they are."""
+    amplitudes = values / LATTICE_SUM
+    for _ in range(_SHARPENINGS):
+        amplitudes = amplitudes + (values - _values(amplitudes)) / LATTICE_SUM
+    return amplitudes
+
+
+def _values(amplitudes: Tensor) -> Tensor:
+    """The field of a box of amplitudes (X, Y, Z), at its Gaussians' means."""
+    distance = torch.arange(-2, 3, device=amplitudes.device)
+    kernel = torch.exp(-0.5 * (distance / LATTICE_SIGMA) ** 2)
+    values = amplitudes[None, None]
+    for axis in range(3):
+        shape = [1, 1, 1, 1, 1]
+        shape[2 + axis] = len(kernel)
+        padding = [2 * (k == axis) for k in range(3)]
+        values = torch.nn.functional.conv3d(values, kernel.reshape(shape), padding=padding)
+    return values[0, 0]
 
 
 def prune(field: GaussianField) -> GaussianField:

@@ -1,80 +1,197 @@
-"""Rigid poses as 4x4 matrices, and small steps of them.
+"""Rigid transforms of the world as values: batched, composed with `@`, inverted with `~`, applied with `map`.
 
-A step is (v, w): millimetres and radians. A slice takes it in its own frame, R -> R exp([w]x), t -> t + R v; a group of
-slices takes it in world axes about a centre c, x -> c + exp([w]x)(x - c) + v.
+A small transform is a step (v, w): v in mm, w a rotation vector in rad; `Rigid.exp` makes it a transform, x ->
+exp([w]x) x + v, and `log` undoes that. docs/method.md, Frames.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
 
 Float = NDArray[np.float64]
 
-
-def rigid(rotation_vector: Float, translation: Float) -> Float:
-    """Matrices (..., 4, 4) of rotation vectors (..., 3) in rad and translations (..., 3) in mm.
-
-    Examples
-    --------
-    >>> rigid(np.zeros(3), np.array([1.0, 2.0, 3.0]))[:3, 3].tolist()
-    [1.0, 2.0, 3.0]
-    """
-    rotation_vector, translation = np.broadcast_arrays(rotation_vector, translation)
-    out = np.zeros((*rotation_vector.shape[:-1], 4, 4))
-    turns = Rotation.from_rotvec(rotation_vector.reshape(-1, 3).copy()).as_matrix()
-    out[..., :3, :3] = turns.reshape(*rotation_vector.shape[:-1], 3, 3)
-    out[..., :3, 3] = translation
-    out[..., 3, 3] = 1.0
-    return out
+LEVER_ARM = 25.0
+"""mm: a pixel's distance from the centre of its slice, about (a fetal brain's); what turns a rotation into a length."""
+_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_ORTHONORMAL = 1e-4  # of a rotation's entries: what a file with seven digits still gives
 
 
-def step_slices(pose: Float, step: Float) -> Float:
-    """Poses (S, 4, 4) after a step (S, 6) of every slice in its own frame."""
-    return pose @ rigid(step[:, 3:], step[:, :3])
+@dataclass(frozen=True, eq=False)
+class Rigid:
+    """Rigid transforms, as many as the leading axes of the matrices say.
 
-
-def slice_steps(pose: Float, since: Float) -> Float:
-    """The steps (S, 6) that took slices from the poses `since` (S, 4, 4) to `pose`: undoes `step_slices`.
-
-    Examples
-    --------
-    >>> step = np.array([[1.0, 2.0, 3.0, 0.1, 0.0, -0.1]])
-    >>> np.allclose(slice_steps(step_slices(np.eye(4)[None], step), np.eye(4)[None]), step)
-    True
-    """
-    between = np.linalg.inv(since) @ pose
-    return np.concatenate([between[:, :3, 3], Rotation.from_matrix(between[:, :3, :3]).as_rotvec()], axis=1)
-
-
-def step_groups(pose: Float, group: NDArray[np.integer], centre: Float, step: Float) -> Float:
-    """Poses (S, 4, 4) after a step (G, 6) of every group in world axes about its centre (G, 3) mm."""
-    about = rigid(step[:, 3:], step[:, :3])
-    about[:, :3, 3] += centre - np.einsum("gij,gj->gi", about[:, :3, :3], centre)
-    return about[group] @ pose
-
-
-def group_jacobian(pose: Float, centre: Float) -> Float:
-    """How a group's step (v, w) moves each of its slices in the slice's own frame: (S, 6, 6).
-
-    Parameters
+    Attributes
     ----------
-    pose : (S, 4, 4)
-    centre : (S, 3) mm
-        The centre of the group that the slice belongs to.
+    matrix : (..., 4, 4) float64
+        Homogeneous matrices, mm.
+
+    Examples
+    --------
+    >>> turn = Rigid.exp([0.0, 0.0, 0.0, 0.0, 0.0, np.pi / 2])
+    >>> turn.map([1.0, 0.0, 0.0]).round(6).tolist()
+    [0.0, 1.0, 0.0]
+    >>> (~turn @ turn).log().round(6).tolist()
+    [0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    >>> Rigid.identity(3)
+    Rigid(3 transforms)
     """
-    turn = pose[:, :3, :3].transpose(0, 2, 1)
-    x, y, z = (pose[:, :3, 3] - centre).T
-    zero = np.zeros_like(x)
-    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
-    out = np.zeros((len(pose), 6, 6))
-    out[:, :3, :3] = turn
-    out[:, :3, 3:] = -turn @ cross
-    out[:, 3:, 3:] = turn
-    return out
+
+    matrix: Float
+
+    def __post_init__(self) -> None:
+        if np.shape(self.matrix)[-2:] != (4, 4):
+            raise ValueError(f"rigid transforms of shape {np.shape(self.matrix)}: give matrices (..., 4, 4)")
+
+    @classmethod
+    def identity(cls, *shape: int) -> Rigid:
+        """Transforms that leave everything where it is."""
+        return cls(np.broadcast_to(np.eye(4), (*shape, 4, 4)).copy())
+
+    @classmethod
+    def from_matrix(cls, matrix: ArrayLike) -> Rigid:
+        """Transforms of matrices that come from outside, (..., 4, 4).
+
+        Raises
+        ------
+        ValueError
+            A matrix scales, shears, mirrors or projects, or is not finite.
+        """
+        given = np.array(matrix, dtype=np.float64)
+        made = cls(given)
+        square = made.rotation.swapaxes(-1, -2) @ made.rotation
+        sound = np.isfinite(given).all() and np.allclose(square, np.eye(3), rtol=0.0, atol=_ORTHONORMAL)
+        if not sound or not (np.linalg.det(made.rotation) > 0).all() or not np.allclose(given[..., 3, :], [0, 0, 0, 1]):
+            raise ValueError("not rigid: the matrices are to rotate and shift, and nothing else")
+        return made
+
+    @classmethod
+    def exp(cls, step: ArrayLike) -> Rigid:
+        """Transforms of steps (..., 6): v in mm, then w in rad."""
+        step = np.asarray(step, dtype=np.float64)
+        out = np.zeros((*step.shape[:-1], 4, 4))
+        turns = Rotation.from_rotvec(step[..., 3:].reshape(-1, 3)).as_matrix()
+        out[..., :3, :3] = turns.reshape(*step.shape[:-1], 3, 3)
+        out[..., :3, 3] = step[..., :3]
+        out[..., 3, 3] = 1.0
+        return cls(out)
+
+    @classmethod
+    def kabsch(cls, source: ArrayLike, target: ArrayLike) -> Rigid:
+        """The transform that takes points (n, 3) nearest to others, in least squares.
+
+        W. Kabsch, Acta Crystallographica A 32, 1976, 922-923.
+
+        Examples
+        --------
+        >>> there = Rigid.exp([1.0, 2.0, 3.0, 0.1, 0.2, 0.3])
+        >>> points = np.eye(4)[:, :3]
+        >>> bool(np.allclose(Rigid.kabsch(points, there.map(points)).matrix, there.matrix))
+        True
+        """
+        a, b = np.asarray(source, np.float64), np.asarray(target, np.float64)
+        turn, _ = Rotation.align_vectors(b - b.mean(axis=0), a - a.mean(axis=0))
+        out = np.eye(4)
+        out[:3, :3] = turn.as_matrix()
+        out[:3, 3] = b.mean(axis=0) - out[:3, :3] @ a.mean(axis=0)
+        return cls(out)
+
+    @property
+    def rotation(self) -> Float:
+        """(..., 3, 3)."""
+        return self.matrix[..., :3, :3]
+
+    @property
+    def translation(self) -> Float:
+        """(..., 3) mm."""
+        return self.matrix[..., :3, 3]
+
+    def __len__(self) -> int:
+        return len(self.matrix)
+
+    def __repr__(self) -> str:
+        count = int(np.prod(self.matrix.shape[:-2]))
+        return f"Rigid({count} transform{'' if count == 1 else 's'})"
+
+    def __getitem__(self, which: Any) -> Rigid:
+        return Rigid(self.matrix[which])
+
+    def __matmul__(self, other: Rigid) -> Rigid:
+        """`other` first, then this one."""
+        return Rigid(self.matrix @ other.matrix)
+
+    def __invert__(self) -> Rigid:
+        out = np.zeros_like(self.matrix)
+        out[..., :3, :3] = self.rotation.swapaxes(-1, -2)
+        out[..., :3, 3] = -np.einsum("...ji,...j->...i", self.rotation, self.translation)
+        out[..., 3, 3] = 1.0
+        return Rigid(out)
+
+    def map(self, points: ArrayLike) -> Float:
+        """Where points go: (3,) or (n, 3) mm under one transform, (..., n, 3) under as many."""
+        points = np.asarray(points, dtype=np.float64)
+        shift = self.translation if points.ndim == 1 else self.translation[..., None, :]
+        turned = points @ self.rotation.swapaxes(-1, -2)
+        return np.asarray(turned + shift)
+
+    def log(self) -> Float:
+        """(..., 6) the steps that `exp` makes these transforms of."""
+        turns = Rotation.from_matrix(self.rotation.reshape(-1, 3, 3)).as_rotvec()
+        return np.concatenate([self.translation, turns.reshape(self.translation.shape)], axis=-1)
+
+    def about(self, centre: ArrayLike) -> Rigid:
+        """The same transforms with the origin at `centre` (..., 3) mm: x -> c + T (x - c)."""
+        centre = np.asarray(centre, dtype=np.float64)
+        out = self.matrix.copy()
+        out[..., :3, 3] += centre - np.einsum("...ij,...j->...i", self.rotation, centre)
+        return Rigid(out)
+
+    def mean(self, weights: ArrayLike, centre: ArrayLike) -> Rigid:
+        """The weighted mean of n transforms, their translations taken at `centre` (3,) mm."""
+        weights, centre = np.asarray(weights, dtype=np.float64), np.asarray(centre, dtype=np.float64)
+        turn = Rotation.from_matrix(self.rotation).mean(weights).as_rotvec()
+        moved = np.average(self.rotation @ centre + self.translation, axis=0, weights=weights)
+        out = Rigid.exp(np.concatenate([moved, turn])).matrix
+        out[:3, 3] -= out[:3, :3] @ centre
+        return Rigid(out)
+
+    def where(self, choice: NDArray[np.bool_], other: Rigid) -> Rigid:
+        """These transforms where `choice` (...) says so, else the other ones."""
+        return Rigid(np.where(np.asarray(choice)[..., None, None], self.matrix, other.matrix))
+
+    def angle(self) -> Float:
+        """(...) rad, of the rotations."""
+        return np.arccos(np.clip((np.trace(self.rotation, axis1=-2, axis2=-1) - 1) / 2, -1, 1))
 
 
-def angles(rotation: Float) -> Float:
-    """Angles in rad of rotation matrices (..., 3, 3)."""
-    return np.arccos(np.clip((np.trace(rotation, axis1=-2, axis2=-1) - 1) / 2, -1, 1))
+def step_product(one: Float, other: Float) -> Float:
+    """Inner products (...) of steps (..., 6), mm^2: rotations at the lever arm.
+
+    Examples
+    --------
+    >>> float(step_product(np.array([3.0, 0, 4, 0, 0, 0]), np.array([3.0, 0, 4, 0, 0, 0])))
+    25.0
+    """
+    products = one * other
+    return np.asarray(products[..., :3].sum(axis=-1) + LEVER_ARM**2 * products[..., 3:].sum(axis=-1))
+
+
+def displacement(before: Rigid, after: Rigid) -> Float:
+    """How far (...) mm bodies at the poses `before` are from `after`: translation, and rotation at the lever arm."""
+    turn = Rigid(before.matrix.swapaxes(-1, -2) @ after.matrix).angle()
+    return np.asarray(np.linalg.norm(after.translation - before.translation, axis=-1) + LEVER_ARM * turn)
+
+
+def to_lps(transform: Rigid) -> Rigid:
+    """A transform of RAS+ coordinates as one of LPS+ coordinates, or the other way round.
+
+    Examples
+    --------
+    >>> to_lps(Rigid.exp([1.0, 2.0, 3.0, 0.0, 0.0, 0.0])).translation.tolist()
+    [-1.0, -2.0, 3.0]
+    """
+    return Rigid(_RAS_TO_LPS @ transform.matrix @ _RAS_TO_LPS)

@@ -1,25 +1,29 @@
 """Slices: every slice of every stack, cropped to its mask and laid out flat for the kernels.
 
-Slice frame: x along the image's first axis, y along its second, z through-plane, origin at the slice's centre; a pose
-takes slice frame to world.
+Slice frame: x along the image's first axis, y along its second, z through-plane, origin at the crop's centre. `frame`
+takes it to where the scanner put the slice in the world, `motion` takes the world from there to where the slice is; the
+crop is a pivot, and no motion depends on it. docs/method.md, Frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from slicesplat.geometry.acquisition import acquisition_times
 from slicesplat.geometry.psf import SliceProfile, slice_psf
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.stack import Stack
 
 Float = NDArray[np.float64]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Slices:
     """Every slice that shows something of the region, cropped to its mask and laid out flat for the kernels.
 
@@ -46,8 +50,14 @@ class Slices:
         Diagonals in the slice frame.
     psf_offsets : (S, K) float64, mm
         Where a Gaussian of the PSF has its centre along the slice frame's z.
-    nominal, pose : (S, 4, 4) float64
-        Slice frame to world as scanned, and as estimated.
+    time : (S,) float64
+        When a slice was acquired, in slices since its stack was begun.
+    package : (S,) int32
+        Which of the interleaved packages of its stack it was acquired in.
+    frame : Rigid (S)
+        Slice frame to world as scanned.
+    motion : Rigid (S)
+        World to world: from where the scanner put a slice to where it is.
     """
 
     stack: NDArray[np.int32]
@@ -63,8 +73,15 @@ class Slices:
     psf_weights: Float
     psf_covariances: Float
     psf_offsets: Float
-    nominal: Float
-    pose: Float = field(default_factory=lambda: np.empty((0, 4, 4)))
+    time: Float
+    package: NDArray[np.int32]
+    frame: Rigid
+    motion: Rigid
+
+    @cached_property
+    def pose(self) -> Rigid:
+        """Slice frame to world, as estimated (S)."""
+        return self.motion @ self.frame
 
     def __len__(self) -> int:
         return len(self.stack)
@@ -77,9 +94,10 @@ class Slices:
         """(P,) the slice that each pixel belongs to."""
         return np.repeat(np.arange(len(self)), np.diff(self.offset))
 
-    def world_transforms(self) -> Float:
-        """(S, 4, 4): nominal world position of a slice's pixel to its motion-corrected position."""
-        return self.pose @ np.linalg.inv(self.nominal)
+    def in_time(self, stack: int) -> NDArray[np.int64]:
+        """The slices of a stack in the order in which they were acquired."""
+        own = np.flatnonzero(self.stack == stack)
+        return own[np.argsort(self.time[own], kind="stable")]
 
     def plane_points(self, s: int, inside: bool = True) -> Float:
         """(n, 3) mm: slice-frame positions of slice s's pixels, those inside the mask only unless told otherwise."""
@@ -87,6 +105,10 @@ class Slices:
         keep = self.image(self.mask, s).astype(bool) if inside else np.ones(self.shape[s], bool)
         plane = self.origin[s] + np.stack([i[keep], j[keep]], axis=-1) * self.step[s]
         return np.concatenate([plane, np.zeros((len(plane), 1))], axis=1)
+
+    def world_points(self, s: int) -> Float:
+        """(n, 3) mm: where the pixels of slice s that are inside the mask are in the world."""
+        return self.pose[s].map(self.plane_points(s))
 
     def take(self, which: NDArray[np.integer]) -> Slices:
         """Some of the slices, in the order given; one may come several times, to stand at several poses."""
@@ -106,8 +128,10 @@ class Slices:
             psf_weights=self.psf_weights[which],
             psf_covariances=self.psf_covariances[which],
             psf_offsets=self.psf_offsets[which],
-            nominal=self.nominal[which],
-            pose=self.pose[which],
+            time=self.time[which],
+            package=self.package[which],
+            frame=self.frame[which],
+            motion=self.motion[which],
         )
 
     def binned(self, factor: int) -> Slices:
@@ -144,9 +168,12 @@ class Slices:
             psf_covariances=covariances,
         )
 
-    def with_poses(self, pose: Float) -> Slices:
+    def moved(self, motion: Rigid) -> Slices:
         """The same slices elsewhere."""
-        return replace(self, pose=np.array(pose, dtype=np.float64))
+        return replace(self, motion=motion)
+
+    def __repr__(self) -> str:
+        return f"Slices({len(self)} of {len(np.unique(self.stack))} stacks, {len(self.pixels)} pixels)"
 
 
 def pixel_indices(offset: NDArray[np.int64], which: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -162,7 +189,11 @@ def pixel_indices(offset: NDArray[np.int64], which: NDArray[np.integer]) -> NDAr
 
 
 def cut_slices(
-    stacks: Sequence[Stack], profile: SliceProfile = "gaussian", margin: int = 2, min_pixels: int = 16
+    stacks: Sequence[Stack],
+    profile: SliceProfile = "gaussian",
+    margin: int = 2,
+    min_pixels: int = 16,
+    interleave: Sequence[int] | None = None,
 ) -> Slices:
     """Crop every slice of every stack to its mask and lay them out flat.
 
@@ -175,62 +206,70 @@ def cut_slices(
         Pixels kept around the mask's bounding box; they carry no weight in the fit.
     min_pixels : int
         A slice with fewer pixels inside its mask is left out: it cannot be aligned.
+    interleave : sequence of int, optional
+        Packages that each stack was acquired in; one when not given.
 
     Raises
     ------
     ValueError
         No slice has that many pixels inside its mask.
     """
-    rows: list[dict[str, Any]] = []
-    for number, stack in enumerate(stacks):
-        weights, covariances, offsets = slice_psf(stack.spacing[:2], stack.thickness, profile)
-        for k in np.flatnonzero(stack.mask.sum(axis=(0, 1)) >= min_pixels):
-            mask = stack.mask[:, :, k]
-            measured = np.ones_like(mask) if stack.measured is None else stack.measured[:, :, k]
-            inside = np.argwhere(mask)
-            low = np.maximum(inside.min(axis=0) - margin, 0)
-            high = np.minimum(inside.max(axis=0) + 1 + margin, mask.shape)
-            crop = (slice(low[0], high[0]), slice(low[1], high[1]))
-            size = high - low
-            rows.append(
-                {
-                    "stack": number,
-                    "index": k,
-                    "shape": size,
-                    "corner": low,
-                    "origin": -(size - 1) / 2 * stack.spacing[:2],
-                    "step": stack.spacing[:2],
-                    "pixels": stack.data[:, :, k][crop].ravel(),
-                    "mask": mask[crop].ravel(),
-                    "measured": measured[crop].ravel(),
-                    "psf_weights": weights,
-                    "psf_covariances": covariances,
-                    "psf_offsets": offsets,
-                    "nominal": stack.pose(int(k), (low + high - 1) / 2),
-                }
-            )
-    if not rows:
+    crops = [
+        _crop(stack, number, int(k), margin)
+        for number, stack in enumerate(stacks)
+        for k in np.flatnonzero(stack.mask.sum(axis=(0, 1)) >= min_pixels)
+    ]
+    if not crops:
         raise ValueError(f"no slice has {min_pixels} pixels inside its mask: check the masks")
-
-    def column(name: str, dtype: type) -> NDArray:
-        return np.array([row[name] for row in rows], dtype=dtype)
-
-    pixels = np.concatenate([np.asarray(row["pixels"], np.float32) for row in rows])
-    nominal = column("nominal", np.float64)
+    number = np.array([crop.stack for crop in crops], np.int32)
+    index = np.array([crop.index for crop in crops], np.int32)
+    psfs = [slice_psf(stack.spacing[:2], stack.thickness, profile) for stack in stacks]
+    weights, covariances, offsets = (np.array(part)[number] for part in zip(*psfs, strict=True))
+    packages = [1] * len(stacks) if interleave is None else interleave
+    times = [acquisition_times(stack.n_slices, n) for stack, n in zip(stacks, packages, strict=True)]
+    spacing = np.array([stack.spacing[:2] for stack in stacks])[number]
+    shape = np.array([crop.mask.shape for crop in crops], np.int32)
     return Slices(
-        stack=column("stack", np.int32),
-        index=column("index", np.int32),
-        shape=column("shape", np.int32),
-        corner=column("corner", np.int32),
-        offset=np.concatenate([[0], np.cumsum([np.size(row["pixels"]) for row in rows])]).astype(np.int64),
-        origin=column("origin", np.float64),
-        step=column("step", np.float64),
-        pixels=pixels,
-        mask=np.concatenate([np.asarray(row["mask"], bool) for row in rows]),
-        measured=np.concatenate([np.asarray(row["measured"], bool) for row in rows]),
-        psf_weights=column("psf_weights", np.float64),
-        psf_covariances=column("psf_covariances", np.float64),
-        psf_offsets=column("psf_offsets", np.float64),
-        nominal=nominal,
-        pose=nominal.copy(),
+        stack=number,
+        index=index,
+        shape=shape,
+        corner=np.array([crop.corner for crop in crops], np.int32),
+        offset=np.concatenate([[0], np.cumsum(shape.prod(axis=1))]).astype(np.int64),
+        origin=-(shape - 1) / 2 * spacing,
+        step=spacing,
+        pixels=np.concatenate([crop.pixels.ravel() for crop in crops]).astype(np.float32),
+        mask=np.concatenate([crop.mask.ravel() for crop in crops]),
+        measured=np.concatenate([crop.measured.ravel() for crop in crops]),
+        psf_weights=weights,
+        psf_covariances=covariances,
+        psf_offsets=offsets,
+        time=np.array([times[stack][k] for stack, k in zip(number, index, strict=True)]),
+        package=(index % np.array(packages)[number]).astype(np.int32),
+        frame=Rigid(np.array([crop.frame for crop in crops])),
+        motion=Rigid.identity(len(crops)),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Crop:
+    """A slice cropped to its mask."""
+
+    stack: int
+    index: int
+    corner: NDArray[np.int64]
+    pixels: NDArray[np.float32]
+    mask: NDArray[np.bool_]
+    measured: NDArray[np.bool_]
+    frame: Float
+
+
+def _crop(stack: Stack, number: int, k: int, margin: int) -> _Crop:
+    """Slice `k` of a stack, with so many pixels around its mask."""
+    mask = stack.mask[:, :, k]
+    measured = np.ones_like(mask) if stack.measured is None else stack.measured[:, :, k]
+    inside = np.argwhere(mask)
+    low = np.maximum(inside.min(axis=0) - margin, 0)
+    high = np.minimum(inside.max(axis=0) + 1 + margin, mask.shape)
+    box = (slice(low[0], high[0]), slice(low[1], high[1]))
+    frame = stack.pose(k, (low + high - 1) / 2)
+    return _Crop(number, k, low, stack.data[:, :, k][box], mask[box], measured[box], frame)

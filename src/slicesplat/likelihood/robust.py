@@ -1,7 +1,7 @@
 """Robust weights of pixels and slices, from one noise model.
 
 A residual is Gaussian noise of one standard deviation sigma for the whole examination, with two kinds of contamination:
-single pixels (motion within a slice, fat, pulsation) beyond `PIXEL_LIMIT` sigma, whose influence falls off as 1/r, and
+single pixels (motion within a slice, fat, pulsation) beyond `pixel_limit` sigma, whose influence falls off as 1/r, and
 whole slices (dropouts, slices that have not found their place) whose root-mean-square residual is out of proportion in
 their stack, whose weight falls with its fourth power. A stack with more noise than the others has the weight of its
 inverse variance: it counts for less, and does not vanish. Scales are medians, so that up to half of either may be
@@ -17,11 +17,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slicesplat.config import LikelihoodSettings
 from slicesplat.geometry.pixels import MAD_TO_SIGMA, broadcast_to_pixels, median, sum_over_slices
 from slicesplat.geometry.slices import Slices
 
-PIXEL_LIMIT = 5.0
-SLICE_LIMIT = 1.25
+Float = NDArray[np.float64]
+
+_DEFAULT = LikelihoodSettings()
 MIN_PIXELS = 60  # a slice with fewer pixels in the mask says too little to judge it, or by it
 GAIN_RANGE = (0.2, 5.0)
 TINY = 1e-6  # residuals below it are rounding
@@ -30,7 +32,7 @@ TINY = 1e-6  # residuals below it are rounding
 LEAST_NOISE = 0.005
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Weights:
     """What the residuals say.
 
@@ -63,7 +65,13 @@ def initial_weights(slices: Slices, inside: Tensor) -> Weights:
 
 
 def reweight(
-    slices: Slices, pixels: Tensor, image: Tensor, inside: Tensor, old: Weights, rim: Tensor | None = None
+    slices: Slices,
+    pixels: Tensor,
+    image: Tensor,
+    inside: Tensor,
+    old: Weights,
+    rim: Tensor | None = None,
+    settings: LikelihoodSettings = _DEFAULT,
 ) -> Weights:
     """Gains, noise level and weights from the present prediction.
 
@@ -80,28 +88,48 @@ def reweight(
         The previous ones, under which the gains are fitted.
     rim : (P,) bool, optional
         Pixels that get a weight too, but by which nothing else is judged.
+    settings : LikelihoodSettings
     """
     present = sum_over_slices(inside, slices)
     counts = np.maximum(present, 1)
-    fitted = old.pixel * inside * image
-    square = sum_over_slices(fitted * image, slices)
-    # One noise-free prior observation of gain 1 with a tenth of the slice's energy: a gain cannot run away.
-    gain = (sum_over_slices(fitted * pixels, slices) + 0.1 * square) / np.maximum(1.1 * square, 1e-9)
-    gain = np.where(square > 1e-9 * counts, np.clip(gain, *GAIN_RANGE), 1.0)
+    gain = fit_gains(slices, pixels, image, old.pixel * inside, counts)
     residual = pixels - broadcast_to_pixels(gain, slices, image.device) * image
     level = np.sqrt(sum_over_slices(torch.where(inside, residual, 0.0) ** 2, slices) / counts)
-    large = counts >= min(MIN_PIXELS, counts.max())
-    everywhere = max(float(np.median(level[large])), LEAST_NOISE)
-    weight = np.zeros(len(slices))
-    for stack in np.unique(slices.stack):
-        own = slices.stack == stack
-        typical = max(float(np.median(level[own & large])) if (own & large).any() else everywhere, LEAST_NOISE)
-        # Against its own stack a slice is an outlier or not; a stack with more noise counts by its inverse variance.
-        outlier = np.minimum(1.0, SLICE_LIMIT * typical / np.maximum(level[own], TINY)) ** 4
-        weight[own] = outlier * min(1.0, SLICE_LIMIT * everywhere / typical) ** 2
+    weight = _slice_weights(slices.stack, level, counts, settings.slice_limit)
     weight[present == 0] = 0.0
     trusted = inside & (broadcast_to_pixels(weight > 0.5, slices, image.device) > 0)
     sigma = max(MAD_TO_SIGMA * median(residual[trusted].abs()), TINY)
-    far = torch.clamp(residual.abs() / (PIXEL_LIMIT * max(sigma, LEAST_NOISE)), min=1.0)
+    far = torch.clamp(residual.abs() / (settings.pixel_limit * max(sigma, LEAST_NOISE)), min=1.0)
     gain = gain / np.exp(np.average(np.log(gain), weights=weight * counts))
     return Weights((inside if rim is None else inside | rim) / far**2, weight, gain, sigma)
+
+
+def fit_gains(slices: Slices, pixels: Tensor, image: Tensor, weights: Tensor, counts: Float) -> Float:
+    """Gains (S,) that bring the prediction for gain 1 nearest to the pixels, in weighted least squares.
+
+    Parameters
+    ----------
+    slices : Slices
+    pixels, image, weights : (P,)
+    counts : (S,)
+        Pixels of each slice: one whose prediction is empty has gain 1.
+    """
+    fitted = weights * image
+    square = sum_over_slices(fitted * image, slices)
+    # One noise-free prior observation of gain 1 with a tenth of the slice's energy: a gain cannot run away.
+    gain = (sum_over_slices(fitted * pixels, slices) + 0.1 * square) / np.maximum(1.1 * square, 1e-9)
+    return np.where(square > 1e-9 * counts, np.clip(gain, *GAIN_RANGE), 1.0)
+
+
+def _slice_weights(stack: NDArray[np.int32], level: Float, counts: Float, limit: float) -> Float:
+    """Weights (S,) of slices from the root-mean-square residuals (S,) of so many pixels (S,)."""
+    large = counts >= min(MIN_PIXELS, counts.max())
+    everywhere = max(float(np.median(level[large])), LEAST_NOISE)
+    weight = np.zeros(len(level))
+    for number in np.unique(stack):
+        own = stack == number
+        typical = max(float(np.median(level[own & large])) if (own & large).any() else everywhere, LEAST_NOISE)
+        # Against its own stack a slice is an outlier or not; a stack with more noise counts by its inverse variance.
+        outlier = np.minimum(1.0, limit * typical / np.maximum(level[own], TINY)) ** 4
+        weight[own] = outlier * min(1.0, limit * everywhere / typical) ** 2
+    return weight

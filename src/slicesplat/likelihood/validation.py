@@ -15,18 +15,17 @@ from torch import Tensor
 
 from slicesplat.geometry.pixels import broadcast_to_pixels, sum_over_slices
 from slicesplat.geometry.slices import Slices
-from slicesplat.likelihood.robust import PIXEL_LIMIT, Weights
+from slicesplat.likelihood.robust import Weights
 
 PATCH = 4  # pixels along each side; the PSF is 1.2 wide
-SHARE = 0.02
 # So few pixels tell two fields apart: where there are less, a larger share is left out, at most this one.
 ENOUGH, MOST = 2000, 0.1
 
 
-def hold_out(slices: Slices, inside: NDArray[np.bool_], random: np.random.Generator) -> NDArray[np.bool_]:
-    """(P,) pixels to leave out: square patches at random places, about `SHARE` of the pixels inside."""
+def hold_out(slices: Slices, inside: NDArray[np.bool_], random: np.random.Generator, share: float) -> NDArray[np.bool_]:
+    """(P,) pixels to leave out: square patches at random places, about `share` of the pixels inside."""
     held = np.zeros(len(slices.pixels), bool)
-    share = min(max(SHARE, ENOUGH / max(int(inside.sum()), 1)), MOST)
+    share = min(max(share, ENOUGH / max(int(inside.sum()), 1)), MOST)
     for s in range(len(slices)):
         places = np.argwhere(slices.image(inside, s))
         patches = random.binomial(len(places), share / PATCH**2) if len(places) else 0
@@ -36,7 +35,9 @@ def hold_out(slices: Slices, inside: NDArray[np.bool_], random: np.random.Genera
     return held & inside
 
 
-def held_out_error(slices: Slices, held: Tensor, pixels: Tensor, image: Tensor, weights: Weights) -> float:
+def validation_error(
+    slices: Slices, held: Tensor, pixels: Tensor, image: Tensor, weights: Weights, limit: float
+) -> float:
     """Root-mean-square error of the pixels left out, in units of the pixels; 0 when none is.
 
     Parameters
@@ -49,10 +50,11 @@ def held_out_error(slices: Slices, held: Tensor, pixels: Tensor, image: Tensor, 
         What the field predicts for gain 1.
     weights : Weights
         Gains, noise level and trust in the slices: a slice that lost its signal says nothing about the field, and a
-        residual counts as at most `PIXEL_LIMIT` sigma.
+        residual counts as at most `limit` sigma.
+    limit : float
     """
     gain, trust = (broadcast_to_pixels(values, slices, held.device) for values in (weights.gain, weights.slice))
     trust = trust * held
-    square = torch.clamp((gain * image - pixels) ** 2, max=(PIXEL_LIMIT * weights.sigma) ** 2)
+    square = torch.clamp((gain * image - pixels) ** 2, max=(limit * weights.sigma) ** 2)
     squares, count = (float(sum_over_slices(values, slices).sum()) for values in (trust * square, trust))
     return math.sqrt(squares / max(count, 1e-9))

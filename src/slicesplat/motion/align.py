@@ -1,14 +1,14 @@
-"""Slices to field: Levenberg-Marquardt on rigid poses, all groups of slices at once.
+"""Slices to field: Levenberg-Marquardt on rigid motions, all groups of slices at once.
 
-    minimise over the groups' poses and the slices' gains   sum_pixels w r^2 / (1 + (r / s)^2),   r = g_s y_s(pose) - p
+    minimise over the groups' motions and the slices' gains   sum_p w_p r_p^2 / (1 + (r_p / s)^2),   r = g_s y_s - p
 
-y_s is the exact forward model and its derivatives are analytic, the PSF's rotation included (`splat.cpu_pose`). The
-robust misfit is that of Geman and McClure.
+y_s is the exact forward model and its derivatives are analytic, the PSF's rotation included. The robust misfit is that
+of Geman and McClure. docs/method.md, Motion.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,27 +17,31 @@ from torch import Tensor
 
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import sum_over_slices
-from slicesplat.geometry.rigid import group_jacobian, step_groups
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.motion.time_prior import TimePrior
+from slicesplat.solvers.levenberg_marquardt import levenberg_marquardt
 from slicesplat.splat import CPU, Backend, ForwardModel, set_geometry
 
 Float = NDArray[np.float64]
 MAX_SHIFT = 3.0  # mm a step; beyond it the linearisation means nothing on structures of a few mm
 MAX_TURN = np.deg2rad(6.0)
+GAIN_RANGE = (0.2, 5.0)
 # Against a prior, a slice's residuals count for less than their number: neighbouring pixels share what the field has
 # not learnt yet, over about the area of the PSF.
 NEIGHBOURING_PIXELS = 4.0
 ROBUST_SIGMAS = 4.0  # `scale` is meant to be so many standard deviations of a residual
+GAIN_DEVIATION = 0.1  # standard deviation of the gains about 1
+_GAIN = 6  # the unknown of a slice after its six of motion
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Alignment:
-    """What `align` found.
+    """Where slices are, and how well they fit there.
 
     Attributes
     ----------
-    pose : (S, 4, 4)
+    motion : Rigid (S)
     gain : (S,)
     misfit : (S,)
         Robust root-mean-square residual of every slice, in units of the pixels.
@@ -45,10 +49,19 @@ class Alignment:
         Correlation of every slice with its prediction, inside its mask.
     """
 
-    pose: Float
+    motion: Rigid
     gain: Float
     misfit: Float
     ncc: Float
+
+    def where(self, choice: NDArray[np.bool_], other: Alignment) -> Alignment:
+        """What this one says where `choice` (S,) holds, else the other."""
+        return Alignment(
+            self.motion.where(choice, other.motion),
+            np.where(choice, self.gain, other.gain),
+            np.where(choice, self.misfit, other.misfit),
+            np.where(choice, self.ncc, other.ncc),
+        )
 
 
 def correlation(sums: Float) -> Float:
@@ -75,7 +88,6 @@ def align(
     group: NDArray[np.integer] | None = None,
     iterations: int = 8,
     forward_model: ForwardModel | None = None,
-    gain_prior: float = 0.1,
     prior: TimePrior | None = None,
     backend: Backend = CPU,
 ) -> Alignment:
@@ -85,7 +97,7 @@ def align(
     ----------
     field : GaussianField
     slices : Slices
-        Starting poses.
+        Where they start.
     pixels, weights : (P,)
     gain : (S,)
         Starting gains.
@@ -95,104 +107,161 @@ def align(
         Slices with the same number, 0 to G - 1, move as one; every slice by itself when not given.
     iterations : int
         Systems solved at most.
-    forward_model : CpuForwardModel or GpuForwardModel, optional
+    forward_model : ForwardModel, optional
         One for these slices' geometry, to be used again.
-    gain_prior : float
-        Standard deviation of the gains about 1.
     prior : TimePrior, optional
         Where single slices are expected; for slices that move one by one.
     backend : Backend
-        Where to compute when no forward_model is given.
+        Where to compute when no forward model is given.
     """
     group = np.arange(len(slices)) if group is None else np.asarray(group)
-    groups = int(group.max()) + 1
     forward_model = forward_model or backend.forward_model(slices)
-    amplitudes = field.amplitudes.detach()
-    pixels, weights = (torch.as_tensor(x, dtype=torch.float32, device=forward_model.device) for x in (pixels, weights))
-    count = np.maximum(sum_over_slices(weights, slices), 1e-6)
+    y, w = (torch.as_tensor(x, dtype=torch.float32, device=forward_model.device) for x in (pixels, weights))
+    model = _Poses(field, slices, forward_model, y, w, scale, group, prior)
+    start = model.linearised(slices.motion, np.asarray(gain, np.float64))
+    return levenberg_marquardt(model, start, iterations).state
 
-    pose, gain = slices.pose.copy(), gain.astype(np.float64).copy()
-    best = Alignment(pose, gain, np.full(len(slices), np.inf), np.full(len(slices), -1.0))
-    best_cost = np.full(groups, np.inf)
-    damping = np.full(groups, 1e-3)
-    system: tuple[Float, ...] = ()
-    for turn in range(iterations + 1):
-        set_geometry(forward_model, field, pose)
-        systems = forward_model.pose_normal_equations(amplitudes, gain, pixels, weights, scale)
+
+@dataclass(frozen=True, eq=False)
+class _Point:
+    """Groups of slices where they are, and their least squares about it.
+
+    Attributes
+    ----------
+    state : Alignment
+    cost : (G,)
+    matrix : (G, 6, 6)
+    vector : (G, 6)
+    back : (S, 7)
+        From a group's step to a slice's gain: what its gain follows each of the six by, and its own step.
+    centre : (G, 3) mm
+        What the group turns about.
+    """
+
+    state: Alignment
+    cost: Float
+    matrix: Float
+    vector: Float
+    back: Float
+    centre: Float
+
+    @property
+    def floor(self) -> Float:
+        """(G, 6) a direction that nothing constrains must not move at all."""
+        diagonal = np.einsum("gii->gi", self.matrix)
+        return np.asarray(1e-4 * diagonal.max(axis=1, keepdims=True) * [1, 1, 1, 1e3, 1e3, 1e3] + 1e-9)
+
+
+class _Poses:
+    """The misfit of slices that move in groups, about any place."""
+
+    def __init__(
+        self,
+        field: GaussianField,
+        slices: Slices,
+        forward_model: ForwardModel,
+        pixels: Tensor,
+        weights: Tensor,
+        scale: Float,
+        group: NDArray[np.integer],
+        prior: TimePrior | None,
+    ) -> None:
+        self.field, self.amplitudes, self.frame = field, field.amplitudes.detach(), slices.frame
+        self.forward_model, self.pixels, self.weights = forward_model, pixels, weights
+        self.scale, self.group, self.prior = scale, group, prior
+        self.count = np.maximum(sum_over_slices(weights, slices), 1e-6)
+        self.members = np.maximum(np.bincount(group), 1)[:, None]
+
+    def linearised(self, motion: Rigid, gain: Float) -> _Point:
+        """The problems with the slices there."""
+        pose = motion @ self.frame
+        set_geometry(self.forward_model, self.field, pose)
+        systems = self.forward_model.pose_normal_equations(self.amplitudes, gain, self.pixels, self.weights, self.scale)
         hessian, gradient, cost, sums = (part.cpu().numpy() for part in systems)
-        hold = count * (0.1 * scale / gain_prior) ** 2
+        hold = self.count * (0.1 * self.scale / GAIN_DEVIATION) ** 2
         cost = cost + hold * (gain - 1.0) ** 2
-        hessian[:, 6, 6] += hold
-        gradient[:, 6] += hold * (gain - 1.0)
-        if prior is not None:
-            cost = cost + _add_prior(prior, pose, NEIGHBOURING_PIXELS * (scale / ROBUST_SIGMAS) ** 2, hessian, gradient)
-        group_cost = np.bincount(group, cost, groups)
-        better = group_cost < best_cost
-        of_better = better[group]
-        improvement = np.where(better, 1.0 - group_cost / np.maximum(best_cost, 1e-30), 0.0)
-        best_cost = np.where(better, group_cost, best_cost)
-        centre = np.stack([np.bincount(group, pose[:, k, 3], groups) for k in range(3)], 1) / np.maximum(
-            np.bincount(group, minlength=groups)[:, None], 1
+        hessian[:, _GAIN, _GAIN] += hold
+        gradient[:, _GAIN] += hold * (gain - 1.0)
+        if self.prior is not None:
+            variance = NEIGHBOURING_PIXELS * (self.scale / ROBUST_SIGMAS) ** 2
+            cost = cost + _add_prior(self.prior, pose, variance, hessian, gradient)
+        groups = len(self.members)
+        at = pose.translation
+        centre = np.stack([np.bincount(self.group, at[:, k], groups) for k in range(3)], 1) / self.members
+        reduced = _reduce(hessian, gradient, group_jacobian(pose, centre[self.group]), self.group, groups)
+        state = Alignment(motion, gain, np.sqrt(cost / self.count), correlation(sums))
+        return _Point(state, np.bincount(self.group, cost, groups).astype(np.float64), *reduced, centre)
+
+    def stepped(self, point: _Point, step: Float) -> _Point:
+        """The problems after steps (G, 6) in world axes about the groups' centres, no longer than linear."""
+        length = np.maximum(
+            np.linalg.norm(step[:, :3], axis=1) / MAX_SHIFT, np.linalg.norm(step[:, 3:], axis=1) / MAX_TURN
         )
-        solved = _reduce(hessian, gradient, pose, group, centre, groups)
-        if not system:
-            system = solved
-            reference_centre = centre
-        else:
-            damping = np.where(better, damping / 4, damping * 6)
-            for new, old in zip(solved, system, strict=True):
-                chosen = better if len(new) == groups else of_better
-                old[chosen] = new[chosen]
-            reference_centre = np.where(better[:, None], centre, reference_centre)
-        best.pose = np.where(of_better[:, None, None], pose, best.pose)
-        best.gain = np.where(of_better, gain, best.gain)
-        best.misfit = np.where(of_better, np.sqrt(cost / count), best.misfit)
-        best.ncc = np.where(of_better, correlation(sums), best.ncc)
-        if turn > 0 and np.all(improvement < 1e-4) and np.all(better | (damping > 1e3)):
-            break
-        step, gain_step = _solve(system, damping, group)
-        pose = step_groups(best.pose, group, reference_centre, step)
-        gain = np.clip(best.gain + gain_step, 0.2, 5.0)
-    return best
+        step = step / np.maximum(length, 1.0)[:, None]
+        gain = point.state.gain - (point.back[:, 6] + np.einsum("si,si->s", point.back[:, :6], step[self.group]))
+        motion = Rigid.exp(step).about(point.centre)[self.group] @ point.state.motion
+        return self.linearised(motion, np.clip(gain, *GAIN_RANGE))
+
+    def chosen(self, better: NDArray[np.bool_], new: _Point, old: _Point) -> _Point:
+        """Group by group."""
+        own = better[self.group]
+        return replace(
+            new,
+            state=new.state.where(own, old.state),
+            cost=np.where(better, new.cost, old.cost),
+            matrix=np.where(better[:, None, None], new.matrix, old.matrix),
+            vector=np.where(better[:, None], new.vector, old.vector),
+            back=np.where(own[:, None], new.back, old.back),
+            centre=np.where(better[:, None], new.centre, old.centre),
+        )
 
 
-def _add_prior(prior: TimePrior, pose: Float, variance: Float, hessian: Float, gradient: Float) -> Float:
+def _add_prior(prior: TimePrior, pose: Rigid, variance: Float, hessian: Float, gradient: Float) -> Float:
     """Add the prior to the slices' systems; `variance` turns its chi-square into squared residuals. Its cost (S,)."""
     penalty, soft = prior.penalty(pose)
     step = prior.deviation(pose)
     precision = (variance * soft)[:, None] / prior.scales() ** 2
     # A step of the slice in its own frame turns into one in the expected frame by the rotation between the two.
-    turn = np.linalg.inv(prior.pose[:, :3, :3]) @ pose[:, :3, :3]
+    turn = (~prior.pose @ pose).rotation
     for part in (slice(0, 3), slice(3, 6)):
         hessian[:, part, part] += turn.transpose(0, 2, 1) @ (precision[:, part, None] * turn)
         gradient[:, part] += np.einsum("sji,sj->si", turn, precision[:, part] * step[:, part])
-    return variance * penalty
+    return np.asarray(variance * penalty)
 
 
 def _reduce(
-    hessian: Float, gradient: Float, pose: Float, group: NDArray[np.integer], centre: Float, groups: int
-) -> tuple[Float, ...]:
-    """Eliminate each slice's gain and add up what is left over the group: (G, 6, 6), (G, 6), and the way back."""
-    move = group_jacobian(pose, centre[group])
-    own = np.maximum(hessian[:, 6, 6], 1e-9)
-    coupling = hessian[:, :6, 6]
+    hessian: Float, gradient: Float, move: Float, group: NDArray[np.integer], groups: int
+) -> tuple[Float, Float, Float]:
+    """Eliminate each slice's gain and add up what is left over the group: (G, 6, 6), (G, 6), and the way back.
+
+    `move` (S, 6, 6) is how a group's step moves each of its slices.
+    """
+    own = np.maximum(hessian[:, _GAIN, _GAIN], 1e-9)
+    coupling = hessian[:, :6, _GAIN]
     left = hessian[:, :6, :6] - coupling[:, :, None] * coupling[:, None, :] / own[:, None, None]
-    right = gradient[:, :6] - coupling * (gradient[:, 6] / own)[:, None]
+    right = gradient[:, :6] - coupling * (gradient[:, _GAIN] / own)[:, None]
     matrix, vector = np.zeros((groups, 6, 6)), np.zeros((groups, 6))
     np.add.at(matrix, group, move.transpose(0, 2, 1) @ left @ move)
     np.add.at(vector, group, np.einsum("sji,sj->si", move, right))
-    back = np.concatenate([np.einsum("sj,sji->si", coupling, move), gradient[:, 6:]], axis=1) / own[:, None]
+    back = np.concatenate([np.einsum("sj,sji->si", coupling, move), gradient[:, _GAIN:]], axis=1) / own[:, None]
     return matrix, vector, back
 
 
-def _solve(system: tuple[Float, ...], damping: Float, group: NDArray[np.integer]) -> tuple[Float, Float]:
-    """Damped steps of the groups (G, 6), no longer than the linearisation holds, and of the gains (S,)."""
-    matrix, vector, back = system
-    diagonal = np.einsum("gii->gi", matrix)
-    # A direction that nothing constrains must not move at all.
-    floor = 1e-4 * diagonal.max(axis=1, keepdims=True) * [1, 1, 1, 1e3, 1e3, 1e3] + 1e-9
-    damped = matrix + np.einsum("gi,ij->gij", damping[:, None] * diagonal + floor, np.eye(6))
-    step = -np.linalg.solve(damped, vector[..., None])[..., 0]
-    length = np.maximum(np.linalg.norm(step[:, :3], axis=1) / MAX_SHIFT, np.linalg.norm(step[:, 3:], axis=1) / MAX_TURN)
-    step = step / np.maximum(length, 1.0)[:, None]
-    return step, -(back[:, 6] + np.einsum("si,si->s", back[:, :6], step[group]))
+def group_jacobian(pose: Rigid, centre: Float) -> Float:
+    """How a group's step (v, w) in world axes moves each of its slices in the slice's own frame: (S, 6, 6).
+
+    Parameters
+    ----------
+    pose : Rigid (S)
+    centre : (S, 3) mm
+        The centre of the group that the slice belongs to.
+    """
+    turn = pose.rotation.transpose(0, 2, 1)
+    x, y, z = (pose.translation - centre).T
+    zero = np.zeros_like(x)
+    cross = np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(-1, 3, 3)
+    out = np.zeros((len(turn), 6, 6))
+    out[:, :3, :3] = turn
+    out[:, :3, 3:] = -turn @ cross
+    out[:, 3:, 3:] = turn
+    return out

@@ -3,141 +3,151 @@
 A slice is suspect when its correlation with the prediction falls out of what the others reach, or its residual is out
 of proportion, or it strays from where the slices acquired just before and after it are. Its starts are where it is,
 where it is expected, where its neighbours in time and in space are, and random poses about the expected one.
-All starts of all suspects take four steps at once on a coarse field, the best of each slice's go on, and the best of
+All starts of all suspects take a few steps at once on a coarse field, the best of each slice's go on, and the best of
 them by misfit and prior stands.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slicesplat.config import RecoverySettings
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import MAD_TO_SIGMA
-from slicesplat.geometry.rigid import Float, step_slices
+from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices, pixel_indices
 from slicesplat.motion.align import Alignment, align
-from slicesplat.motion.time_prior import TimePrior, acquisition_order
+from slicesplat.motion.time_prior import TimePrior
 from slicesplat.splat import CPU, Backend
 
-MAX_TURN = np.deg2rad(45.0)
-MAX_SHIFT = 15.0  # mm
-RANDOM_STARTS = 48
-KEPT_STARTS = 6
-_OUTLIER = 4.0  # robust standard deviations
-_MISFIT = 1.5  # times the median
-STRAY = 3.0  # units of the time prior
+_DEFAULT = RecoverySettings()
 
 
-def correlates_little(ncc: Float) -> NDArray[np.bool_]:
+@dataclass(frozen=True, eq=False)
+class Search:
+    """What slices are searched with.
+
+    Attributes
+    ----------
+    field : GaussianField
+        A coarse one: smooth, with a wide basin.
+    slices : Slices
+        Where they are now.
+    weights : (P,)
+        Pixels that take part.
+    prior : TimePrior
+    scale : float
+        Residual beyond which a pixel loses influence.
+    backend : Backend
+    """
+
+    field: GaussianField
+    slices: Slices
+    weights: Tensor
+    prior: TimePrior
+    scale: float
+    backend: Backend = CPU
+
+    def from_poses(self, which: NDArray[np.int64], pose: Rigid, gain: Float, steps: int) -> Alignment:
+        """Align slices `which`, each as often as it is named, from the poses given."""
+        trial = self.slices.take(which)
+        trial = trial.moved(pose @ ~trial.frame)
+        pixels = torch.as_tensor(pixel_indices(self.slices.offset, which), device=self.weights.device)
+        start = (self.field, trial, trial.pixels, self.weights[pixels], gain, np.full(len(which), self.scale))
+        return align(*start, iterations=steps, prior=self.prior[which], backend=self.backend)
+
+
+def correlates_little(ncc: Float, settings: RecoverySettings = _DEFAULT) -> NDArray[np.bool_]:
     """Slices (S,) whose correlation with the prediction falls out of what the others reach."""
     median = np.median(ncc)
-    spread = MAD_TO_SIGMA * np.median(np.abs(ncc - median)) + 1e-3
-    return ncc < median - _OUTLIER * spread
+    deviation = MAD_TO_SIGMA * np.median(np.abs(ncc - median)) + 1e-3
+    return np.asarray(ncc < median - settings.outlier * deviation)
 
 
-def suspects(state: Alignment, prior: TimePrior) -> NDArray[np.int64]:
-    """Slices that may not have found their place."""
-    odd = correlates_little(state.ncc) | (state.misfit > _MISFIT * np.median(state.misfit))
-    return np.flatnonzero(odd | (prior.stray(state.pose) > STRAY))
+def suspects(
+    state: Alignment, slices: Slices, prior: TimePrior, settings: RecoverySettings = _DEFAULT
+) -> NDArray[np.int64]:
+    """Slices that may not have found their place; `slices` are where `state` says."""
+    odd = correlates_little(state.ncc, settings) | (state.misfit > settings.misfit * np.median(state.misfit))
+    return np.flatnonzero(odd | (prior.stray(slices.pose) > settings.stray))
 
 
 def recover(
-    field: GaussianField,
-    slices: Slices,
-    weights: Tensor,
-    state: Alignment,
-    prior: TimePrior,
-    interleave: Sequence[int],
-    scale: float,
-    random: np.random.Generator | None,
-    backend: Backend = CPU,
+    search: Search, state: Alignment, random: np.random.Generator | None, settings: RecoverySettings = _DEFAULT
 ) -> tuple[Alignment, int]:
     """Search suspects again; the alignment with better poses where there are any, and how many were replaced.
 
     Parameters
     ----------
-    field : GaussianField
-        A coarse one: smooth, with a wide basin.
-    slices : Slices
-    weights : (P,)
-        Pixels that take part.
+    search : Search
     state : Alignment
         The present one.
-    prior : TimePrior
-    interleave : sequence of int
-        Packages of each stack.
-    scale : float
-        Residual beyond which a pixel loses influence.
     random : numpy Generator or None
         For random starts; without it only poses that are known from other slices are tried.
-    backend : Backend
+    settings : RecoverySettings
     """
-    lost = suspects(state, prior)
+    lost = suspects(state, search.slices, search.prior, settings)
     if len(lost) == 0:
         return state, 0
-    here = slices.with_poses(state.pose)
     # The same steps for every slice: a slice's starts must not depend on which others are lost.
-    steps = _random_steps(random) if random else np.empty((0, 6))
-    starts = [_starts(here, s, prior, interleave, steps) for s in lost]
+    steps = _random_steps(random, settings) if random else np.empty((0, 6))
+    starts = [_starts(search.slices, s, search.prior, steps) for s in lost.tolist()]
     which = np.repeat(lost, [len(start) for start in starts])
-    given = (field, slices, weights, state, prior, scale)
-    looked = _align_starts(*given, which, np.concatenate(starts), iterations=4, backend=backend)
+    poses = Rigid(np.concatenate([start.matrix for start in starts]))
+    looked = search.from_poses(which, poses, state.gain[which], settings.first_steps)
     # The present pose, the first of each slice's starts, stays in the race to be compared on equal terms.
-    near = [_best(looked, np.flatnonzero(which == s)) for s in lost]
-    chosen = np.concatenate(near)
-    found = _align_starts(*given, which[chosen], looked.pose[chosen], iterations=5, backend=backend)
-    which = which[chosen]
+    chosen = np.concatenate([_best(looked, np.flatnonzero(which == s), settings.kept_starts) for s in lost])
+    frame = search.slices.frame[which[chosen]]
+    found = search.from_poses(
+        which[chosen], looked.motion[chosen] @ frame, state.gain[which[chosen]], settings.last_steps
+    )
+    return _replaced(state, found, which[chosen], lost, settings.improvement)
+
+
+def _replaced(
+    state: Alignment, found: Alignment, which: NDArray[np.int64], lost: NDArray[np.int64], improvement: float
+) -> tuple[Alignment, int]:
+    """The state with the best of what was found for each lost slice, and how many of them are at another place."""
     # misfit^2 carries the prior's share too: `align` reports the cost that it has minimised.
-    new = Alignment(state.pose.copy(), state.gain.copy(), state.misfit.copy(), state.ncc.copy())
-    replaced = 0
+    taken, moved = np.full(len(state.gain), -1), 0
     for s in lost:
         mine = np.flatnonzero(which == s)
         present, best = mine[0], mine[np.argmin(found.misfit[mine])]
-        replaced += best != present and found.misfit[best] < 0.98 * found.misfit[present]
-        chosen = best if found.misfit[best] < 0.98 * found.misfit[present] else present
-        new.pose[s], new.gain[s] = found.pose[chosen], found.gain[chosen]
-        new.misfit[s], new.ncc[s] = found.misfit[chosen], found.ncc[chosen]
-    return new, int(replaced)
+        better = found.misfit[best] < improvement * found.misfit[present]
+        moved += int(best != present and better)
+        taken[s] = best if better else present
+    again = Alignment(found.motion[taken], found.gain[taken], found.misfit[taken], found.ncc[taken])
+    return again.where(taken >= 0, state), moved
 
 
-def _align_starts(
-    field: GaussianField, slices: Slices, weights: Tensor, state: Alignment, prior: TimePrior,
-    scale: float, which: NDArray[np.int64], pose: Float, iterations: int, backend: Backend,
-) -> Alignment:  # fmt: skip
-    """Align slices `which`, each as often as it is named, from the poses given."""
-    trial = slices.take(which).with_poses(pose)
-    pixels = torch.as_tensor(pixel_indices(slices.offset, which), device=weights.device)
-    own_prior = TimePrior(prior.pose[which], prior.translation, prior.rotation)
-    start = (field, trial, trial.pixels, weights[pixels], state.gain[which], np.full(len(which), scale))
-    return align(*start, iterations=iterations, prior=own_prior, backend=backend)
-
-
-def _best(looked: Alignment, mine: NDArray[np.int64]) -> NDArray[np.int64]:
+def _best(looked: Alignment, mine: NDArray[np.int64], kept: int) -> NDArray[np.int64]:
     """The first of some starts, and the best of the others."""
     others = mine[1:]
-    return np.concatenate([mine[:1], others[np.argsort(looked.misfit[others], kind="stable")[:KEPT_STARTS]]])
+    return np.concatenate([mine[:1], others[np.argsort(looked.misfit[others], kind="stable")[:kept]]])
 
 
-def _random_steps(random: np.random.Generator) -> Float:
+def _random_steps(random: np.random.Generator, settings: RecoverySettings) -> Float:
     """(n, 6) steps in random directions, up to the largest shift and turn."""
-    direction = random.standard_normal((RANDOM_STARTS, 2, 3))
+    count = settings.random_starts
+    direction = random.standard_normal((count, 2, 3))
     direction /= np.linalg.norm(direction, axis=2, keepdims=True)
-    length = random.random((RANDOM_STARTS, 2, 1)) * np.array([[MAX_SHIFT], [MAX_TURN]])
-    return (direction * length).reshape(RANDOM_STARTS, 6)
+    length = random.random((count, 2, 1)) * np.array([[settings.max_shift], [np.deg2rad(settings.max_turn)]])
+    return np.asarray((direction * length).reshape(count, 6))
 
 
-def _starts(slices: Slices, s: int, prior: TimePrior, interleave: Sequence[int], steps: Float) -> Float:
-    """Poses (n, 4, 4) to try for slice s, the present one first."""
-    transforms = slices.world_transforms()
-    order = acquisition_order(slices, int(slices.stack[s]), interleave[slices.stack[s]])
+def _starts(slices: Slices, s: int, prior: TimePrior, steps: Float) -> Rigid:
+    """Poses (n) to try for slice s, the present one first."""
+    order = slices.in_time(int(slices.stack[s]))
     place = int(np.flatnonzero(order == s)[0])
     in_time = [order[p] for p in (place - 2, place - 1, place + 1, place + 2) if 0 <= p < len(order)]
     same = np.flatnonzero(slices.stack == slices.stack[s])
     in_space = [n for n in same if abs(slices.index[n] - slices.index[s]) == 1]
-    known = [slices.pose[s], prior.pose[s], *(transforms[n] @ slices.nominal[s] for n in (*in_time, *in_space))]
-    return np.concatenate([np.array(known), step_slices(np.tile(prior.pose[s], (len(steps), 1, 1)), steps)])
+    neighbours = slices.motion[np.array([*in_time, *in_space], np.int64)] @ slices.frame[s]
+    about = prior.pose[s] @ Rigid.exp(steps)
+    known = [slices.pose[s].matrix[None], prior.pose[s].matrix[None], neighbours.matrix, about.matrix]
+    return Rigid(np.concatenate(known))

@@ -11,18 +11,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from slicesplat.errors import InputError
-from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.region import REGION_SPACING, RIM_MM, grid_over, region_field, region_mask
 from slicesplat.splat import CPU, Backend
 
-# mm around the region: how far slices are off where only stacks were registered, and once they are themselves, roughly.
-BETWEEN_SLICES = 4.0
-OF_ROUGH_POSES = 1.5
+Float = NDArray[np.float64]
+
 VOXEL = REGION_SPACING / 2  # mm
 
 
@@ -52,7 +51,7 @@ def refine_masks(
     drawn = np.flatnonzero([not stacks[number].carried for number in slices.stack])
     away, to_grid = _distance(slices.take(drawn), weight[drawn], margin, backend)
     masks = [np.zeros_like(stack.mask) if stack.carried else stack.mask for stack in stacks]
-    for number, k, transform in zip(slices.stack, slices.index, slices.world_transforms(), strict=True):
+    for number, k, transform in zip(slices.stack, slices.index, slices.motion.matrix, strict=True):
         stack = stacks[number]
         if stack.carried:
             rows, columns = np.indices(stack.mask.shape[:2])

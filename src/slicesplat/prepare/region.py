@@ -13,7 +13,7 @@ from scipy import ndimage
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import broadcast_to_pixels
 from slicesplat.geometry.slices import Slices
-from slicesplat.solvers.amplitudes import placed_lattice, solve_amplitudes
+from slicesplat.solvers.amplitudes import fit_lattice
 from slicesplat.splat import CPU, Backend
 from slicesplat.splat.grid import grid_affine, sample_on_grid
 
@@ -36,12 +36,9 @@ def region_field(slices: Slices, weight: NDArray[np.float64], backend: Backend =
     backend : Backend
         Where the field is to be.
     """
-    field, forward_model = placed_lattice(slices, REGION_SPACING, backend)
     trust, inside = broadcast_to_pixels(weight, slices, backend.device), backend.tensor(slices.mask)
-    field.amplitudes = solve_amplitudes(
-        forward_model, inside, trust, np.ones(len(slices)), field.amplitudes, _ITERATIONS
-    )
-    return field
+    given = (inside, trust, np.ones(len(slices)))
+    return fit_lattice(slices, *given, REGION_SPACING, _ITERATIONS, backend=backend)[0]
 
 
 def grid_over(

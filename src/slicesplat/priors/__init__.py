@@ -1,1 +1,51 @@
-"""What is likely before anything is measured: quadratic forms that majorise a prior on the field."""
+"""What is likely before anything is measured: priors on a field, by name. docs/method.md, Prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from slicesplat.field.lattice import Lattice
+from slicesplat.priors.curvature import Curvature
+from slicesplat.priors.ridge import Ridge
+from slicesplat.splat import CPU, Backend
+
+
+class Prior(Protocol):
+    """A prior E on the field of a lattice, lowered by way of quadratic forms a' P a / 2 that touch it from above."""
+
+    lattice: Lattice
+
+    def energy(self, amplitudes: Tensor) -> float:
+        """E of the field of these amplitudes (N,)."""
+
+    def majorise(self, amplitudes: Tensor, strength: float) -> None:
+        """Make the form touch `strength` times E at these amplitudes (N,)."""
+
+    def matvec(self, amplitudes: Tensor) -> Tensor:
+        """P times a vector: (N,) to (N,)."""
+
+    def diagonal(self) -> Tensor:
+        """The diagonal (N,) of P."""
+
+    def symbol(self, turns: Sequence[Tensor]) -> Tensor:
+        """What P does to waves of `turns` radian per cell along each axis, where it is even, but for a factor."""
+
+
+PRIORS: dict[str, Callable[[Lattice, Backend], Prior]] = {"curvature": Curvature, "ridge": Ridge}
+"""By the name that `FitSettings.prior` gives."""
+
+
+def make_prior(name: str, lattice: Lattice, backend: Backend = CPU) -> Prior:
+    """The prior of that name on a lattice.
+
+    Raises
+    ------
+    ValueError
+        There is none of that name.
+    """
+    if name not in PRIORS:
+        raise ValueError(f"prior {name!r}: choose one of {', '.join(sorted(PRIORS))}")
+    return PRIORS[name](lattice, backend)

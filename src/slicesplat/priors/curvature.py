@@ -13,15 +13,17 @@ Oman, SIAM J. Sci. Comput. 17, 1996, 227-238), from a smooth field on: E is not 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from slicesplat.field.gaussians import GaussianField
-from slicesplat.field.lattice import LATTICE_SUM, lattice_cells
+from slicesplat.field.lattice import LATTICE_SUM, Lattice
 from slicesplat.priors.curvature_kernel import LatticeProduct, box_size
 from slicesplat.splat import CPU, Backend
 
+_PRODUCTS = {"cpu": LatticeProduct}
+"""By the name of the backend, the kernel of the form's product; elsewhere it is PyTorch's."""
 EDGE = 0.034  # curvature, brightest tissue per mm^2, above which a place counts as an edge
 
 _AXES = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
@@ -38,22 +40,18 @@ _STENCILS = [[(axis, 1.0), ((0, 0, 0), -2.0), (tuple(-x for x in axis), 1.0)] fo
 
 
 class Curvature:
-    """The prior as a quadratic form of the amplitudes, `<a, apply(a)>` / 2, about the last `reweight`.
+    """The prior, and the quadratic form of the amplitudes, a' P a / 2, that touches it where it was majorised last.
 
     Parameters
     ----------
-    lattice : GaussianField
-        As `fit.linear.lattice` makes it.
-    spacing : float
-        Its lattice constant, mm.
+    lattice : Lattice
     backend : Backend
     """
 
-    def __init__(self, lattice: GaussianField, spacing: float, backend: Backend = CPU) -> None:
-        cells = lattice_cells(lattice, spacing) + 1  # and an empty layer around them
-        self.shape: list[int] = (cells.amax(dim=0) + 2).tolist()
+    def __init__(self, lattice: Lattice, backend: Backend = CPU) -> None:
+        self.lattice = lattice
+        self.shape, cells = lattice.boxed(1)  # an empty layer around them
         self.cell = (cells[:, 0] * self.shape[1] + cells[:, 1]) * self.shape[2] + cells[:, 2]
-        self.spacing = spacing
         x, y, z = self.shape
         occupied = self._spread(torch.ones(len(lattice), device=backend.device))
         # What is known of the second differences: flat, as `LatticeProduct` takes it, and as boxes without their faces.
@@ -63,9 +61,8 @@ class Curvature:
         # At the rim, where a neighbour is missing, nothing is known about the curvature.
         for stencil, complete in zip(_STENCILS, self._complete, strict=True):
             torch.amin(torch.stack([_shifted(occupied, step) for step, _ in stencil]), dim=0, out=complete)
-        self._product: LatticeProduct | None = None
-        if backend.device.type == "cpu":
-            self._product = LatticeProduct((x, y, z), self.cell.numpy())
+        made = _PRODUCTS.get(backend.name)
+        self._product = None if made is None else made((x, y, z), self.cell.numpy())
 
     def _spread(self, amplitudes: Tensor) -> Tensor:
         """The amplitudes (N,) as a box of cells, zero where there is no Gaussian."""
@@ -73,22 +70,45 @@ class Curvature:
         box.view(-1).index_copy_(0, self.cell, amplitudes)
         return box
 
-    def reweight(self, amplitudes: Tensor, strength: float) -> None:
-        """Make the quadratic form touch `strength` times the prior at these amplitudes."""
+    def energy(self, amplitudes: Tensor) -> float:
+        """E of the field of these amplitudes (N,)."""
+        scale, cell = (LATTICE_SUM / self.lattice.spacing**2) ** 2, self.lattice.spacing**3
+        # Flat places cost nothing: the constant that the integral of them is has been taken off.
+        levels = 2 * ((self._square(amplitudes) * scale + EDGE**2) ** 0.25 - math.sqrt(EDGE))
+        return cell * float(levels.sum(dtype=torch.float64))
+
+    def majorise(self, amplitudes: Tensor, strength: float) -> None:
+        """Make the quadratic form touch `strength` times the prior at these amplitudes (N,)."""
         # A cell stands for spacing^3 of the integral.
-        scale, strength = (LATTICE_SUM / self.spacing**2) ** 2, strength * LATTICE_SUM**2 / self.spacing
-        if self._product is not None and amplitudes.device.type == "cpu":
+        spacing = self.lattice.spacing
+        scale, strength = (LATTICE_SUM / spacing**2) ** 2, strength * LATTICE_SUM**2 / spacing
+        if self._product is not None:
             weights, complete = self._flat.numpy()
             self._product.reweight(complete, amplitudes.numpy(), scale, EDGE**2, strength, weights)
             return
+        curvature = torch.sqrt(self._square(amplitudes) * scale + EDGE**2)
+        # (.)^(3/2) from square roots, which are rounded alike on every machine; powers are not.
+        curvature *= torch.sqrt(curvature)
+        torch.mul(self._complete, strength / curvature, out=self._weights)
+
+    def _square(self, amplitudes: Tensor) -> Tensor:
+        """The sum of the squared second differences, where they are known, of every inner cell."""
         box = self._spread(amplitudes)
         square = torch.zeros_like(self._weights[0])
         for stencil, complete in zip(_STENCILS, self._complete, strict=True):
             square += (_difference(box, stencil) * complete) ** 2
-        curvature = torch.sqrt(square * scale + EDGE**2)
-        # (.)^(3/2) from square roots, which are rounded alike on every machine; powers are not.
-        curvature *= torch.sqrt(curvature)
-        torch.mul(self._complete, strength / curvature, out=self._weights)
+        return square
+
+    def symbol(self, turns: Sequence[Tensor]) -> Tensor:
+        """What the form does to waves where its weights are even, but for a factor: squared second differences.
+
+        Parameters
+        ----------
+        turns : sequence of tensor
+            Radian per cell along each axis, to be broadcast.
+        """
+        bends = [2 - 2 * torch.cos(turn) for turn in turns]
+        return (bends[0] + bends[1] + bends[2]) ** 2
 
     def diagonal(self) -> Tensor:
         """The diagonal (N,) of the form's matrix."""
@@ -98,9 +118,9 @@ class Curvature:
                 _shifted(out, step).add_(weights, alpha=factor**2)
         return out.view(-1).index_select(0, self.cell)
 
-    def apply(self, amplitudes: Tensor) -> Tensor:
+    def matvec(self, amplitudes: Tensor) -> Tensor:
         """The form's matrix times a vector: (N,) to (N,)."""
-        if self._product is not None and amplitudes.device.type == "cpu":
+        if self._product is not None:
             return torch.from_numpy(self._product(self._flat[0].numpy(), amplitudes.numpy()))
         box = self._spread(amplitudes)
         out = torch.zeros_like(box)

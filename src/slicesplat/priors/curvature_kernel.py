@@ -1,4 +1,6 @@
-"""The curvature prior's matrix times a vector, on the CPU (`fit.curvature` is its definition): two passes over a box.
+"""The curvature prior's matrix times a vector, on the CPU: two passes over a box.
+
+`priors.curvature` is its definition.
 
 Cells lie one after the other in memory, so that a neighbour is a fixed number of cells away: the second differences of
 eight cells at a time are a few packed additions. Where a neighbour is missing, as at the box's faces, weights are zero.

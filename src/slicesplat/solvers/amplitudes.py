@@ -1,14 +1,13 @@
 """Fields of fixed shape: the model is linear in the amplitudes, so they are solved for, not descended to.
 
-    minimise over a   sum_pixels w (g_s (A a) - p)^2 + ridge |a|^2
+    minimise over a   1/2 sum_pixels w (g_s (A a) - y)^2 + 1/2 a' P a
 
-by conjugate gradients, where A splats amplitudes onto the slices. Few iterations are themselves a regulariser: smooth
-structure converges first.
+by conjugate gradients, where A splats amplitudes onto the slices and P is the form of a prior. Few iterations are
+themselves a regulariser: smooth structure converges first. docs/method.md, Solvers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from weakref import proxy
 
 import torch
@@ -16,83 +15,71 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from slicesplat.field.gaussians import GaussianField
-from slicesplat.field.lattice import LATTICE_SIGMA, LATTICE_SUM, lattice, lattice_cells
+from slicesplat.field.lattice import Lattice, lattice_over, sharpened
 from slicesplat.geometry.slices import Slices
-from slicesplat.solvers.replay import Replay
+from slicesplat.solvers.cg import ConjugateGradients, Matvec
 from slicesplat.splat import CPU, Backend, ForwardModel, set_geometry
 from slicesplat.splat.grid import grid_affine, sample
 
-_SHARPENINGS = 3  # a lattice that takes other values as its amplitudes blurs them: so many corrections
 
-
-def lattice_like(coarse: GaussianField, fine: GaussianField, spacing: float, backend: Backend = CPU) -> Tensor:
-    """Amplitudes (N,) with which the lattice `fine`, of that lattice constant, nearly takes the values of `coarse`."""
-    cells = lattice_cells(fine, spacing)
-    affine = grid_affine(fine.means.amin(dim=0).tolist(), spacing)
-    x, y, z = (cells.amax(dim=0) + 1).tolist()
-    values = sample(coarse, affine, (x, y, z), backend)
-    amplitudes = values / LATTICE_SUM
-    for _ in range(_SHARPENINGS):
-        amplitudes = amplitudes + (values - _lattice_values(amplitudes)) / LATTICE_SUM
-    return amplitudes[cells.unbind(1)]
-
-
-def _lattice_values(amplitudes: Tensor) -> Tensor:
-    """The field of a box of amplitudes (X, Y, Z), at its Gaussians' means."""
-    distance = torch.arange(-2, 3, device=amplitudes.device)
-    kernel = torch.exp(-0.5 * (distance / LATTICE_SIGMA) ** 2)
-    values = amplitudes[None, None]
-    for axis in range(3):
-        shape = [1, 1, 1, 1, 1]
-        shape[2 + axis] = len(kernel)
-        padding = [2 * (k == axis) for k in range(3)]
-        values = torch.nn.functional.conv3d(values, kernel.reshape(shape), padding=padding)
-    return values[0, 0]
-
-
-def placed_lattice(slices: Slices, spacing: float, backend: Backend = CPU) -> tuple[GaussianField, ForwardModel]:
+def placed_lattice(slices: Slices, spacing: float, backend: Backend = CPU) -> tuple[Lattice, ForwardModel]:
     """The lattice of Gaussians over the slices, and a forward model that has it and the slices' poses in place."""
-    field = lattice(slices, spacing, backend.device)
+    lattice = lattice_over(slices, spacing, backend.device)
     forward_model = backend.forward_model(slices)
-    set_geometry(forward_model, field, slices.pose)
-    return field, forward_model
+    set_geometry(forward_model, lattice.field(), slices.pose)
+    return lattice, forward_model
+
+
+def resampled_amplitudes(field: GaussianField, lattice: Lattice, backend: Backend = CPU) -> Tensor:
+    """Amplitudes (N,) with which a lattice nearly takes the values of a field where its Gaussians are."""
+    shape, cells = lattice.boxed()
+    affine = grid_affine(lattice.means().amin(dim=0).tolist(), lattice.spacing)
+    values = sample(field, affine, (shape[0], shape[1], shape[2]), backend)
+    return sharpened(values)[cells.unbind(1)]
 
 
 class AmplitudeSolver:
-    """Conjugate gradients for the amplitudes of the field that a forward model has in place.
+    """The amplitudes of the field that a forward model has in place.
 
-    An iteration waits for no device, and everything that it reads and writes keeps its place: on a CUDA device it is
-    captured once and replayed as a graph, for as long as shapes and poses stay.
+    It holds for as long as shapes and poses stay.
 
     Parameters
     ----------
-    forward_model : CpuForwardModel or GpuForwardModel
+    forward_model : ForwardModel
         With the field's shapes and the slices' poses placed.
     gaussians : int
-    curved : callable, optional
-        A symmetric matrix times a vector (N,), added to the normal equations: the prior.
-    inverted : callable, optional
-        About the inverse of the normal equations' matrix, symmetric, times a vector (N,): the preconditioner.
+    prior : callable, optional
+        A symmetric matrix times a vector (N,), added to the normal equations.
+    preconditioner : callable, optional
+        About the inverse of the normal equations' matrix, symmetric, times a vector (N,).
+    backend : str
+        Name of the backend that the forward model is of.
     """
 
     def __init__(
         self,
         forward_model: ForwardModel,
         gaussians: int,
-        curved: Callable[[Tensor], Tensor] | None = None,
-        inverted: Callable[[Tensor], Tensor] | None = None,
+        prior: Matvec | None = None,
+        preconditioner: Matvec | None = None,
+        backend: str = "cpu",
     ) -> None:
-        self.forward_model, self.curved, self.inverted = forward_model, curved, inverted
-        self._weights, self._image = (torch.zeros(forward_model.pixels, device=forward_model.device) for _ in range(2))
-        self._gain = self._image.new_zeros(forward_model.slices)
-        self._amplitudes, self._residual, self._direction = (self._image.new_zeros(gaussians) for _ in range(3))
-        self._square = self._image.new_zeros((), dtype=torch.float64)
-        this = proxy(self)  # itself would be a cycle: the forward model's lists would stay until cycles are looked for
+        self.forward_model, self.prior = forward_model, prior
+        device = forward_model.device
+        image, amplitudes = torch.zeros(forward_model.pixels, device=device), torch.zeros(gaussians, device=device)
+        self._weights, self._gain = torch.zeros_like(image), image.new_zeros(forward_model.slices)
+        this = proxy(self)  # a cycle would keep the forward model's memory until cycles are looked for
 
-        def iterate() -> None:
-            this.iterate()
+        def normal_equations(direction: Tensor) -> tuple[Tensor, Tensor]:
+            return this.normal_equations(direction)
 
-        self._run = Replay(iterate) if forward_model.device.type == "cuda" else iterate
+        self._solver = ConjugateGradients(normal_equations, amplitudes, image, preconditioner, backend)
+
+    def normal_equations(self, direction: Tensor) -> tuple[Tensor, Tensor]:
+        """The matrix times amplitudes (N,), and their image (P,)."""
+        image = self.forward_model.apply(direction, self._gain)
+        product = self.forward_model.adjoint(self._weights * image, self._gain)
+        return (product if self.prior is None else product + self.prior(direction)), image
 
     def solve(
         self,
@@ -116,41 +103,41 @@ class AmplitudeSolver:
         """
         self._weights.copy_(weights)
         self._gain.copy_(torch.as_tensor(gain))
-        self._amplitudes.copy_(start)
-        self._image.copy_(self.forward_model.apply(start, self._gain) if image is None else image)
-        residual = self.forward_model.adjoint(self._weights * (pixels - self._image), self._gain)
-        self._residual.copy_(residual if self.curved is None else residual - self.curved(start))
-        towards = self._towards()
-        self._direction.copy_(towards)
-        self._square.copy_(_dot(self._residual, towards))
-        for _ in range(iterations):
-            self._run()
-        return self._amplitudes.clone(), self._image.clone()
-
-    def iterate(self) -> None:
-        """One iteration, in place."""
-        image = self.forward_model.apply(self._direction, self._gain)
-        turned = self.forward_model.adjoint(self._weights * image, self._gain)
-        if self.curved is not None:
-            turned = turned + self.curved(self._direction)
-        # Nothing is left to do where the residual is zero: no step, and no division by it.
-        length = (self._square / _dot(self._direction, turned).clamp(min=1e-30)).float()
-        self._amplitudes.addcmul_(length, self._direction)
-        self._image.addcmul_(length, image)
-        self._residual.addcmul_(length, turned, value=-1)
-        towards = self._towards()
-        square = _dot(self._residual, towards)
-        self._direction.mul_((square / self._square.clamp(min=1e-30)).float()).add_(towards)
-        self._square.copy_(square)
-
-    def _towards(self) -> Tensor:
-        """Where the residual says that the solution is."""
-        return self._residual if self.inverted is None else self.inverted(self._residual)
+        image = self.forward_model.apply(start, self._gain) if image is None else image
+        residual = self.forward_model.adjoint(self._weights * (pixels - image), self._gain)
+        residual = residual if self.prior is None else residual - self.prior(start)
+        return self._solver.solve(start, residual, image, iterations)
 
 
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    """Their inner product, float64. Not BLAS's: that one's last bits depend on where in memory the vectors lie."""
-    return torch.sum(a * b, dtype=torch.float64)
+def fit_lattice(
+    slices: Slices,
+    pixels: Tensor,
+    weights: Tensor,
+    gain: ArrayLike,
+    spacing: float,
+    iterations: int,
+    ridge: float = 0.0,
+    backend: Backend = CPU,
+) -> tuple[GaussianField, ForwardModel]:
+    """The field of a lattice of Gaussians that explains pixels, and the forward model that has it in place.
+
+    Parameters
+    ----------
+    slices : Slices
+        At their poses.
+    pixels, weights : (P,) float32
+    gain : (S,)
+    spacing : float
+        Lattice constant, mm.
+    iterations : int
+        Of conjugate gradients.
+    ridge : float
+        Weight of the squared amplitudes, in units of the pixels' weights.
+    backend : Backend
+    """
+    lattice, forward_model = placed_lattice(slices, spacing, backend)
+    given = (pixels, weights, gain, lattice.field().amplitudes, iterations, ridge, backend.name)
+    return lattice.field(solve_amplitudes(forward_model, *given)), forward_model
 
 
 def solve_amplitudes(
@@ -161,12 +148,13 @@ def solve_amplitudes(
     start: Tensor,
     iterations: int,
     ridge: float = 0.0,
+    backend: str = "cpu",
 ) -> Tensor:
     """Amplitudes (N,) of the field that the forward model has in place, by conjugate gradients from `start`.
 
     Parameters
     ----------
-    forward_model : CpuForwardModel or GpuForwardModel
+    forward_model : ForwardModel
         With the field's shapes and the slices' poses placed.
     pixels, weights : (P,) float32
     gain : (S,)
@@ -174,6 +162,9 @@ def solve_amplitudes(
     iterations : int
     ridge : float
         Weight of the squared amplitudes, in units of the pixels' weights.
+    backend : str
+        Name of the backend that the forward model is of.
     """
-    solver = AmplitudeSolver(forward_model, len(start), (lambda vector: ridge * vector) if ridge else None)
+    prior = (lambda vector: ridge * vector) if ridge else None
+    solver = AmplitudeSolver(forward_model, len(start), prior, backend=backend)
     return solver.solve(pixels, weights, gain, start, iterations)[0]

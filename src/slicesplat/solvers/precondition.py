@@ -12,29 +12,32 @@ two iterations as far as in eight without.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from slicesplat.field.lattice import LATTICE_SIGMA, LATTICE_SUM
+from slicesplat.field.lattice import LATTICE_SIGMA, LATTICE_SUM, Lattice
 from slicesplat.geometry.slices import Slices
 from slicesplat.splat import CPU, Backend
+
+Float = NDArray[np.float64]
 
 _LEAST = 1e-6  # of the diagonal's mean: where nothing was measured there may be no prior either
 
 
-class LatticePrior(Protocol):
-    """What the preconditioner asks of the prior on a lattice."""
-
-    shape: list[int]
-    cell: Tensor
-    spacing: float
+class QuadraticForm(Protocol):
+    """What the preconditioner asks of the prior."""
 
     def diagonal(self) -> Tensor:
         """The diagonal (N,) of its form's matrix."""
+
+    def symbol(self, turns: Sequence[Tensor]) -> Tensor:
+        """What the matrix does to waves of `turns` radian per cell along each axis, but for a factor."""
 
 
 class Preconditioner:
@@ -42,18 +45,18 @@ class Preconditioner:
 
     Parameters
     ----------
-    prior : LatticePrior
-        The prior, on its lattice.
+    lattice : Lattice
+    prior : QuadraticForm
+        The prior's form on it.
     slices : Slices
         At their poses, which may move by a few degrees without harm.
     backend : Backend
     """
 
-    def __init__(self, prior: LatticePrior, slices: Slices, backend: Backend = CPU) -> None:
-        self.prior, self.box = prior, [next_fast_len(size, real=True) for size in prior.shape]
-        line, z = torch.div(prior.cell, prior.shape[2], rounding_mode="floor"), prior.cell % prior.shape[2]
-        x, y = torch.div(line, prior.shape[1], rounding_mode="floor"), line % prior.shape[1]
-        self._cell = (x * self.box[1] + y) * self.box[2] + z
+    def __init__(self, lattice: Lattice, prior: QuadraticForm, slices: Slices, backend: Backend = CPU) -> None:
+        shape, cells = lattice.boxed(1)  # what lies at far ends of the box must not be neighbours
+        self.prior, self.box = prior, [next_fast_len(size, real=True) for size in shape]
+        self._cell = (cells[:, 0] * self.box[1] + cells[:, 1]) * self.box[2] + cells[:, 2]
         turns = [backend.tensor(2 * np.pi * np.fft.fftfreq(size)) for size in self.box[:2]]
         turns.append(backend.tensor(2 * np.pi * np.fft.rfftfreq(self.box[2])))
         # Of the transform's last axis only one half is there: what stands for two frequencies counts twice.
@@ -65,19 +68,10 @@ class Preconditioner:
         def of_mean_one(symbol: Tensor) -> Tensor:
             return symbol / ((symbol * twice).sum(dtype=torch.float64) / float(np.prod(self.box))).float()
 
-        bends = [2 - 2 * torch.cos(turn) for turn in turns]
-        self._bent = of_mean_one((bends[0][:, None, None] + bends[1][:, None] + bends[2]) ** 2)
-        blur = torch.zeros_like(self._bent)
-        for covariance, share in _blurs(slices, prior.spacing):
-            c = covariance.tolist()
-            blur += share * torch.exp(
-                -(c[0][0] * turns[0] ** 2)[:, None, None]
-                - (c[1][1] * turns[1] ** 2)[:, None]
-                - c[2][2] * turns[2] ** 2
-                - 2 * c[0][1] * (turns[0][:, None] * turns[1])[:, :, None]
-                - 2 * c[0][2] * turns[0][:, None, None] * turns[2]
-                - 2 * c[1][2] * turns[1][:, None] * turns[2]
-            )
+        self._prior = of_mean_one(prior.symbol([turns[0][:, None, None], turns[1][:, None], turns[2]]))
+        blur = torch.zeros_like(self._prior)
+        for covariance, share in _blurs(slices, lattice.spacing):
+            blur += share * _gaussian_symbol(covariance, turns)
         # From the sum of a row of A'WA to its diagonal.
         self._narrow = LATTICE_SUM * float((blur * twice).sum(dtype=torch.float64)) / float(np.prod(self.box))
         self._blur = of_mean_one(blur)
@@ -90,10 +84,10 @@ class Preconditioner:
         diagonal = measured + self.prior.diagonal()
         diagonal.clamp_(min=_LEAST * diagonal.mean())
         share = (measured / diagonal).mean()
-        torch.reciprocal(share * self._blur + (1 - share) * self._bent, out=self._inverse)
+        torch.reciprocal(share * self._blur + (1 - share) * self._prior, out=self._inverse)
         torch.rsqrt(diagonal, out=self._scale)
 
-    def apply(self, vector: Tensor) -> Tensor:
+    def matvec(self, vector: Tensor) -> Tensor:
         """The inverse times a vector: (N,) to (N,)."""
         box = torch.zeros(self.box, device=vector.device)
         box.view(-1).index_copy_(0, self._cell, vector * self._scale)
@@ -101,12 +95,25 @@ class Preconditioner:
         return found.view(-1).index_select(0, self._cell).mul_(self._scale)
 
 
-def _blurs(slices: Slices, spacing: float) -> list[tuple[np.ndarray, float]]:
+def _gaussian_symbol(covariance: Float, turns: Sequence[Tensor]) -> Tensor:
+    """The square of a Gaussian's transform: its covariance in cells, and radian per cell along each axis."""
+    c = covariance.tolist()
+    return torch.exp(
+        -(c[0][0] * turns[0] ** 2)[:, None, None]
+        - (c[1][1] * turns[1] ** 2)[:, None]
+        - c[2][2] * turns[2] ** 2
+        - 2 * c[0][1] * (turns[0][:, None] * turns[1])[:, :, None]
+        - 2 * c[0][2] * turns[0][:, None, None] * turns[2]
+        - 2 * c[1][2] * turns[1][:, None] * turns[2]
+    )
+
+
+def _blurs(slices: Slices, spacing: float) -> list[tuple[Float, float]]:
     """Covariance (3, 3) of lattice and scanner in units of the spacing, and share of the pixels, of every stack."""
     shares, offsets = slices.psf_weights, slices.psf_offsets
     own = (shares[:, :, None] * slices.psf_covariances).sum(axis=1)
     own[:, 2] += (shares * offsets**2).sum(axis=1)
-    rotation = slices.pose[:, :3, :3]
+    rotation = slices.pose.rotation
     covariance = np.einsum("sij,sj,skj->sik", rotation, own, rotation)
     pixels = np.bincount(slices.slice_of_pixel()[slices.mask], minlength=len(slices))
     out = []

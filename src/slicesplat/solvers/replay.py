@@ -36,3 +36,13 @@ class Replay:
                 self._function()
             self._graph = graph
         self._graph.replay()
+
+
+_REPLAYED: dict[str, Callable[[Callable[[], None]], Callable[[], None]]] = {"cuda": Replay}
+"""By the name of the backend, what runs work again and again faster than one launch after the other."""
+
+
+def repeated(function: Callable[[], None], backend: str) -> Callable[[], None]:
+    """The function, to be called again and again on a backend: as a graph where that is possible, else as it is."""
+    made = _REPLAYED.get(backend)
+    return function if made is None else made(function)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
 from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.splat.cpu.forward import CpuForwardModel
 
@@ -48,6 +48,11 @@ class Backend:
 
     device: torch.device
     forward_model: Callable[..., ForwardModel]
+
+    @property
+    def name(self) -> str:
+        """What upper floors choose their own kernels by."""
+        return self.device.type
 
     def tensor(self, values: ArrayLike | Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
         """The values on the device, without a copy where they are there already."""
@@ -98,11 +103,10 @@ def choose_backend(name: str) -> Backend:
     return Backend(torch.device("cuda"), GpuForwardModel)
 
 
-def set_geometry(forward_model: ForwardModel, field: GaussianField, pose: ArrayLike) -> None:
-    """Put a field and the slices' poses (S, 4, 4) in place."""
+def set_geometry(forward_model: ForwardModel, field: GaussianField, pose: Rigid) -> None:
+    """Put a field and the slices' poses (S) in place."""
     shapes = (field.means.detach(), field.log_scales.detach(), field.rotations.detach())
-    pose = np.asarray(pose)
-    forward_model.set_geometry(*shapes, pose[:, :3, :3], pose[:, :3, 3])
+    forward_model.set_geometry(*shapes, pose.rotation, pose.translation)
 
 
 class _Render(torch.autograd.Function):

@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.splat import CPU, Backend, set_geometry
 
@@ -60,8 +61,10 @@ def grid_slices(affine: NDArray[np.float64], shape: tuple[int, int, int], varian
         psf_weights=np.ones((planes, 1)),
         psf_covariances=np.full((planes, 1, 3), variance),
         psf_offsets=np.zeros((planes, 1)),
-        nominal=pose,
-        pose=pose,
+        time=np.arange(planes, dtype=np.float64),
+        package=np.zeros(planes, np.int32),
+        frame=Rigid(pose),
+        motion=Rigid.identity(planes),
     )
 
 

@@ -1,0 +1,72 @@
+"""Block-coordinate descent: sweeps of the field's block, and turns of field and poses with momentum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from slicesplat.estimate.observations import Observations, mean_product
+from slicesplat.estimate.strategy import Candidate
+from slicesplat.geometry.rigid import Float, Rigid, step_product
+
+Swept = Callable[[float], None]
+"""Told after every sweep, and the error of the validation pixels."""
+
+
+def sweep(
+    observations: Observations, candidate: Candidate, sweeps: int, swept: Swept, rival: float = math.inf
+) -> Candidate:
+    """So many sweeps of the field, its gains and weights; the poses stay.
+
+    It ends early where the error of the validation pixels will not fall below a rival's: what a sweep gains becomes
+    less from one to the next, so that it comes no further than the last one did times those that are left.
+    """
+    objective, estimate = candidate.objective, candidate.estimate
+    for left in reversed(range(sweeps)):
+        before = estimate.error
+        estimate = objective.irls_sweep(observations, estimate)
+        swept(estimate.error)
+        if left and estimate.error - left * max(before - estimate.error, 0.0) >= rival:
+            break
+    return Candidate(objective, estimate)
+
+
+def alternate(observations: Observations, candidate: Candidate, rounds: int, swept: Swept) -> Candidate:
+    """Field and poses in turn, so many times or until the slices come no closer.
+
+    Where few slices cross, field and slices give way together, a little in every turn. So the poses are moved ahead in
+    the direction in which they are going (Nesterov, Soviet Mathematics Doklady 27, 1983, 372-376), afresh when they
+    turn back (O'Donoghue and Candes, Foundations of Computational Mathematics 15, 2015, 715-732).
+    """
+    objective, estimate = candidate.objective, candidate.estimate
+    settings, frame = objective.settings, observations.slices.frame
+    momentum, moved, before = 0, math.inf, estimate.motion @ frame
+    for turn in range(rounds):
+        estimate = objective.irls_sweep(observations, estimate)
+        swept(estimate.error)
+        start = estimate.motion @ frame
+        estimate = objective.refine_poses(observations, estimate)
+        pose = estimate.motion @ frame
+        step, going = (~start @ pose).log(), (~before @ pose).log()
+        previous, moved = moved, math.sqrt(mean_product(observations, estimate.weights, step, step))
+        if turn + 1 == rounds or moved < settings.still or moved > settings.stalled * previous:
+            break
+        momentum = momentum + 1 if mean_product(observations, estimate.weights, step, going) > 0 else 0
+        ahead = limited(momentum / (momentum + 3) * going, settings.max_extrapolation)
+        estimate = estimate.moved(pose @ Rigid.exp(ahead) @ ~frame)
+        before = pose
+    return Candidate(objective, estimate)
+
+
+def limited(step: Float, longest: float) -> Float:
+    """Steps (S, 6), none longer than that, mm.
+
+    Examples
+    --------
+    >>> limited(np.array([[3.0, 0, 4, 0, 0, 0]]), 0.5).tolist()
+    [[0.3, 0.0, 0.4, 0.0, 0.0, 0.0]]
+    """
+    size = np.sqrt(step_product(step, step))
+    return np.asarray(step * np.minimum(1.0, longest / np.maximum(size, 1e-12))[:, None])

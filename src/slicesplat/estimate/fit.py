@@ -1,0 +1,135 @@
+"""The joint fit of field, motion, gains and weights.
+
+First, field and poses take turns: amplitudes, gains and weights at their optimum, then Gauss-Newton steps of the poses.
+Then the field's candidates are tried, and the validation pixels choose among them. Last, with all pixels, field and
+poses take turns once more: against a finer field poses are more accurate. docs/method.md, Objective.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slicesplat.config import FitSettings, TimePriorSettings
+from slicesplat.estimate.alternate import alternate, sweep
+from slicesplat.estimate.lattice import LatticeStrategy
+from slicesplat.estimate.observations import observe
+from slicesplat.estimate.select import select
+from slicesplat.estimate.strategy import FieldStrategy
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.field.lattice import prune
+from slicesplat.geometry.rigid import Float, Rigid
+from slicesplat.geometry.slices import Slices
+from slicesplat.likelihood.robust import Weights
+from slicesplat.progress import ReportProgress
+from slicesplat.splat import CPU, Backend
+
+log = logging.getLogger("slicesplat")
+
+STRATEGIES: dict[str, Callable[[FitSettings, TimePriorSettings], FieldStrategy]] = {"lattice": LatticeStrategy}
+"""By the name that `FitSettings.strategy` gives."""
+_TIME = TimePriorSettings()
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What the joint fit found.
+
+    Attributes
+    ----------
+    field : GaussianField
+    motion : Rigid (S)
+    weights : Weights
+    ncc : (S,)
+        Correlation of each slice with its prediction when its pose was last refined.
+    validation_error : float
+        Root-mean-square error of the pixels that were left out while the field was chosen, noise included.
+    """
+
+    field: GaussianField
+    motion: Rigid
+    weights: Weights
+    ncc: Float
+    validation_error: float
+
+
+def joint_fit(
+    slices: Slices,
+    inside: NDArray[np.bool_],
+    settings: FitSettings,
+    random: np.random.Generator,
+    report_progress: ReportProgress = lambda done, total, loss: None,
+    backend: Backend = CPU,
+    time: TimePriorSettings = _TIME,
+) -> Fit:
+    """Fit field, motion, gains and weights to the slices.
+
+    Parameters
+    ----------
+    slices : Slices
+        At their registered poses, intensities near 1.
+    inside : (P,) bool
+        Pixels that take part; a slice without any is left out.
+    settings : FitSettings
+    random : numpy Generator
+        Chooses the pixels that are left out while the field is chosen.
+    report_progress : callable
+        Told how many sweeps are done, of how many at most, and the error of the pixels left out; in the end these take
+        part in the fit too.
+    backend : Backend
+        Where to compute, and where the field is to be.
+    time : TimePriorSettings
+        For the poses.
+
+    Raises
+    ------
+    ValueError
+        There is no strategy or no prior of the name that the settings give.
+    """
+    if settings.strategy not in STRATEGIES:
+        raise ValueError(f"field strategy {settings.strategy!r}: choose one of {', '.join(sorted(STRATEGIES))}")
+    strategy = STRATEGIES[settings.strategy](settings, time)
+    progress = _Sweeps(report_progress, settings)
+    observations = observe(slices, inside, settings, random, backend)
+    best = strategy.initialise(observations, slices.motion)
+    progress.begin(settings.pose_rounds)
+    best = alternate(observations, best, settings.pose_rounds, progress.swept)
+    # Edges that a coarse field cannot draw would pull at the poses.
+    observations = observations.with_rim()
+    progress.begin(settings.rounds)
+    best = sweep(observations, best, settings.rounds, progress.swept)
+    progress.begin(progress.of_trials)
+    best = select(observations, strategy, best, progress.swept)
+    log.debug(
+        "Gaussians %.2f mm apart, prior of %.2g times its strength", best.objective.spacing, best.objective.strength
+    )
+    error = best.estimate.error
+    observations = observations.all_fitted()
+    progress.begin(settings.final_rounds)
+    best = alternate(observations, best, settings.final_rounds, progress.swept)
+    progress.begin(settings.rounds)
+    found = sweep(observations, best, settings.rounds, progress.swept).estimate
+    return Fit(prune(found.field), found.motion, found.weights, found.ncc, error)
+
+
+class _Sweeps:
+    """Counts the sweeps, part by part, for the progress."""
+
+    def __init__(self, report_progress: ReportProgress, settings: FitSettings) -> None:
+        self._report, self._done, self._end = report_progress, 0, 0
+        finer, stronger = len(settings.spacings) - 1, len(settings.strengths)
+        self.of_trials = finer * settings.rounds + stronger * (settings.rounds // 2)
+        self._total = settings.pose_rounds + self.of_trials + settings.final_rounds + 2 * settings.rounds
+
+    def begin(self, most: int) -> None:
+        """A part begins, of so many sweeps at most; those that the part before did without count as done."""
+        self._done, self._end = self._end, self._end + most
+
+    def swept(self, error: float) -> None:
+        """One more is done, with this error of the validation pixels."""
+        self._done += 1
+        self._report(self._done, self._total, error)

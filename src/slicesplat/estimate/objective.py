@@ -1,0 +1,174 @@
+"""The objective of a reconstruction, on a field of fixed shapes, and its minimisation block by block.
+
+    Phi(a, T, g) = sum_p rho((g_s (A(T) a)_p - y_p) / sigma)  +  lambda E(V_a)
+
+    forward model   A(T): amplitudes to pixels through every slice's PSF at its motion (`splat`)
+    likelihood      rho: Gaussian noise with outliers, pixels and whole slices, as weights w (`likelihood.robust`)
+    prior           E: few places are curved (`priors`); lambda in units of the variance of the noise
+
+Each block minimises its own majoriser of it:
+
+    amplitudes   1/2 sum w_p (g_s (A a)_p - y_p)^2 + 1/2 a' P a, P the form that touches lambda E (`irls_sweep`)
+    gains        sum_p w_p (g_s (A a)_p - y_p)^2, drawn to 1 a little (`likelihood.robust.fit_gains`)
+    weights      of M-estimators with medians for scales; not of one loss (`likelihood.robust.reweight`)
+    poses        Geman and McClure's loss at `pose_limit` sigma, and the time prior (`refine_poses`)
+
+The pose block has a loss of its own on purpose, and does without the pixels' weights: docs/method.md, Objective, has
+the measurement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from torch import Tensor
+
+from slicesplat.config import FitSettings, TimePriorSettings
+from slicesplat.estimate.observations import Estimate, Observations
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.field.lattice import Lattice
+from slicesplat.geometry.pixels import broadcast_to_pixels
+from slicesplat.geometry.rigid import Rigid
+from slicesplat.likelihood.robust import LEAST_NOISE, Weights, reweight
+from slicesplat.likelihood.validation import validation_error
+from slicesplat.motion.align import align
+from slicesplat.motion.time_prior import time_prior
+from slicesplat.priors import make_prior
+from slicesplat.solvers.amplitudes import AmplitudeSolver
+from slicesplat.solvers.precondition import Preconditioner
+from slicesplat.splat import ForwardModel, set_geometry
+
+
+class Workspace:
+    """Memory for one lattice: the forward model and what depends on where it has the slices.
+
+    It is no part of any estimate: whatever it holds is found again from one.
+
+    Parameters
+    ----------
+    observations : Observations
+    lattice : Lattice
+    weights : Weights
+        Those at the beginning, near enough for the preconditioner.
+    motion : Rigid (S)
+    settings : FitSettings
+    """
+
+    def __init__(
+        self, observations: Observations, lattice: Lattice, weights: Weights, motion: Rigid, settings: FitSettings
+    ) -> None:
+        self.backend, self.slices, self.lattice = observations.backend, observations.slices, lattice
+        self.forward_model: ForwardModel = self.backend.forward_model(self.slices)
+        self._shapes = lattice.field()
+        self._motion: Rigid | None = motion
+        self._solver: AmplitudeSolver | None = None
+        here = self.slices.moved(motion)
+        set_geometry(self.forward_model, self._shapes, here.pose)
+        self.prior = make_prior(settings.prior, lattice, self.backend)
+        self.preconditioner = Preconditioner(lattice, self.prior, here, self.backend)
+        self._coverage = self.forward_model.adjoint(weights.total(self.slices), weights.gain)
+
+    def at(self, motion: Rigid) -> ForwardModel:
+        """The forward model with the slices there."""
+        if motion is not self._motion:
+            set_geometry(self.forward_model, self._shapes, self.slices.moved(motion).pose)
+            self._motion, self._solver = motion, None
+        return self.forward_model
+
+    def lent(self) -> ForwardModel:
+        """The forward model, to be used with the slices anywhere."""
+        self._motion = self._solver = None
+        return self.forward_model
+
+    def solver(self, motion: Rigid, preconditioned: bool) -> AmplitudeSolver:
+        """For the amplitudes with the slices there and the prior as it was majorised last."""
+        given = (self.at(motion), len(self.lattice), self.prior.matvec)
+        if not preconditioned:
+            return AmplitudeSolver(*given, backend=self.backend.name)
+        if self._solver is None:
+            self._solver = AmplitudeSolver(*given, self.preconditioner.matvec, self.backend.name)
+        return self._solver
+
+    def majorise(self, amplitudes: Tensor, strength: float) -> None:
+        """Set prior and preconditioner to what they are about these amplitudes."""
+        self.prior.majorise(amplitudes, strength)
+        self.preconditioner.update(self._coverage)
+
+    def free_scratch(self) -> None:
+        """Give back the memory of what is found again when it is needed next."""
+        self.forward_model.free_scratch()
+
+
+class Objective:
+    """Phi on a lattice: the assembly of forward model, likelihood and prior.
+
+    Parameters
+    ----------
+    workspace : Workspace
+        Of the lattice.
+    settings : FitSettings
+    time : TimePriorSettings
+    strength : float
+        Of the prior, in units of its usual one.
+    """
+
+    def __init__(
+        self, workspace: Workspace, settings: FitSettings, time: TimePriorSettings, strength: float = 1.0
+    ) -> None:
+        self.workspace, self.settings, self.time, self.strength = workspace, settings, time, strength
+
+    @property
+    def spacing(self) -> float:
+        """Lattice constant, mm."""
+        return self.workspace.lattice.spacing
+
+    def with_strength(self, strength: float) -> Objective:
+        """The same under a prior of another strength, in units of the usual one."""
+        return Objective(self.workspace, self.settings, self.time, strength)
+
+    def amplitudes(
+        self, observations: Observations, estimate: Estimate, iterations: int, preconditioned: bool = True
+    ) -> Estimate:
+        """Amplitudes nearer to their optimum, under prior, gains and weights as they are."""
+        # Without noise the prior still says what is where nothing was measured.
+        strength = self.strength * self.settings.smoothness * max(observations.noise, LEAST_NOISE) ** 2
+        self.workspace.majorise(estimate.field.amplitudes, strength)
+        slices, weights = observations.slices, estimate.weights
+        # w (g y - p)^2 = w g^2 (y - p / g)^2: the image is that for gain 1, whatever the gains become.
+        gain, ones = broadcast_to_pixels(weights.gain, slices, observations.backend.device), np.ones(len(slices))
+        given = (observations.pixels / gain, weights.total(slices) * gain**2, ones)
+        solver = self.workspace.solver(estimate.motion, preconditioned)
+        return estimate.with_amplitudes(*solver.solve(*given, estimate.field.amplitudes, iterations, estimate.image))
+
+    def weights(self, observations: Observations, estimate: Estimate) -> Estimate:
+        """Gains, noise level and weights as the prediction says, and its error at the validation pixels."""
+        image, slices, settings = estimate.image, observations.slices, self.settings.likelihood
+        if image is None:
+            raise ValueError("the estimate has no prediction: find the amplitudes at its motion first")
+        judged = (observations.fitted, estimate.weights, observations.rim)
+        weights = reweight(slices, observations.pixels, image, *judged, settings)
+        given = (observations.validation, observations.pixels, image, weights)
+        return replace(estimate, weights=weights, error=validation_error(slices, *given, settings.pixel_limit))
+
+    def irls_sweep(self, observations: Observations, estimate: Estimate) -> Estimate:
+        """One sweep of iteratively reweighted least squares: amplitudes, then gains and weights."""
+        return self.weights(observations, self.amplitudes(observations, estimate, self.settings.iterations))
+
+    def refine_poses(self, observations: Observations, estimate: Estimate) -> Estimate:
+        """Gauss-Newton steps of all poses against the field."""
+        slices = observations.slices.moved(estimate.motion)
+        scale = np.full(len(slices), self.settings.likelihood.pose_limit * estimate.weights.sigma)
+        given = (observations.pixels, observations.fitted, estimate.weights.gain, scale)
+        found = align(
+            *(estimate.field, slices, *given),
+            iterations=self.settings.pose_steps,
+            forward_model=self.workspace.lent(),
+            prior=time_prior(slices, estimate.weights.slice, self.time),
+        )
+        return estimate.moved(found.motion, found.ncc)
+
+
+def empty_estimate(field: GaussianField, motion: Rigid, weights: Weights) -> Estimate:
+    """Where an estimate begins: a field with no amplitudes yet, and slices that fit."""
+    return Estimate(field, motion, weights, np.ones(len(weights.slice)))

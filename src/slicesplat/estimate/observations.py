@@ -1,0 +1,144 @@
+"""What was measured, and what is estimated from it: values that no step changes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slicesplat.config import FitSettings
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.pixels import dilate_in_plane, sum_over_slices
+from slicesplat.geometry.rigid import Float, Rigid, step_product
+from slicesplat.geometry.slices import Slices
+from slicesplat.likelihood.noise import noise_level
+from slicesplat.likelihood.robust import Weights
+from slicesplat.likelihood.validation import hold_out
+from slicesplat.splat import CPU, Backend
+
+
+@dataclass(frozen=True, eq=False)
+class Observations:
+    """The pixels of all slices, and what part each of them has.
+
+    Attributes
+    ----------
+    slices : Slices
+        Their geometry; where they were in the beginning. Its mask is what the field has to cover.
+    pixels : (P,) float32
+        What was measured.
+    inside : (P,) bool
+        Pixels of the region.
+    validation : (P,) bool
+        Those of them that are left out of the fit, to choose by.
+    fitted : (P,) bool
+        Those that are fitted, and judge slices and noise.
+    around : (P,) bool
+        Pixels right beside the region, where they were measured.
+    rim : (P,) bool or None
+        Those of them that are fitted too; they judge nothing.
+    noise : float
+        Standard deviation of the noise in the pixels, measured before any fit.
+    backend : Backend
+        Where the tensors are, and where everything is computed.
+    """
+
+    slices: Slices
+    pixels: Tensor
+    inside: Tensor
+    validation: Tensor
+    fitted: Tensor
+    around: Tensor
+    rim: Tensor | None
+    noise: float
+    backend: Backend
+
+    def with_rim(self) -> Observations:
+        """The pixels beside the region are fitted too."""
+        return replace(self, rim=self.around)
+
+    def all_fitted(self) -> Observations:
+        """The validation pixels are fitted too."""
+        return replace(self, fitted=self.inside)
+
+
+def observe(
+    slices: Slices,
+    inside: NDArray[np.bool_],
+    settings: FitSettings,
+    random: np.random.Generator,
+    backend: Backend = CPU,
+) -> Observations:
+    """The observations of slices, with some of the pixels inside left out for validation.
+
+    Parameters
+    ----------
+    slices : Slices
+        Intensities near 1.
+    inside : (P,) bool
+        Pixels that take part; a slice without any is left out.
+    settings : FitSettings
+    random : numpy Generator
+        Chooses the pixels that are left out.
+    backend : Backend
+    """
+    judged = dilate_in_plane(slices, inside, -settings.outline)
+    held = hold_out(slices, judged, random, settings.likelihood.validation_share)
+    seen = dilate_in_plane(slices, inside, settings.rim)
+    # Where a stack was cut out nothing was measured beside the mask, but the field goes on.
+    around = seen & ~inside & slices.measured
+    inside_, held_, around_ = (backend.tensor(x, torch.bool) for x in (inside, held, around))
+    return Observations(
+        slices=replace(slices, mask=seen),
+        pixels=backend.tensor(slices.pixels),
+        inside=inside_,
+        validation=held_,
+        fitted=inside_ & ~held_,
+        around=around_,
+        rim=None,
+        noise=noise_level(slices, inside_, backend),
+        backend=backend,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """Everything that is estimated.
+
+    Attributes
+    ----------
+    field : GaussianField
+    motion : Rigid (S)
+    weights : Weights
+        Of pixels and slices, with gains and noise level.
+    ncc : (S,)
+        Correlation of each slice with its prediction when its pose was last refined.
+    error : float
+        Root-mean-square error of the validation pixels, noise included; infinite before it is known.
+    image : (P,) float32 or None
+        What the field predicts at these motions for gain 1, where it is known.
+    """
+
+    field: GaussianField
+    motion: Rigid
+    weights: Weights
+    ncc: Float
+    error: float = np.inf
+    image: Tensor | None = None
+
+    def moved(self, motion: Rigid, ncc: Float | None = None) -> Estimate:
+        """The same with the slices elsewhere."""
+        return replace(self, motion=motion, ncc=self.ncc if ncc is None else ncc, image=None)
+
+    def with_amplitudes(self, amplitudes: Tensor, image: Tensor) -> Estimate:
+        """The same with other amplitudes, which predict this image."""
+        return replace(self, field=replace(self.field, amplitudes=amplitudes), image=image)
+
+
+def mean_product(observations: Observations, weights: Weights, one: Float, other: Float) -> float:
+    """Mean inner product of two steps (S, 6) of the slices that count, mm^2."""
+    trust = weights.slice * sum_over_slices(observations.fitted, observations.slices)
+    return float(np.average(step_product(one, other), weights=trust)) if trust.any() else 0.0

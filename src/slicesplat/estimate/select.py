@@ -1,0 +1,29 @@
+"""The choice among fields: the validation pixels decide, whatever the strategy."""
+
+from __future__ import annotations
+
+from slicesplat.estimate.alternate import Swept, sweep
+from slicesplat.estimate.observations import Observations
+from slicesplat.estimate.strategy import Candidate, FieldStrategy, Trials
+
+
+def select(observations: Observations, strategy: FieldStrategy, best: Candidate, swept: Swept) -> Candidate:
+    """The candidate that predicts the validation pixels best, among those tried from `best` on.
+
+    A trial that is not better is not kept, and nor is its memory.
+    """
+    for trials in strategy.candidates(observations):
+        best = _tried(observations, trials, best, swept)
+    return best
+
+
+def _tried(observations: Observations, trials: Trials, best: Candidate, swept: Swept) -> Candidate:
+    for move in trials.moves:
+        trial = sweep(observations, move(best), trials.sweeps, swept, best.estimate.error)
+        better = trial.estimate.error < best.estimate.error
+        if better:
+            best = trial
+        del trial  # the next one needs its memory
+        if better != trials.chain:
+            break
+    return best

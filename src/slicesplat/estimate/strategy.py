@@ -1,0 +1,54 @@
+"""How the field is made of Gaussians is a strategy: where it begins, and what is tried from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from slicesplat.estimate.objective import Objective
+from slicesplat.estimate.observations import Estimate, Observations
+from slicesplat.geometry.rigid import Rigid
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A field that may be the one, and the objective that it is estimated under.
+
+    Attributes
+    ----------
+    objective : Objective
+    estimate : Estimate
+    """
+
+    objective: Objective
+    estimate: Estimate
+
+
+@dataclass(frozen=True, eq=False)
+class Trials:
+    """What is tried from the best candidate on.
+
+    Attributes
+    ----------
+    moves : sequence of callable
+        From the best candidate so far to where another one starts.
+    sweeps : int
+        Sweeps that each of them gets, at most.
+    chain : bool
+        Each move is tried only where the one before has been better; otherwise only where none before has.
+    """
+
+    moves: Sequence[Callable[[Candidate], Candidate]]
+    sweeps: int
+    chain: bool
+
+
+class FieldStrategy(Protocol):
+    """What the joint fit asks of a strategy."""
+
+    def initialise(self, observations: Observations, motion: Rigid) -> Candidate:
+        """The field to begin with, and to refine the poses on."""
+
+    def candidates(self, observations: Observations) -> Iterator[Trials]:
+        """What is tried once the poses are known, one family after the other."""

@@ -1,0 +1,162 @@
+"""From stacks to a volume, as a row of stages: prepare, refine the masks, register, estimate, sample."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from slicesplat.config import Config
+from slicesplat.estimate.agreement import UNKNOWN, Agreement, agreement
+from slicesplat.geometry.slices import Slices
+from slicesplat.geometry.stack import Stack
+from slicesplat.pipeline.doubts import log_doubts
+from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
+from slicesplat.pipeline.stages import Registered, estimate, prepare, refine, register_slices, sample, standard_errors
+from slicesplat.prepare.intensity import Intensities
+from slicesplat.progress import Callback, StepClock
+from slicesplat.result import Reconstruction, Registration
+from slicesplat.splat import Backend
+
+__all__ = ["reconstruct", "register"]
+
+log = logging.getLogger("slicesplat")
+
+
+def reconstruct(
+    stacks: Sequence[Stack], config: Config | None = None, progress: Callback | None = None
+) -> Reconstruction:
+    """Reconstruct one isotropic volume from stacks of thick, moved slices.
+
+    Parameters
+    ----------
+    stacks : sequence of Stack
+        With their masks, as `load_stacks` gives them.
+    config : Config, optional
+    progress : callable, optional
+        Called with a `Progress` now and then.
+
+    Raises
+    ------
+    InputError
+        The stacks hold nothing to reconstruct, or there is no such device.
+
+    Examples
+    --------
+    >>> from slicesplat.validation.phantom import brain_phantom
+    >>> from slicesplat.validation.simulate import SimulationConfig, simulate
+    >>> phantom = brain_phantom(size_mm=40.0, spacing=1.6)
+    >>> stacks = simulate(*phantom, SimulationConfig(motion="none")).stacks
+    >>> result = reconstruct(stacks, Config(resolution=1.6))
+    >>> [round(float(size), 3) for size in result.volume.header.get_zooms()]
+    [1.6, 1.6, 1.6]
+    """
+    config, clock = config or Config(), StepClock(progress)
+    with ready(stacks, config) as (used, copies):
+        backend, registered = _registered(used, config, clock)
+        with clock.step("fit") as report_progress:
+            estimated = estimate(registered, config, report_progress, backend)
+        with clock.step("sample"):
+            sampled = sample(registered, estimated, config, backend)
+            agree = agreement(estimated.slices, estimated.weights.slice, len(used), config.registration, backend)
+        uncertainty = None
+        if config.uncertainty:
+            with clock.step("uncertainty") as report_progress:
+                uncertainty = standard_errors(registered, estimated, sampled, config, report_progress)
+    given = _AsGiven(stacks, copies, registered, estimated.slices, agree)
+    brightest, field, weights = registered.intensities.brightest, sampled.field, estimated.weights
+    result = Reconstruction(
+        slices=given.slices,
+        weight=weights.slice,
+        gain=weights.gain,
+        ncc=estimated.ncc,
+        reference=given.reference,
+        settings=config,
+        steps=clock.steps,
+        dropout=registered.dropout,
+        device=backend.name,
+        stacks=given.stacks,
+        intensities=given.intensities,
+        agreement=given.agreement,
+        copies=copies,
+        volume=sampled.volume,
+        mask=sampled.mask,
+        field=replace(field, amplitudes=torch.nan_to_num(field.amplitudes * brightest)),
+        noise=_rounded(weights.sigma * brightest),
+        expected_error=_rounded(estimated.validation_error * brightest),
+        uncertainty=uncertainty,
+    )
+    log_doubts(result)
+    return result
+
+
+def register(stacks: Sequence[Stack], config: Config | None = None, progress: Callback | None = None) -> Registration:
+    """Find the pose of every slice, without the final field.
+
+    Parameters, errors: as `reconstruct`.
+    """
+    config, clock = config or Config(), StepClock(progress)
+    with ready(stacks, config, volume=False) as (used, copies):
+        backend, registered = _registered(used, config, clock)
+        slices, poses = registered.slices, registered.poses
+        agree = agreement(slices, poses.weight, len(used), config.registration, backend)
+    given = _AsGiven(stacks, copies, registered, slices, agree)
+    result = Registration(
+        slices=given.slices,
+        weight=poses.weight,
+        gain=poses.gain,
+        ncc=poses.ncc,
+        reference=given.reference,
+        settings=config,
+        steps=clock.steps,
+        dropout=registered.dropout,
+        device=backend.name,
+        stacks=given.stacks,
+        intensities=given.intensities,
+        agreement=given.agreement,
+        copies=copies,
+    )
+    log_doubts(result)
+    return result
+
+
+def _registered(stacks: Sequence[Stack], config: Config, clock: StepClock) -> tuple[Backend, Registered]:
+    """The stages ahead of the estimate."""
+    backend = chosen_backend(stacks, config)
+    load_kernels(backend, clock)
+    with clock.step("prepare"):
+        prepared = prepare(stacks, config)
+    if any(stack.carried for stack in prepared.signals):
+        with clock.step("refine masks") as report_progress:
+            prepared = refine(prepared, config, report_progress, backend)
+    with clock.step("register") as report_progress:
+        return backend, register_slices(prepared, config, report_progress, backend)
+
+
+class _AsGiven:
+    """What a result has for every stack, counted as the stacks were given: copies of others were left out."""
+
+    def __init__(
+        self,
+        given: Sequence[Stack],
+        copies: dict[int, int],
+        registered: Registered,
+        slices: Slices,
+        agree: Sequence[Agreement],
+    ) -> None:
+        numbers = np.array([number for number in range(len(given)) if number not in copies], np.int32)
+        self.stacks: list[Stack] = list(given)
+        self.agreement: list[Agreement] = [UNKNOWN] * len(given)
+        for number, stack, seen in zip(numbers, registered.stacks, agree, strict=True):
+            self.stacks[number], self.agreement[number] = stack, seen
+        self.slices = replace(slices, stack=numbers[slices.stack])
+        self.reference = int(numbers[registered.reference])
+        self.intensities: Intensities = registered.intensities.counted(numbers.tolist(), len(given))
+
+
+def _rounded(value: float) -> float:
+    """Six significant digits: scales of intensities differ."""
+    return float(f"{value:.6g}")

@@ -1,0 +1,32 @@
+"""What a user should look at: told with every result, so that no stack goes silently."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+
+from slicesplat.result import Registration
+
+log = logging.getLogger("slicesplat")
+
+
+def log_doubts(result: Registration) -> None:
+    """Say how many slices of each stack are left out and why, and which stack does not fit the others."""
+    reasons = result.left_out()
+    for number, (stack, agrees) in enumerate(zip(result.stacks, result.agreement, strict=True)):
+        own = [reason for reason, s in zip(reasons, result.slices.stack, strict=True) if s == number]
+        lost = Counter(reason for reason in own if reason)
+        if lost:
+            told = ", ".join(f"{count} for {reason}" for reason, count in sorted(lost.items()))
+            level = logging.WARNING if sum(lost.values()) >= len(own) / 2 else logging.INFO
+            log.log(level, "%s: %d of %d slices left out: %s", stack.name, sum(lost.values()), len(own), told)
+        if agrees.doubtful:
+            log.warning(
+                "%s: does not agree with what the other stacks show (correlation %.2f); look at the volume, and check "
+                "that the stack shows the same subject and that its orientation is right",
+                stack.name,
+                agrees.ncc,
+            )
+    used = len(reasons) - sum(reason is not None for reason in reasons)
+    if used < len(reasons) / 2:
+        log.warning("only %d of %d slices are used; look at the volume, and check masks and stacks", used, len(reasons))

@@ -1,0 +1,93 @@
+"""What the stages work with: threads, memory, a device and its kernels."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numba
+import torch
+
+from slicesplat.config import Config
+from slicesplat.errors import InputError
+from slicesplat.estimate.warm_up import compile_kernels
+from slicesplat.geometry.stack import Stack
+from slicesplat.jit import keeps_kernels, when_compiling
+from slicesplat.prepare.duplicates import find_copies, warn_of_copies
+from slicesplat.prepare.memory import within_memory
+from slicesplat.progress import StepClock
+from slicesplat.splat import Backend, choose_backend
+
+log = logging.getLogger("slicesplat")
+
+LOAD_KERNELS = "load kernels"
+
+
+@contextmanager
+def ready(stacks: Sequence[Stack], config: Config, volume: bool = True) -> Iterator[tuple[list[Stack], dict[int, int]]]:
+    """Threads and memory for the work: the stacks to use, and those left out because they are copies of others.
+
+    Nothing is told before it is known that the work can be done: a refusal is one line and nothing else.
+
+    Raises
+    ------
+    InputError
+        The work would take more memory than there is.
+    """
+    found = find_copies(stacks)
+    copies = {} if config.keep_duplicates else found
+    used = [stack for number, stack in enumerate(stacks) if number not in copies]
+    with _threads(config.threads), within_memory(used, config, config.fit.spacings, volume):
+        kept = (
+            "both are used, as asked for" if config.keep_duplicates else "it is left out; --keep-duplicates uses both"
+        )
+        warn_of_copies(stacks, found, kept)
+        yield used, copies
+
+
+def chosen_backend(stacks: Sequence[Stack], config: Config) -> Backend:
+    """The backend that was asked for, once it is known that the settings fit the stacks.
+
+    Raises
+    ------
+    InputError
+        There is no such device, or there are more packages than slices.
+    """
+    for stack in stacks:
+        if config.interleave > stack.n_slices:
+            raise InputError(
+                f"{stack.name}: interleave {config.interleave}, but only {stack.n_slices} slices; "
+                "give the number of packages, or 0 to detect it"
+            )
+    try:
+        backend = choose_backend(config.device)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    log.info("device: %s", backend.name)
+    return backend
+
+
+def load_kernels(backend: Backend, clock: StepClock) -> None:
+    """The kernels, loaded or compiled; the step is called by what it turns out to be."""
+    compiles = f"compile kernels ({'once per installation' if keeps_kernels() else 'in memory'})"
+    with clock.step(LOAD_KERNELS), when_compiling(lambda: clock.rename(compiles)):
+        compile_kernels(backend)
+
+
+@contextmanager
+def _threads(threads: int) -> Iterator[None]:
+    """Use so many threads in our kernels; all that there are for 0.
+
+    PyTorch gets one: its share of the work is small, its sums depend on the number of threads, and a second pool of
+    threads would spin for the cores that the first one works on.
+    """
+    before = numba.get_num_threads(), torch.get_num_threads()
+    most = numba.config.NUMBA_NUM_THREADS
+    numba.set_num_threads(min(threads, most) or most)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(before[0])
+        torch.set_num_threads(before[1])

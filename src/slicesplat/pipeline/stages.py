@@ -1,0 +1,297 @@
+"""The stages of a reconstruction, each from what the one before has left and its settings to what it leaves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from slicesplat.config import Config
+from slicesplat.errors import InputError
+from slicesplat.estimate.background import background_field
+from slicesplat.estimate.fit import joint_fit
+from slicesplat.estimate.uncertainty import standard_error
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.rigid import Float, Rigid
+from slicesplat.geometry.slices import Slices, cut_slices
+from slicesplat.geometry.stack import Stack
+from slicesplat.likelihood.robust import Weights
+from slicesplat.motion.coarse_to_fine import Poses, as_scanned, register, register_roughly
+from slicesplat.motion.gauge import gauge
+from slicesplat.motion.stacks import register_by_one_mask
+from slicesplat.prepare.assess import StackAssessment, assess, least_motion, warn_of_shading
+from slicesplat.prepare.bias import correct_bias_field
+from slicesplat.prepare.coverage import unresolved
+from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
+from slicesplat.prepare.refine_masks import refine_masks
+from slicesplat.prepare.region import grid_over, region_field, region_mask
+from slicesplat.progress import ReportProgress
+from slicesplat.splat import Backend
+from slicesplat.splat.grid import sample_on_grid
+
+log = logging.getLogger("slicesplat")
+
+FIT_MARGIN = 2  # pixels around the mask: the fit sees its rim, and nothing beyond
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """Stacks that can be worked with.
+
+    Attributes
+    ----------
+    signals : list of Stack
+        Without an offset of their intensities, and without their bias fields if that was asked for.
+    scaled : list of Stack
+        The same with the brightest tissue at 1.
+    intensities : Intensities
+        The way back.
+    start : dict or None
+        By stack and index, where each slice is about: transforms (4, 4); None where nothing is known.
+    """
+
+    signals: list[Stack]
+    scaled: list[Stack]
+    intensities: Intensities
+    start: dict[tuple[int, int], Float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Registered:
+    """Slices at their places.
+
+    Attributes
+    ----------
+    stacks : list of Stack
+        On the scale of the input; without their bias fields if that was asked for.
+    scaled : list of Stack
+        The same with the brightest tissue at 1.
+    intensities : Intensities
+        The way back.
+    reference : int
+        The stack whose scanner space everything is in.
+    dropout : (S,) bool
+        Slices that had lost their signal.
+    poses : Poses
+    slices : Slices
+        As the fit sees them, where they were found.
+    """
+
+    stacks: list[Stack]
+    scaled: list[Stack]
+    intensities: Intensities
+    reference: int
+    dropout: NDArray[np.bool_]
+    poses: Poses
+    slices: Slices
+
+
+@dataclass(frozen=True, eq=False)
+class Estimated:
+    """The field, and slices at their final places, in the scanner space of the reference stack.
+
+    Attributes
+    ----------
+    field : GaussianField
+    slices : Slices
+    weights : Weights
+    ncc : (S,)
+    validation_error : float
+    """
+
+    field: GaussianField
+    slices: Slices
+    weights: Weights
+    ncc: Float
+    validation_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Sampled:
+    """The output.
+
+    Attributes
+    ----------
+    volume, mask : nibabel image
+    field : GaussianField
+        On the host.
+    """
+
+    volume: nib.Nifti1Image
+    mask: nib.Nifti1Image
+    field: GaussianField
+
+
+def prepare(stacks: Sequence[Stack], config: Config) -> Prepared:
+    """Intensities that can be compared; where it is asked for, without bias fields."""
+    for sentence in unresolved(stacks):
+        log.warning(sentence)
+    signals, intensities = signal(stacks)
+    signals = [correct_bias_field(stack) for stack in signals] if config.bias_field_correction else signals
+    return Prepared(signals, *scale_intensities(signals, intensities))
+
+
+def refine(prepared: Prepared, config: Config, report_progress: ReportProgress, backend: Backend) -> Prepared:
+    """Carried-over masks that fit, and about where each slice is.
+
+    Raises
+    ------
+    InputError
+        A stack does not show the region.
+    """
+    scaled = prepared.scaled
+    assessments = assess(scaled)
+    reference = least_motion(scaled, assessments)
+    slices = _cut(scaled, config, FIT_MARGIN)
+    found = register_by_one_mask(slices, reference, _dropouts(assessments, slices), config.registration, backend)
+    slices = slices.moved(found)
+    start = _by_name(slices)
+    # Once for what moved between the stacks, once for what moved within them.
+    refined = refine_masks(scaled, slices, np.ones(len(slices)), config.masks.between_slices, backend)
+    assessments = assess(refined)
+    slices = _cut(refined, config, FIT_MARGIN, _packages(assessments, config.interleave))
+    dropout = _dropouts(assessments, slices)
+    motion, weight = register_roughly(
+        slices, reference, dropout, _looked_up(start, slices), report_progress, backend, config.registration
+    )
+    slices = slices.moved(motion)
+    # A mask that was drawn on a slice without signal says where the region is all the same.
+    trust = np.where(dropout, 1.0, weight)
+    signals = refine_masks(prepared.signals, slices, trust, config.masks.of_rough_poses, backend)
+    return Prepared(signals, *scale_intensities(signals, prepared.intensities), _by_name(slices))
+
+
+def register_slices(
+    prepared: Prepared, config: Config, report_progress: ReportProgress, backend: Backend
+) -> Registered:
+    """Where every slice is."""
+    scaled, intensities = prepared.scaled, prepared.intensities
+    stacks = [intensities.on_input_scale(stack, number) for number, stack in enumerate(prepared.signals)]
+    assessments = assess(scaled)
+    interleave = _packages(assessments, config.interleave)
+    wide = _cut(scaled, config, config.registration.outline_margin, interleave)
+    slices = _cut(scaled, config, FIT_MARGIN, interleave)
+    if not config.bias_field_correction:
+        warn_of_shading(assessments)
+    reference = least_motion(scaled, assessments)
+    log.info("reference stack: %s", stacks[reference].name)
+    log.debug("packages: %s", interleave)
+    dropout = _dropouts(assessments, slices)
+    if len(stacks) == 1:
+        poses = as_scanned(slices, dropout)
+    else:
+        start = None if prepared.start is None else _looked_up(prepared.start, slices)
+        random = np.random.default_rng(config.seed)
+        given = (reference, dropout, random, report_progress, backend, start, config.registration)
+        poses = register(wide, slices, *given)
+    return Registered(stacks, scaled, intensities, reference, dropout, poses, slices.moved(poses.motion))
+
+
+def estimate(registered: Registered, config: Config, report_progress: ReportProgress, backend: Backend) -> Estimated:
+    """The field, and everything else that is unknown, from the slices.
+
+    Raises
+    ------
+    InputError
+        No slice matches the others, or there is no such prior or strategy.
+    """
+    slices, stacks = registered.slices, registered.stacks
+    kept = slices.mask & slices.measured & (registered.poses.weight > 0)[slices.slice_of_pixel()]
+    if not kept.any():
+        raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
+    # Nothing crosses the slices of a single stack: poses fitted to it would only follow its noise.
+    settings = config.fit if len(stacks) > 1 else replace(config.fit, pose_steps=0)
+    random = np.random.default_rng(config.seed)
+    fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration.time)
+    # Field and slices may have moved as one.
+    back = gauge(slices.moved(fit.motion), registered.reference, fit.weights.slice)
+    slices = slices.moved(back @ fit.motion)
+    return Estimated(fit.field.moved(back), slices, fit.weights, fit.ncc, fit.validation_error)
+
+
+def sample(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Sampled:
+    """The field and the region's mask on the output grid, with the background where it is asked for."""
+    slices, field, intensities = estimated.slices, estimated.field, registered.intensities
+    region = region_field(slices, estimated.weights.slice, backend)
+    affine, shape = grid_over(region, config.resolution, backend)
+    inside = region_mask(region, affine, shape, backend)
+    values = np.maximum(sample_on_grid(field, affine, shape, backend), 0.0)
+    volume = nib.Nifti1Image(intensities.volume(np.where(inside, values, 0.0)), affine)
+    mask = nib.Nifti1Image(inside.astype(np.uint8), affine)
+    if config.with_background:
+        volume, mask = _surrounded(volume, mask, registered, estimated, config, backend)
+    return Sampled(volume, mask, field.to("cpu"))
+
+
+def standard_errors(
+    registered: Registered, estimated: Estimated, sampled: Sampled, config: Config, report_progress: ReportProgress
+) -> nib.Nifti1Image:
+    """The standard error of every voxel."""
+    inside, affine = np.asarray(sampled.mask.dataobj) > 0, sampled.mask.affine
+    given = (sampled.field, estimated.slices, estimated.weights, inside, affine)
+    random = np.random.default_rng(config.seed)
+    error = standard_error(*given, random, report_progress, config.uncertainty_map)
+    return nib.Nifti1Image(registered.intensities.error(error), affine)
+
+
+def _surrounded(
+    volume: nib.Nifti1Image,
+    mask: nib.Nifti1Image,
+    registered: Registered,
+    estimated: Estimated,
+    config: Config,
+    backend: Backend,
+) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    """Volume and mask on a grid with a margin: the background outside the mask, what was there inside it."""
+    slices, around = estimated.slices, config.sample.background_margin
+    wide = cut_slices(registered.scaled, config.slice_profile, int(np.ceil(around / slices.step.min())))
+    background = background_field(wide.moved(slices.motion), estimated.field, estimated.weights, config.sample, backend)
+    both = GaussianField.concatenate([estimated.field, background])
+    margin = int(np.ceil(around / float(volume.header.get_zooms()[0])))
+    affine = volume.affine.copy()
+    affine[:3, 3] -= margin * affine[:3, :3].sum(axis=1)
+    values, inside = np.pad(np.asarray(volume.dataobj), margin), np.pad(np.asarray(mask.dataobj), margin)
+    shown = registered.intensities.volume(np.maximum(sample_on_grid(both, affine, values.shape, backend), 0.0))
+    return nib.Nifti1Image(np.where(inside, values, shown), affine), nib.Nifti1Image(inside, affine)
+
+
+def _cut(stacks: Sequence[Stack], config: Config, margin: int, interleave: Sequence[int] | None = None) -> Slices:
+    """The slices of the stacks, with a margin of so many pixels."""
+    try:
+        return cut_slices(stacks, config.slice_profile, margin, interleave=interleave)
+    except ValueError as error:
+        raise InputError(f"{stacks[0].name} and the other stacks: {error}") from error
+
+
+def _by_name(slices: Slices) -> dict[tuple[int, int], Float]:
+    """By stack and index, the motions of slices."""
+    names = zip(slices.stack.tolist(), slices.index.tolist(), strict=True)
+    return dict(zip(names, slices.motion.matrix, strict=True))
+
+
+def _looked_up(motions: dict[tuple[int, int], Float], slices: Slices) -> Rigid:
+    """The motions (S) of slices, of which some may not be there any more."""
+    names = zip(slices.stack.tolist(), slices.index.tolist(), strict=True)
+    return Rigid(np.array([motions[name] for name in names]))
+
+
+def _packages(assessments: Sequence[StackAssessment], given: int) -> list[int]:
+    """Packages of each stack: as given, or the most that any stack of one protocol shows: a still one shows none."""
+    if given:
+        return [given] * len(assessments)
+    protocol = [(round(seen.spacing, 2), round(seen.thickness, 2)) for seen in assessments]
+    return [
+        max(seen.interleave for seen, other in zip(assessments, protocol, strict=True) if other == mine)
+        for mine in protocol
+    ]
+
+
+def _dropouts(assessments: Sequence[StackAssessment], slices: Slices) -> NDArray[np.bool_]:
+    """(S,) the slices that lost their signal."""
+    empty = np.logical_and.reduceat(~(slices.mask & slices.measured), slices.offset[:-1])
+    lost = [index in assessments[stack].dropouts for stack, index in zip(slices.stack, slices.index, strict=True)]
+    return np.array(lost, bool) | empty
