@@ -32,7 +32,7 @@ from slicesplat.pipeline import reconstruct, register
 from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.progress import Progress
 from slicesplat.result import Reconstruction
-from slicesplat.splat import CPU, available_devices
+from slicesplat.splat import CPU, available_backends
 from slicesplat.splat.cpu import kernels as cpu_kernels
 from slicesplat.splat.cpu import pose as cpu_pose
 from slicesplat.splat.grid import sample_on_grid
@@ -540,7 +540,7 @@ def test_command_takes_files_and_leaves_volume_slices_and_json(
         np.median(values(made)[values(made) > 0]), rel=0.01
     )
     found = json.loads((out / "result.json").read_text())
-    assert found["device"] == available_devices()[0]
+    assert found["device"] == available_backends()[0]
     records = found["slices"]
     slices = load_slices(out / "slices")
     assert len(slices) == len(records) == len(made.slices)

@@ -143,7 +143,7 @@ def reconstruct(
         settings=config,
         steps=clock.steps,
         dropout=start.dropout,
-        device=backend.device.type,
+        device=backend.name,
         volume=volume,
         mask=mask,
         field=replace(field, amplitudes=torch.nan_to_num(field.amplitudes * intensities.brightest)),
@@ -173,7 +173,7 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
         settings=config,
         steps=clock.steps,
         dropout=start.dropout,
-        device=start.backend.device.type,
+        device=start.backend.name,
     )
     _log_doubts(result)
     return result
@@ -351,7 +351,7 @@ def _backend(config: Config) -> Backend:
         backend = choose_backend(config.device)
     except ValueError as error:
         raise InputError(str(error)) from error
-    log.info("device: %s", backend.device.type)
+    log.info("device: %s", backend.name)
     return backend
 
 

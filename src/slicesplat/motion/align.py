@@ -95,7 +95,7 @@ def align(
         Slices with the same number, 0 to G - 1, move as one; every slice by itself when not given.
     iterations : int
         Systems solved at most.
-    forward_model : CpuForwardModel or GpuForwardModel, optional
+    forward_model : ForwardModel, optional
         One for these slices' geometry, to be used again.
     gain_prior : float
         Standard deviation of the gains about 1.

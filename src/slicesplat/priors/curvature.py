@@ -22,6 +22,8 @@ from slicesplat.field.lattice import LATTICE_SUM, lattice_cells
 from slicesplat.priors.curvature_kernel import LatticeProduct, box_size
 from slicesplat.splat import CPU, Backend
 
+# Kernels of their own for the form's product, by the backend's name; elsewhere the tensors' operations do.
+_PRODUCTS = {"cpu": LatticeProduct}
 EDGE = 0.034  # curvature, brightest tissue per mm^2, above which a place counts as an edge
 
 _AXES = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
@@ -63,9 +65,8 @@ class Curvature:
         # At the rim, where a neighbour is missing, nothing is known about the curvature.
         for stencil, complete in zip(_STENCILS, self._complete, strict=True):
             torch.amin(torch.stack([_shifted(occupied, step) for step, _ in stencil]), dim=0, out=complete)
-        self._product: LatticeProduct | None = None
-        if backend.device.type == "cpu":
-            self._product = LatticeProduct((x, y, z), self.cell.numpy())
+        make = _PRODUCTS.get(backend.name)
+        self._product = None if make is None else make((x, y, z), self.cell.numpy())
 
     def _spread(self, amplitudes: Tensor) -> Tensor:
         """The amplitudes (N,) as a box of cells, zero where there is no Gaussian."""
@@ -77,7 +78,7 @@ class Curvature:
         """Make the quadratic form touch `strength` times the prior at these amplitudes."""
         # A cell stands for spacing^3 of the integral.
         scale, strength = (LATTICE_SUM / self.spacing**2) ** 2, strength * LATTICE_SUM**2 / self.spacing
-        if self._product is not None and amplitudes.device.type == "cpu":
+        if self._product is not None:
             weights, complete = self._flat.numpy()
             self._product.reweight(complete, amplitudes.numpy(), scale, EDGE**2, strength, weights)
             return
@@ -100,7 +101,7 @@ class Curvature:
 
     def apply(self, amplitudes: Tensor) -> Tensor:
         """The form's matrix times a vector: (N,) to (N,)."""
-        if self._product is not None and amplitudes.device.type == "cpu":
+        if self._product is not None:
             return torch.from_numpy(self._product(self._flat[0].numpy(), amplitudes.numpy()))
         box = self._spread(amplitudes)
         out = torch.zeros_like(box)

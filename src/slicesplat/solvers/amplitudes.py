@@ -18,7 +18,7 @@ from torch import Tensor
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import LATTICE_SIGMA, LATTICE_SUM, lattice, lattice_cells
 from slicesplat.geometry.slices import Slices
-from slicesplat.solvers.replay import Replay
+from slicesplat.solvers.replay import repeated
 from slicesplat.splat import CPU, Backend, ForwardModel, set_geometry
 from slicesplat.splat.grid import grid_affine, sample
 
@@ -66,7 +66,7 @@ class AmplitudeSolver:
 
     Parameters
     ----------
-    forward_model : CpuForwardModel or GpuForwardModel
+    forward_model : ForwardModel
         With the field's shapes and the slices' poses placed.
     gaussians : int
     curved : callable, optional
@@ -92,7 +92,7 @@ class AmplitudeSolver:
         def iterate() -> None:
             this.iterate()
 
-        self._run = Replay(iterate) if forward_model.device.type == "cuda" else iterate
+        self._run = repeated(iterate, forward_model.backend)
 
     def solve(
         self,
@@ -166,7 +166,7 @@ def solve_amplitudes(
 
     Parameters
     ----------
-    forward_model : CpuForwardModel or GpuForwardModel
+    forward_model : ForwardModel
         With the field's shapes and the slices' poses placed.
     pixels, weights : (P,) float32
     gain : (S,)

@@ -7,6 +7,17 @@ from collections.abc import Callable
 import torch
 
 
+def repeated(function: Callable[[], None], backend: str) -> Callable[[], None]:
+    """The function, or what replays it, for many calls on the backend of that name: see `Replay` for what it asks.
+
+    Examples
+    --------
+    >>> repeated(print, "cpu") is print
+    True
+    """
+    return _REPLAYS.get(backend, lambda function: function)(function)
+
+
 class Replay:
     """A function without arguments and result, run on a CUDA device as a graph: one launch for all its kernels.
 
@@ -36,3 +47,6 @@ class Replay:
                 self._function()
             self._graph = graph
         self._graph.replay()
+
+
+_REPLAYS: dict[str, Callable[[Callable[[], None]], Callable[[], None]]] = {"cuda": Replay}

@@ -17,13 +17,12 @@ from slicesplat.splat.cpu import pose as pose_kernels
 from slicesplat.splat.cpu.kernels import (
     BLOCK,
     GAUSSIAN_COLUMNS,
-    LIST_MARGIN,
-    MAX_CUTOFF,
     PAIR_FIELDS,
     PAIR_GRADIENTS,
 )
 from slicesplat.splat.cpu.simd import LANES
 from slicesplat.splat.cpu.threads import in_parts
+from slicesplat.splat.model import LIST_MARGIN, MAX_CUTOFF, PoseSystems
 
 Float = NDArray[np.float64]
 
@@ -99,6 +98,7 @@ class CpuForwardModel:
         if not 0 < cutoff <= MAX_CUTOFF:
             raise ValueError(f"cutoff {cutoff} is not in (0, {MAX_CUTOFF}]")
         components = slices.psf_weights.shape[1]
+        self.backend = "cpu"
         self.slices = len(slices)
         self.device = torch.device("cpu")
         self.cutoff = float(cutoff)
@@ -320,8 +320,8 @@ class CpuForwardModel:
 
     def pose_normal_equations(
         self, amplitudes: ArrayLike, gains: ArrayLike, pixels: ArrayLike, weights: ArrayLike, scale: ArrayLike
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gauss-Newton system of every slice in its pose and gain; see `splat.cpu.pose.pose_systems`."""
+    ) -> PoseSystems:
+        """Gauss-Newton system of every slice in its pose and gain."""
         slices, unknowns = len(self.shape), pose_kernels.UNKNOWNS
         systems = (np.empty((slices, unknowns, unknowns)), np.empty((slices, unknowns)), np.empty(slices))
         sums = np.empty((slices, 6))
@@ -330,5 +330,4 @@ class CpuForwardModel:
             *(self._rendered(amplitudes), self.shape, self.offset, _array(gains, np.float64)),
             *(_array(pixels, np.float32), _array(weights, np.float32), _array(scale, np.float64), *systems, sums),
         )
-        hessian, gradient, cost = map(torch.from_numpy, systems)
-        return hessian, gradient, cost, torch.from_numpy(sums)
+        return PoseSystems(*map(torch.from_numpy, (*systems, sums)))

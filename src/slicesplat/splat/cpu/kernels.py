@@ -49,11 +49,9 @@ from slicesplat.splat.cpu.simd import (
     tile_zero,
     transpose8,
 )
+from slicesplat.splat.model import MAX_CUTOFF
 
 F32 = np.float32
-MAX_CUTOFF = 5.0
-# Pair lists are made this much too generous, mm, and reused until something has moved that far.
-LIST_MARGIN = 0.5
 # So many Gaussians, neighbours on a lattice, are told to be far from a slice by one test.
 BLOCK = 16
 
