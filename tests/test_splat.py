@@ -34,8 +34,13 @@ from slicesplat.splat import (
     render,
 )
 from slicesplat.splat.cpu import forward as cpu
-from slicesplat.splat.cpu import kernels as cpu_kernels
-from slicesplat.splat.cpu import pose as cpu_pose
+from slicesplat.splat.cpu.gather import gather
+from slicesplat.splat.cpu.gradients import gradients_of_gaussians, gradients_of_pairs
+from slicesplat.splat.cpu.pairs import list_pairs
+from slicesplat.splat.cpu.pose import pose_systems
+from slicesplat.splat.cpu.project import project
+from slicesplat.splat.cpu.splat import splat
+from slicesplat.splat.cpu.tabulate import tabulate
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ("means", "log_scales", "rotations", "amplitudes", "slice rotations", "translations", "gains")
@@ -354,8 +359,8 @@ def test_kernels_are_compiled_for_one_type_of_arguments() -> None:
             made.vjp(upstream, given[3], given[6])
             made.pose_normal_equations(given[3], given[6], upstream, upstream, given[6])
     for kernel in (
-        *(cpu_kernels.tabulate, cpu_kernels.list_pairs, cpu_kernels.project, cpu_kernels.splat, cpu_kernels.gather),
-        *(cpu_kernels.gradients_of_pairs, cpu_kernels.gradients_of_gaussians, cpu_pose.pose_systems),
+        *(tabulate, list_pairs, project, splat, gather),
+        *(gradients_of_pairs, gradients_of_gaussians, pose_systems),
     ):
         assert len(kernel.signatures) == 1, kernel.__name__
 

@@ -26,7 +26,7 @@ from slicesplat.errors import InputError
 from slicesplat.geometry.psf import slice_psf
 from slicesplat.geometry.stack import Stack
 from slicesplat.splat import available_backends
-from slicesplat.splat.cpu.kernels import PAIR_FIELDS
+from slicesplat.splat.cpu.project import PAIR_FIELDS
 from slicesplat.splat.grid import SAMPLING_CUTOFF
 from slicesplat.splat.model import LIST_MARGIN
 
