@@ -36,7 +36,7 @@ from cases import (
 )
 
 from slicesplat.io.nifti import load_volume
-from slicesplat.splat import available_devices
+from slicesplat.splat import available_backends
 from slicesplat.validation.simulate import SimulationConfig, save, simulate
 
 
@@ -114,7 +114,7 @@ def main() -> None:
     )
     options.add_argument("--device", nargs="+", choices=["cpu", "cuda"], default=["cpu"], help="where to compute")
     args = options.parse_args()
-    devices = [device for device in args.device if device in available_devices()]
+    devices = [device for device in args.device if device in available_backends()]
     if len(devices) < len(args.device):
         say("cuda: not measured: no CUDA device")
     rows = Rows("Reconstruction, end to end", args.json)

@@ -36,7 +36,7 @@ from slicesplat.priors.curvature import Curvature
 from slicesplat.solvers.amplitudes import AmplitudeSolver, placed_lattice
 from slicesplat.solvers.precondition import Preconditioner
 from slicesplat.solvers.replay import Replay
-from slicesplat.splat import Backend, CpuForwardModel, available_devices, choose_backend
+from slicesplat.splat import Backend, CpuForwardModel, available_backends, choose_backend
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 DATA = {"fetal-moderate": SHARED / "sim" / "fetal-moderate", "mial-sub01": SHARED / "mial-sub01"}
@@ -301,7 +301,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=sorted({1, numba.config.NUMBA_NUM_THREADS}))
     parser.add_argument("--device", nargs="+", choices=["cpu", "cuda"], default=["cpu", "cuda"])
     options = parser.parse_args()
-    devices = [device for device in available_devices() if device in options.device]
+    devices = [device for device in available_backends() if device in options.device]
     if "cuda" in options.device and "cuda" not in devices:
         print("cuda: not measured: no CUDA device")
 

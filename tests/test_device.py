@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from backends import gpu, interpreter
 
 from slicesplat.config import Config
 from slicesplat.errors import InputError
@@ -21,20 +22,12 @@ from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.priors.curvature import Curvature
 from slicesplat.solvers.amplitudes import AmplitudeSolver, placed_lattice
 from slicesplat.solvers.precondition import Preconditioner
-from slicesplat.splat import CPU, Backend
+from slicesplat.splat import CPU
 from slicesplat.splat.grid import sample_on_grid
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="Triton not installed")
-
-
-def gpu() -> Backend:
-    """The GPU's kernels: on the device where there is one, else through Triton's interpreter."""
-    from slicesplat.splat.gpu.forward import GpuForwardModel
-
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Backend(torch.device(device), partial(GpuForwardModel, device=device))
 
 
 @cache
@@ -95,9 +88,7 @@ def test_an_iteration_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatc
     from triton.runtime.interpreter import InterpretedFunction
     from triton.runtime.jit import JITFunction
 
-    from slicesplat.splat.gpu.forward import GpuForwardModel
-
-    backend, scan = Backend(torch.device("cpu"), partial(GpuForwardModel, device="cpu")), tiny()
+    backend, scan = interpreter(), tiny()
     field, forward_model = placed_lattice(scan, 4.0, backend)
     prior = Curvature(field, 4.0, backend)
     preconditioner = Preconditioner(prior, scan, backend)

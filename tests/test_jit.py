@@ -107,22 +107,31 @@ def test_kernels_made_with_the_image_are_used_where_nothing_can_be_written(
     assert not told(caplog)
 
 
-def test_change_of_any_source_beside_a_kernels_own_makes_it_be_compiled(
-    new_run: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("place", ["", "deep."])
+def test_change_of_any_source_of_what_a_kernel_calls_makes_it_be_compiled(
+    new_run: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
 ) -> None:
     def imported(factor: int) -> ModuleType:
-        (folder / "inner.py").write_text(f"from slicesplat.jit import jit\n@jit()\ndef scale(x): return {factor} * x\n")
-        for name in ("made_up.outer", "made_up.inner", "made_up"):
-            sys.modules.pop(name, None)
+        inner = folder / place.replace(".", "/") / "inner.py"
+        inner.write_text(f"from slicesplat.jit import jit\n@jit()\ndef scale(x): return {factor} * x\n")
+        for name in [name for name in sys.modules if name.startswith("made_up")]:
+            del sys.modules[name]
         importlib.invalidate_caches()
         jit_module._stamp.cache_clear()
         return importlib.import_module("made_up.outer")
 
     folder = tmp_path / "made_up"
-    folder.mkdir()
-    (folder / "__init__.py").touch()
+    (folder / "deep").mkdir(parents=True)
+    for package in (folder, folder / "deep"):
+        (package / "__init__.py").touch()
+    (folder / "middle.py").write_text(
+        "from slicesplat.jit import jit\n"
+        f"from made_up.{place}inner import scale\n"
+        "@jit()\n"
+        "def once(x): return scale(x)\n"
+    )
     (folder / "outer.py").write_text(
-        "from slicesplat.jit import jit\nfrom made_up.inner import scale\n@jit()\ndef twice(x): return scale(x)\n"
+        "from slicesplat.jit import jit\nfrom made_up.middle import once\n@jit()\ndef twice(x): return once(x)\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file of the same size and second would not be read again
@@ -130,6 +139,21 @@ def test_change_of_any_source_beside_a_kernels_own_makes_it_be_compiled(
     assert imported(2).twice(21) == 42
     new_run()
     assert imported(3).twice(21) == 63
+
+
+def test_kernels_of_one_name_in_modules_of_one_name_are_kept_apart(
+    new_run: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, package in enumerate(("alike_one", "alike_two"), start=1):
+        folder = tmp_path / package
+        folder.mkdir()
+        (folder / "__init__.py").touch()
+        (folder / "same.py").write_text(f"from slicesplat.jit import jit\n@jit()\ndef scale(x): return {number} * x\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    shelf = new_run()
+    for number, package in enumerate(("alike_one", "alike_two"), start=1):
+        assert importlib.import_module(f"{package}.same").scale(7) == 7 * number
+    assert len(list(shelf.writable.glob("*.nbi"))) == 2
 
 
 def test_torn_files_are_compiled_over(new_run: Callable[[], Any], package: Path) -> None:

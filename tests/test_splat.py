@@ -24,16 +24,23 @@ from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.splat import (
     CPU,
+    Backend,
     CpuForwardModel,
-    available_devices,
+    available_backends,
     choose_backend,
-    choose_device,
     reference,
+    register,
+    registry,
     render,
 )
 from slicesplat.splat.cpu import forward as cpu
-from slicesplat.splat.cpu import kernels as cpu_kernels
-from slicesplat.splat.cpu import pose as cpu_pose
+from slicesplat.splat.cpu.gather import gather
+from slicesplat.splat.cpu.gradients import gradients_of_gaussians, gradients_of_pairs
+from slicesplat.splat.cpu.pairs import list_pairs
+from slicesplat.splat.cpu.pose import pose_systems
+from slicesplat.splat.cpu.project import project
+from slicesplat.splat.cpu.splat import splat
+from slicesplat.splat.cpu.tabulate import tabulate
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 NAMES = ("means", "log_scales", "rotations", "amplitudes", "slice rotations", "translations", "gains")
@@ -54,11 +61,11 @@ BACKENDS = [
     pytest.param(CpuForwardModel, id="cpu"),
     pytest.param(gpu, id="gpu", marks=pytest.mark.skipif(find_spec("triton") is None, reason="Triton not installed")),
 ]
-Backend = Callable[..., Any]
+Make = Callable[..., Any]
 Parameters = tuple[torch.Tensor, ...]
 
 
-def tensors(backend: Backend, *values: Any, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+def tensors(backend: Make, *values: Any, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
     """The values where the backend wants them."""
     device = DEVICE if backend is gpu else "cpu"
     return [torch.as_tensor(np.asarray(value), dtype=dtype).to(device) for value in values]
@@ -104,7 +111,7 @@ def define(slices: Slices, parameters: Parameters, cutoff: float) -> torch.Tenso
     return reference.render(GaussianField(*parameters[:4]), *parameters[4:], slices, cutoff)
 
 
-def set_geometry(made: Any, backend: Backend, parameters: Parameters, **policy: bool) -> None:
+def set_geometry(made: Any, backend: Make, parameters: Parameters, **policy: bool) -> None:
     means, log_scales, rotations, _, turns, translations, _ = tensors(backend, *parameters)
     made.set_geometry(means, log_scales, rotations, turns, translations, **policy)
 
@@ -120,7 +127,7 @@ def assert_close(actual: Any, expected: Any, tolerance: float) -> None:
 @pytest.mark.parametrize("cutoff", [3.0, 5.0])
 @pytest.mark.parametrize("profile", ["gaussian", "box"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_backend_equals_the_definition(backend: Backend, profile: SliceProfile, cutoff: float) -> None:
+def test_backend_equals_the_definition(backend: Make, profile: SliceProfile, cutoff: float) -> None:
     slices, parameters = scene(profile, n=16)
     upstream = torch.from_numpy(np.random.default_rng(2).normal(size=slices.offset[-1]))
 
@@ -221,7 +228,7 @@ def replace_slices(slices: Slices, chosen: list[int]) -> Slices:
 
 @pytest.mark.parametrize("case", ["no slice", "no Gaussian", "one Gaussian", "far away"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_edge_cases(backend: Backend, case: str) -> None:
+def test_edge_cases(backend: Make, case: str) -> None:
     slices, parameters = scene("box", n={"no Gaussian": 0, "one Gaussian": 1}.get(case, 3))
     if case == "no slice":
         slices = replace_slices(slices, [])
@@ -250,7 +257,7 @@ def test_edge_cases(backend: Backend, case: str) -> None:
 POSES = 2  # where `everything` has the gradients of the poses
 
 
-def everything(made: Any, backend: Backend, parameters: Parameters, pixels: int) -> list[np.ndarray]:
+def everything(made: Any, backend: Make, parameters: Parameters, pixels: int) -> list[np.ndarray]:
     """Every number that a backend gives for Gaussians and poses that are in place."""
     amplitudes, gains = tensors(backend, parameters[3], parameters[6])
     rng = np.random.default_rng(3)
@@ -265,7 +272,7 @@ def everything(made: Any, backend: Backend, parameters: Parameters, pixels: int)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_same_bits_from_run_to_run(backend: Backend) -> None:
+def test_same_bits_from_run_to_run(backend: Make) -> None:
     slices, parameters = scene(n=4)
     runs = []
     for _ in range(2):
@@ -278,7 +285,7 @@ def test_same_bits_from_run_to_run(backend: Backend) -> None:
 
 @pytest.mark.skipif(numba.config.NUMBA_NUM_THREADS < 2, reason="one core")
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_what_was_given_back_is_found_again(backend: Backend) -> None:
+def test_what_was_given_back_is_found_again(backend: Make) -> None:
     slices, parameters = scene()
     made = backend(slices)
     set_geometry(made, backend, parameters)
@@ -352,8 +359,8 @@ def test_kernels_are_compiled_for_one_type_of_arguments() -> None:
             made.vjp(upstream, given[3], given[6])
             made.pose_normal_equations(given[3], given[6], upstream, upstream, given[6])
     for kernel in (
-        *(cpu_kernels.tabulate, cpu_kernels.list_pairs, cpu_kernels.project, cpu_kernels.splat, cpu_kernels.gather),
-        *(cpu_kernels.gradients_of_pairs, cpu_kernels.gradients_of_gaussians, cpu_pose.pose_systems),
+        *(tabulate, list_pairs, project, splat, gather),
+        *(gradients_of_pairs, gradients_of_gaussians, pose_systems),
     ):
         assert len(kernel.signatures) == 1, kernel.__name__
 
@@ -389,7 +396,7 @@ def moved(parameters: Parameters, scale: float) -> Parameters:
 
 @pytest.mark.parametrize(("scale", "kept"), [(0.2, True), (30.0, False)])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_list_that_is_reused_changes_no_number(backend: Backend, scale: float, kept: bool) -> None:
+def test_a_list_that_is_reused_changes_no_number(backend: Make, scale: float, kept: bool) -> None:
     slices, parameters = scene(n=6)
     there = moved(parameters, scale)
     made = backend(slices, 3.0)
@@ -412,7 +419,7 @@ def test_a_list_that_is_reused_changes_no_number(backend: Backend, scale: float,
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_list_notices_what_an_optimiser_changes_in_set_geometry(backend: Backend) -> None:
+def test_a_list_notices_what_an_optimiser_changes_in_set_geometry(backend: Make) -> None:
     slices, parameters = scene(n=4)
     # Numbers that the backend could take as they are, without a copy.
     leaves = tensors(backend, *parameters)
@@ -426,7 +433,7 @@ def test_a_list_notices_what_an_optimiser_changes_in_set_geometry(backend: Backe
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_list_is_kept_or_made_anew_when_told_so(backend: Backend) -> None:
+def test_a_list_is_kept_or_made_anew_when_told_so(backend: Make) -> None:
     slices, parameters = scene(n=4)
     away = (parameters[0] + 100.0, *parameters[1:])
     made = backend(slices, 3.0)
@@ -442,7 +449,7 @@ def test_a_list_is_kept_or_made_anew_when_told_so(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_gradients_of_what_is_no_longer_in_place_are_refused(backend: Backend) -> None:
+def test_gradients_of_what_is_no_longer_in_place_are_refused(backend: Make) -> None:
     slices, parameters = scene(n=2)
     leaves = [p.requires_grad_() for p in tensors(backend, *parameters)]
     made = backend(slices, 3.0)
@@ -453,7 +460,7 @@ def test_gradients_of_what_is_no_longer_in_place_are_refused(backend: Backend) -
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_list_holds_for_wide_gaussians_while_slices_turn(backend: Backend) -> None:
+def test_a_list_holds_for_wide_gaussians_while_slices_turn(backend: Make) -> None:
     # Their means move by more than the list's margin in the frame of a slice that turns; its pixels move less.
     slices, parameters = scene(n=30)
     rng = np.random.default_rng(8)
@@ -496,7 +503,7 @@ def numerical_pose_derivatives(slices: Slices, parameters: Parameters) -> np.nda
 
 @pytest.mark.parametrize("profile", ["gaussian", "box"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_pose_derivatives_equal_differences_of_the_definition(backend: Backend, profile: SliceProfile) -> None:
+def test_pose_derivatives_equal_differences_of_the_definition(backend: Make, profile: SliceProfile) -> None:
     slices, parameters = scene(profile, n=4)
     made = backend(slices, 5.0)
     set_geometry(made, backend, parameters)
@@ -508,7 +515,7 @@ def test_pose_derivatives_equal_differences_of_the_definition(backend: Backend, 
 
 @pytest.mark.parametrize("profile", ["gaussian", "box"])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_pose_systems_are_gauss_newton(backend: Backend, profile: SliceProfile) -> None:
+def test_pose_systems_are_gauss_newton(backend: Make, profile: SliceProfile) -> None:
     slices, parameters = scene(profile, n=8)
     rng = np.random.default_rng(6)
     observed = rng.normal(size=slices.offset[-1])
@@ -535,7 +542,7 @@ def test_pose_systems_are_gauss_newton(backend: Backend, profile: SliceProfile) 
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_adjoint_is_the_transpose(backend: Backend) -> None:
+def test_adjoint_is_the_transpose(backend: Make) -> None:
     slices, parameters = scene("box", n=8)
     made = backend(slices, 3.0)
     set_geometry(made, backend, parameters)
@@ -551,31 +558,52 @@ def test_adjoint_is_the_transpose(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_cutoff_that_the_exponential_does_not_cover_is_refused(backend: Backend) -> None:
+def test_a_cutoff_that_the_exponential_does_not_cover_is_refused(backend: Make) -> None:
     slices, _ = scene(n=1)
     with pytest.raises(ValueError, match=r"cutoff 6\.0 is not in"):
         backend(slices, 6.0)
 
 
-def test_a_device_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_is_chosen_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_backend("cpu") is CPU
-    assert choose_device("auto") == available_devices()[0]
-    with pytest.raises(ValueError, match="choose auto, cpu or cuda"):
-        choose_device("tpu")
+    assert choose_backend("auto").name == available_backends()[0]
+    with pytest.raises(ValueError, match=r"device 'tpu': choose auto, cpu or cuda$"):
+        choose_backend("tpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert available_devices() == ("cpu",)
+    assert available_backends() == ("cpu",)
     with pytest.raises(ValueError, match="use --device cpu"):
-        choose_device("cuda")
+        choose_backend("cuda")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr("slicesplat.splat.find_spec", lambda name: None)
-    assert choose_device("auto") == "cpu"
+    monkeypatch.setattr("slicesplat.splat.registry.find_spec", lambda name: None)
+    assert choose_backend("auto") is CPU
     with pytest.raises(ValueError, match="Triton is not installed"):
         choose_backend("cuda")
 
 
+def test_a_backend_that_is_registered_is_preferred_where_it_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "REGISTERED", registry.REGISTERED.copy())
+    third, reasons = (
+        Backend("third", torch.device("cpu"), CpuForwardModel),
+        [None, "there is no third; use --device cpu"],
+    )
+    register("third", lambda: reasons[0], lambda: third)
+    assert available_backends()[0] == "third"
+    assert choose_backend("auto") is choose_backend("third") is third
+    reasons.reverse()
+    assert "third" not in available_backends()
+    assert choose_backend("auto") is not third
+    with pytest.raises(ValueError, match=r"^device 'third': there is no third; use --device cpu$"):
+        choose_backend("third")
+    with pytest.raises(ValueError, match="choose auto, cpu, cuda or third"):
+        choose_backend("fourth")
+    for taken in ("third", "cpu", "auto"):
+        with pytest.raises(ValueError, match="choose another"):
+            register(taken, lambda: None, lambda: third)
+
+
 def test_the_package_needs_no_triton() -> None:
     code = "import sys; sys.modules['triton'] = None; import slicesplat.pipeline"
-    code += "; import slicesplat.splat as s; print(*s.available_devices())"
+    code += "; import slicesplat.splat as s; print(*s.available_backends())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["cpu"]
 

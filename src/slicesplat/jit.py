@@ -14,6 +14,7 @@ memory: that takes some seconds of every run, and a line of the log says so.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import logging
 import os
 import stat
@@ -258,14 +259,15 @@ class _Store(FunctionCache):
 class _Files(CompileResultCacheImpl):
     def __init__(self, kernel: Callable[..., Any], locator: _Locator) -> None:
         self._lineno, self._locator = kernel.__code__.co_firstlineno, locator
-        name = f"{kernel.__module__.rpartition('.')[2]}.{kernel.__qualname__}"
+        # The whole name: modules of one name in two folders may have kernels of one name on one line.
+        name = f"{kernel.__module__}.{kernel.__qualname__}"
         self._filename_base = self.get_filename_base(name, getattr(sys, "abiflags", ""))
 
 
 class _Locator(_CacheLocator):
     def __init__(self, kernel: Callable[..., Any], folder: Path, target_context: Any) -> None:
-        self._folder, self._source = folder, Path(kernel.__code__.co_filename)
-        self._py_file = str(self._source)
+        self._folder, self._kernel = folder, kernel
+        self._py_file = kernel.__code__.co_filename
         # Machines that share a home compile for different processors: at once, they would mistake each other's files.
         processor = hashlib.sha256(repr(target_context.codegen().magic_tuple()).encode()).hexdigest()[:8]
         self._disambiguator = f"{kernel.__code__.co_firstlineno}-{processor}"
@@ -277,14 +279,30 @@ class _Locator(_CacheLocator):
         return str(self._folder)
 
     def get_source_stamp(self) -> str:
-        return _stamp(self._source.parent)
+        return _stamp(_folders(self._kernel))
 
     def get_disambiguator(self) -> str:
         return self._disambiguator
 
 
+def _folders(kernel: Callable[..., Any]) -> frozenset[Path]:
+    """Where the source of a kernel is, and of what it calls: it holds their code too."""
+    seen: set[Callable[..., Any]] = set()
+    todo = [kernel]
+    while todo:
+        function = todo.pop()
+        seen.add(function)
+        known = function.__globals__
+        named = [known[name] for name in function.__code__.co_names if name in known]
+        # numba wraps what it compiles.
+        called = {inspect.unwrap(value) for value in named if hasattr(value, "__wrapped__")}
+        todo += called - seen
+    return frozenset(Path(function.__code__.co_filename).parent for function in seen)
+
+
 @cache
-def _stamp(folder: Path) -> str:
-    """Of all sources in a folder: a kernel holds the code of those that it calls, in whichever file they are."""
-    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*.py"))]
+def _stamp(folders: frozenset[Path]) -> str:
+    """Of all sources in the folders: a kernel holds constants from other files too."""
+    paths = sorted(path for folder in folders for path in folder.glob("*.py"))
+    contents = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     return hashlib.sha256("".join(contents).encode()).hexdigest()

@@ -85,9 +85,9 @@ class Workspace:
         """For the amplitudes with the slices there and the prior as it was majorised last."""
         given = (self.at(motion), len(self.lattice), self.prior.matvec)
         if not preconditioned:
-            return AmplitudeSolver(*given, backend=self.backend.name)
+            return AmplitudeSolver(*given)
         if self._solver is None:
-            self._solver = AmplitudeSolver(*given, self.preconditioner.matvec, self.backend.name)
+            self._solver = AmplitudeSolver(*given, self.preconditioner.matvec)
         return self._solver
 
     def majorise(self, amplitudes: Tensor, strength: float) -> None:

@@ -110,7 +110,7 @@ class ErrorModel:
 
     Parameters
     ----------
-    forward_model : CpuForwardModel
+    forward_model : ForwardModel
         With a lattice of Gaussians and the slices' poses in place.
     cells : 3 arrays (N,)
         Where in the box each Gaussian of the lattice is.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from slicesplat.priors.curvature_kernel import LatticeProduct, box_size
+from slicesplat.field.gaussians import GaussianField
+from slicesplat.priors.curvature import Curvature
 from slicesplat.splat import CPU, Backend
 from slicesplat.splat.grid import grid_slices
 
@@ -25,8 +26,7 @@ def compile_kernels(backend: Backend = CPU) -> None:
     image = forward_model.apply(one, gains)
     forward_model.adjoint(image, gains)
     forward_model.pose_normal_equations(one, gains, image, torch.ones_like(image), gains)
-    if backend.device.type == "cpu":
-        box = (3, 3, 3)
-        product, weights = LatticeProduct(box, np.full(1, 13)), np.zeros((6, box_size(box)), np.float32)
-        product.reweight(weights, one, 1.0, 1.0, 1.0, weights)
-        product(weights, one)
+    means, log_scales, rotations, amplitudes = map(backend.tensor, (*shape, one))
+    prior = Curvature(GaussianField(means, log_scales, rotations, amplitudes), 1.0, backend)
+    prior.reweight(amplitudes, 1.0)
+    prior.apply(amplitudes)

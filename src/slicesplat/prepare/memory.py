@@ -25,9 +25,10 @@ from slicesplat.config import Config
 from slicesplat.errors import InputError
 from slicesplat.geometry.psf import slice_psf
 from slicesplat.geometry.stack import Stack
-from slicesplat.splat import available_devices
-from slicesplat.splat.cpu.kernels import LIST_MARGIN, PAIR_FIELDS
+from slicesplat.splat import available_backends
+from slicesplat.splat.cpu.project import PAIR_FIELDS
 from slicesplat.splat.grid import SAMPLING_CUTOFF
+from slicesplat.splat.model import LIST_MARGIN
 
 try:
     import resource
@@ -133,7 +134,7 @@ def within_memory(
     MemoryError
         There was not enough in spite of the estimate.
     """
-    on_gpu = config.device != "cpu" and available_devices()[0] != "cpu"
+    on_gpu = config.device != "cpu" and available_backends()[0] != "cpu"
     if on_gpu or not any(stack.mask.any() for stack in stacks):
         # Empty masks are refused by the work itself, as other stacks that nothing can be made of.
         yield

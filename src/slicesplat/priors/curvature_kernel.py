@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.jit import jit
-from slicesplat.splat.cpu.kernels import _INLINE, _JIT, share
+from slicesplat.splat.cpu.kernel import INLINE, JIT, share
 from slicesplat.splat.cpu.simd import LANES, load8, root, single, store8
 from slicesplat.splat.cpu.threads import in_parts
 
@@ -74,21 +74,21 @@ def box_size(shape: tuple[int, int, int]) -> int:
     return math.prod(shape) + LANES
 
 
-@jit(**_JIT)
+@jit(**JIT)
 def _spread(amplitudes, cell, box, part, parts):
     begin, end = share(len(cell), part, parts)
     for j in range(begin, end):
         box[cell[j]] = amplitudes[j]
 
 
-@jit(**_JIT)
+@jit(**JIT)
 def _collect(sums, cell, out, part, parts):
     begin, end = share(len(cell), part, parts)
     for j in range(begin, end):
         out[j] = sums[cell[j]]
 
 
-@jit(**_INLINE)
+@jit(**INLINE)
 def _vectors(size, margin, part, parts):
     """First cell of a part's first vector, and of the first one after it; `margin` cells at both ends have none."""
     vectors = (size - 2 * margin - 1) // LANES
@@ -96,7 +96,7 @@ def _vectors(size, margin, part, parts):
     return margin + begin * LANES, margin + end * LANES
 
 
-@jit(**_INLINE)
+@jit(**INLINE)
 def _differences(box, c, plane, line):
     """The six second differences at eight cells, the mixed ones last."""
     here = load8(box, c)
@@ -112,7 +112,7 @@ def _differences(box, c, plane, line):
     )
 
 
-@jit(**_JIT)
+@jit(**JIT)
 def _weigh(box, weights, plane, line, levels, part, parts):
     """Second differences times their weights."""
     size = len(box)
@@ -123,7 +123,7 @@ def _weigh(box, weights, plane, line, levels, part, parts):
             store8(levels, k * size + c, bent[k] * load8(weights, k * size + c))
 
 
-@jit(**_JIT)
+@jit(**JIT)
 def _reweigh(box, complete, plane, line, given, weights, part, parts):
     """The weights of the second differences of a field."""
     size = len(box)
@@ -141,18 +141,18 @@ def _reweigh(box, complete, plane, line, given, weights, part, parts):
             store8(weights, k * size + c, load8(complete, k * size + c) * weight)
 
 
-@jit(**_INLINE)
+@jit(**INLINE)
 def _straight(levels, c, step):
     here = load8(levels, c)
     return load8(levels, c - step) + load8(levels, c + step) - (here + here)
 
 
-@jit(**_INLINE)
+@jit(**INLINE)
 def _mixed(levels, c, one, other):
     return (load8(levels, c - one - other) - load8(levels, c - one)) - (load8(levels, c - other) - load8(levels, c))
 
 
-@jit(**_JIT)
+@jit(**JIT)
 def _transpose(levels, plane, line, out, part, parts):
     """The transpose of the second differences, summed up."""
     size = len(out)

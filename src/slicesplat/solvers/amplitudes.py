@@ -52,8 +52,6 @@ class AmplitudeSolver:
         A symmetric matrix times a vector (N,), added to the normal equations.
     preconditioner : callable, optional
         About the inverse of the normal equations' matrix, symmetric, times a vector (N,).
-    backend : str
-        Name of the backend that the forward model is of.
     """
 
     def __init__(
@@ -62,7 +60,6 @@ class AmplitudeSolver:
         gaussians: int,
         prior: Matvec | None = None,
         preconditioner: Matvec | None = None,
-        backend: str = "cpu",
     ) -> None:
         self.forward_model, self.prior = forward_model, prior
         device = forward_model.device
@@ -73,7 +70,7 @@ class AmplitudeSolver:
         def normal_equations(direction: Tensor) -> tuple[Tensor, Tensor]:
             return this.normal_equations(direction)
 
-        self._solver = ConjugateGradients(normal_equations, amplitudes, image, preconditioner, backend)
+        self._solver = ConjugateGradients(normal_equations, amplitudes, image, preconditioner, forward_model.backend)
 
     def normal_equations(self, direction: Tensor) -> tuple[Tensor, Tensor]:
         """The matrix times amplitudes (N,), and their image (P,)."""
@@ -136,7 +133,7 @@ def fit_lattice(
     backend : Backend
     """
     lattice, forward_model = placed_lattice(slices, spacing, backend)
-    given = (pixels, weights, gain, lattice.field().amplitudes, iterations, ridge, backend.name)
+    given = (pixels, weights, gain, lattice.field().amplitudes, iterations, ridge)
     return lattice.field(solve_amplitudes(forward_model, *given)), forward_model
 
 
@@ -148,7 +145,6 @@ def solve_amplitudes(
     start: Tensor,
     iterations: int,
     ridge: float = 0.0,
-    backend: str = "cpu",
 ) -> Tensor:
     """Amplitudes (N,) of the field that the forward model has in place, by conjugate gradients from `start`.
 
@@ -162,9 +158,6 @@ def solve_amplitudes(
     iterations : int
     ridge : float
         Weight of the squared amplitudes, in units of the pixels' weights.
-    backend : str
-        Name of the backend that the forward model is of.
     """
-    prior = (lambda vector: ridge * vector) if ridge else None
-    solver = AmplitudeSolver(forward_model, len(start), prior, backend=backend)
+    solver = AmplitudeSolver(forward_model, len(start), (lambda vector: ridge * vector) if ridge else None)
     return solver.solve(pixels, weights, gain, start, iterations)[0]

@@ -7,6 +7,17 @@ from collections.abc import Callable
 import torch
 
 
+def repeated(function: Callable[[], None], backend: str) -> Callable[[], None]:
+    """The function, or what replays it, for many calls on the backend of that name: see `Replay` for what it asks.
+
+    Examples
+    --------
+    >>> repeated(print, "cpu") is print
+    True
+    """
+    return _REPLAYS.get(backend, lambda function: function)(function)
+
+
 class Replay:
     """A function without arguments and result, run on a CUDA device as a graph: one launch for all its kernels.
 
@@ -38,11 +49,4 @@ class Replay:
         self._graph.replay()
 
 
-_REPLAYED: dict[str, Callable[[Callable[[], None]], Callable[[], None]]] = {"cuda": Replay}
-"""By the name of the backend, what runs work again and again faster than one launch after the other."""
-
-
-def repeated(function: Callable[[], None], backend: str) -> Callable[[], None]:
-    """The function, to be called again and again on a backend: as a graph where that is possible, else as it is."""
-    made = _REPLAYED.get(backend)
-    return function if made is None else made(function)
+_REPLAYS: dict[str, Callable[[Callable[[], None]], Callable[[], None]]] = {"cuda": Replay}

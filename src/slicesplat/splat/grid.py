@@ -9,7 +9,8 @@ from torch import Tensor
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
-from slicesplat.splat import CPU, Backend, set_geometry
+from slicesplat.splat.registry import CPU, Backend
+from slicesplat.splat.rendering import set_geometry
 
 # Sampling is point-wise; a trace of blur, mm^2, keeps a Gaussian's covariance invertible however thin it is.
 _POINT_VARIANCE = 1e-6

@@ -12,18 +12,16 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
 from slicesplat.geometry.slices import Slices
-from slicesplat.splat.cpu import kernels
-from slicesplat.splat.cpu import pose as pose_kernels
-from slicesplat.splat.cpu.kernels import (
-    BLOCK,
-    GAUSSIAN_COLUMNS,
-    LIST_MARGIN,
-    MAX_CUTOFF,
-    PAIR_FIELDS,
-    PAIR_GRADIENTS,
-)
+from slicesplat.splat.cpu.gather import gather, sum_pairs
+from slicesplat.splat.cpu.gradients import PAIR_GRADIENTS, POSE_GRADIENTS, gradients_of_gaussians, gradients_of_pairs
+from slicesplat.splat.cpu.pairs import BLOCK, bound_blocks, list_pairs, moves, pairs_of_gaussians
+from slicesplat.splat.cpu.pose import UNKNOWNS, pose_derivatives, pose_systems
+from slicesplat.splat.cpu.project import PAIR_FIELDS, count_pixels, project
 from slicesplat.splat.cpu.simd import LANES
+from slicesplat.splat.cpu.splat import splat
+from slicesplat.splat.cpu.tabulate import GAUSSIAN_COLUMNS, tabulate
 from slicesplat.splat.cpu.threads import in_parts
+from slicesplat.splat.model import LIST_MARGIN, MAX_CUTOFF, PoseSystems
 
 Float = NDArray[np.float64]
 
@@ -72,25 +70,25 @@ class _Pairs:
 
     def still_hold(self, table: Float, rotation: Float, translation: Float, forward_model: CpuForwardModel) -> bool:
         """Whether nothing has moved by more than the margin that the list was made with."""
-        moves = np.zeros(len(table) - 1)
+        moved = np.zeros(len(table) - 1)
         narrowest = float(forward_model.blur.min(initial=np.inf))
-        in_parts(kernels.moves, table, self.table, narrowest, forward_model.cutoff, moves)
+        in_parts(moves, table, self.table, narrowest, forward_model.cutoff, moved)
         turn = np.linalg.norm(rotation - self.rotation, axis=(1, 2))
         views = np.linalg.norm(translation - self.translation, axis=1) + turn * (
             forward_model.radius + forward_model.cutoff**2
         )
-        return bool(moves.max(initial=0.0) + views.max(initial=0.0) <= LIST_MARGIN)
+        return bool(moved.max(initial=0.0) + views.max(initial=0.0) <= LIST_MARGIN)
 
 
 class CpuForwardModel:
-    """The forward model of a set of slices, its adjoint and its derivatives.
+    """`slicesplat.splat.ForwardModel` of a set of slices on the CPU.
 
     Takes tensors and arrays, gives tensors; neither way is anything copied that has the right type.
 
     Parameters
     ----------
     slices : Slices
-        Geometry of the images; poses are given with every call of `place`.
+        Geometry of the images; poses are given with every call of `set_geometry`.
     cutoff : float
         Mahalanobis distance beyond which a Gaussian does not reach a pixel; at most 5.
     """
@@ -99,6 +97,7 @@ class CpuForwardModel:
         if not 0 < cutoff <= MAX_CUTOFF:
             raise ValueError(f"cutoff {cutoff} is not in (0, {MAX_CUTOFF}]")
         components = slices.psf_weights.shape[1]
+        self.backend = "cpu"
         self.slices = len(slices)
         self.device = torch.device("cpu")
         self.cutoff = float(cutoff)
@@ -129,19 +128,19 @@ class CpuForwardModel:
 
     @property
     def pairs(self) -> int:
-        """Number of (view, Gaussian) pairs of the last `place`."""
+        """Number of (view, Gaussian) pairs that are listed."""
         return 0 if self._pairs is None else self._pairs.count
 
     @property
     def _placed(self) -> _Pairs:
         if self._pairs is None:
-            raise RuntimeError("no Gaussians are in place: call place first")
+            raise RuntimeError("no Gaussians are in place: call set_geometry first")
         return self._pairs
 
     def pixel_pairs(self) -> int:
-        """Number of (pixel, view, Gaussian) triples inside the cut-off: the work in `splat`, counted one by one."""
+        """Number of (pixel, view, Gaussian) triples inside the cut-off: the work in `apply`, counted one by one."""
         counts = np.zeros(len(self.shape), np.int64)
-        in_parts(kernels.count_pixels, self._flat(), self.view_start, self._placed.start, counts)
+        in_parts(count_pixels, self._flat(), self.view_start, self._placed.start, counts)
         return int(counts.sum())
 
     def set_geometry(
@@ -153,18 +152,7 @@ class CpuForwardModel:
         translations: ArrayLike,  # (S, 3) mm
         rebuild: bool | None = None,
     ) -> None:
-        """Set the Gaussians' shapes and the slices' poses; everything after refers to them.
-
-        Parameters
-        ----------
-        rebuild : bool, optional
-            Whether to make a new list of pairs. By default when something has moved too far.
-
-        Raises
-        ------
-        ValueError
-            The list is to be kept, and there is none for this number of Gaussians.
-        """
+        """Set the Gaussians' shapes and the slices' poses; see `ForwardModel.set_geometry`."""
         self.placements += 1
         self._projected = None
         # Copies: an optimiser changes its parameters in place.
@@ -178,7 +166,7 @@ class CpuForwardModel:
         self._table = np.empty((n + 1, GAUSSIAN_COLUMNS))
         coarse = np.empty((4, n + 1), np.float32)
         in_parts(
-            kernels.tabulate,
+            tabulate,
             *(_array(means, np.float64), _array(log_scales, np.float64), self._quaternions),
             *(self._variance, self._table, coarse),
         )
@@ -202,7 +190,7 @@ class CpuForwardModel:
         self._pairs = self._of_gaussians = None
         views, n = len(self.blur), len(self._table) - 1
         blocks = np.empty((7, -(-n // BLOCK)), np.float32)
-        in_parts(kernels.bound_blocks, coarse, blocks)
+        in_parts(bound_blocks, coarse, blocks)
         counts = np.zeros(views, np.int64)
         found: list[NDArray[np.int32]] = []
         # A view's list may be as long as that of all Gaussians: room for those of a few views at a time, since a
@@ -212,7 +200,7 @@ class CpuForwardModel:
         for first in range(0, views, batch):
             some = slice(first, min(first + batch, views))
             in_parts(
-                kernels.list_pairs,
+                list_pairs,
                 *(self._table, coarse, blocks, self._rotation[some], self._shift[some], self.blur[some]),
                 *(self.origin[some], self.far[some], self.cutoff, LIST_MARGIN, listed, counts[some]),
             )
@@ -231,7 +219,7 @@ class CpuForwardModel:
             pairs = self._placed
             flat = self._room.of("flat", (len(pairs.gaussian) // LANES, PAIR_FIELDS, LANES), np.float32)
             in_parts(
-                kernels.project,
+                project,
                 *(self._table, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
                 *(self.view_shape, pairs.start, pairs.gaussian, self.cutoff, flat),
             )
@@ -244,7 +232,7 @@ class CpuForwardModel:
             pairs = self._placed
             start = np.empty(len(self._table), np.int64)
             pair_of = self._room.of("pair_of", pairs.gaussian.shape, np.int32)
-            in_parts(kernels.pairs_of_gaussians, pairs.gaussian, pairs.start, start, pair_of)
+            in_parts(pairs_of_gaussians, pairs.gaussian, pairs.start, start, pair_of)
             self._of_gaussians = start, pair_of
         return self._of_gaussians
 
@@ -253,48 +241,40 @@ class CpuForwardModel:
         out = np.empty(self.pixels, np.float32)
         amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
         in_parts(
-            kernels.splat,
+            splat,
             *(self._flat(), amplitude, _array(gains, np.float32), self.shape, self.offset, self.view_start),
             *(self._placed.start, self._placed.gaussian, out),
         )
         return torch.from_numpy(out)
 
     def adjoint(self, upstream: ArrayLike, gains: ArrayLike) -> Tensor:
-        """The transpose of `splat` as a linear map of the amplitudes: (P,) to (N,) float32."""
+        """The transpose of `apply` as a linear map of the amplitudes: (P,) to (N,) float32."""
         pairs = self._placed
         pair = self._room.of("pair", pairs.gaussian.shape, np.float32)
         in_parts(
-            kernels.gather,
+            gather,
             *(self._flat(), _array(upstream, np.float32), _array(gains, np.float32), self.shape, self.offset),
             *(self.view_start, pairs.start, pair),
         )
         out = np.empty(len(self._variance), np.float32)
-        in_parts(kernels.sum_pairs, pair, *self._pairs_of_gaussians(), out)
+        in_parts(sum_pairs, pair, *self._pairs_of_gaussians(), out)
         return torch.from_numpy(out)
 
     def vjp(self, upstream: ArrayLike, amplitudes: ArrayLike, gains: ArrayLike) -> tuple[Tensor, Tensor]:
-        """Gradients of a loss whose gradient at the pixels is `upstream`.
-
-        Returns
-        -------
-        gaussians : (N, 11) float32
-            Means, log scales, quaternions, amplitudes.
-        poses : (S, 13) float64
-            Rotation matrices row by row, translations, gains.
-        """
+        """Gradients (N, 11) by the Gaussians, (S, 13) by the poses and gains; see `ForwardModel.vjp`."""
         pairs = self._placed
         amplitude = np.append(_array(amplitudes, np.float64), 0.0)[:, None]
-        poses = np.empty((len(self.shape), kernels.POSE_GRADIENTS))
+        poses = np.empty((len(self.shape), POSE_GRADIENTS))
         gradient = self._room.of("gradient", (len(pairs.gaussian), PAIR_GRADIENTS), np.float32)
         in_parts(
-            kernels.gradients_of_pairs,
+            gradients_of_pairs,
             *(self._table, amplitude, _array(gains, np.float64), self._rotation, self._shift, self.blur, self.origin),
             *(self.step, self.shape, self.offset, self.view_start, pairs.start, pairs.gaussian, self._flat()),
             *(_array(upstream, np.float32), gradient, poses),
         )
         gaussians = np.empty((len(self._variance), 11), np.float32)
         in_parts(
-            kernels.gradients_of_gaussians,
+            gradients_of_gaussians,
             *(self._variance, self._quaternions, amplitude, gradient, *self._pairs_of_gaussians(), gaussians),
         )
         return torch.from_numpy(gaussians), torch.from_numpy(poses)
@@ -309,26 +289,21 @@ class CpuForwardModel:
         )
 
     def pose_jacobian(self, amplitudes: ArrayLike) -> Tensor:
-        """Images for gain 1 and their derivatives by the slices' poses: (7, P) float32.
-
-        The first six are by a step v (mm), w (rad) in the slice's own frame, R -> R exp([w]x), t -> t + R v; the last
-        one is the image.
-        """
-        out = np.empty((pose_kernels.UNKNOWNS, self.pixels), np.float32)
-        in_parts(pose_kernels.pose_derivatives, self._rendered(amplitudes), self.shape, self.offset, out)
+        """Derivatives by the slices' poses and, last, images for gain 1: (7, P); see `ForwardModel.pose_jacobian`."""
+        out = np.empty((UNKNOWNS, self.pixels), np.float32)
+        in_parts(pose_derivatives, self._rendered(amplitudes), self.shape, self.offset, out)
         return torch.from_numpy(out)
 
     def pose_normal_equations(
         self, amplitudes: ArrayLike, gains: ArrayLike, pixels: ArrayLike, weights: ArrayLike, scale: ArrayLike
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gauss-Newton system of every slice in its pose and gain; see `splat.cpu.pose.pose_systems`."""
-        slices, unknowns = len(self.shape), pose_kernels.UNKNOWNS
+    ) -> PoseSystems:
+        """Gauss-Newton system of every slice; see `ForwardModel.pose_normal_equations`."""
+        slices, unknowns = len(self.shape), UNKNOWNS
         systems = (np.empty((slices, unknowns, unknowns)), np.empty((slices, unknowns)), np.empty(slices))
         sums = np.empty((slices, 6))
         in_parts(
-            pose_kernels.pose_systems,
+            pose_systems,
             *(self._rendered(amplitudes), self.shape, self.offset, _array(gains, np.float64)),
             *(_array(pixels, np.float32), _array(weights, np.float32), _array(scale, np.float64), *systems, sums),
         )
-        hessian, gradient, cost = map(torch.from_numpy, systems)
-        return hessian, gradient, cost, torch.from_numpy(sums)
+        return PoseSystems(*map(torch.from_numpy, (*systems, sums)))

@@ -18,23 +18,10 @@ from __future__ import annotations
 import numpy as np
 
 from slicesplat.jit import jit
-from slicesplat.splat.cpu.kernels import (
-    _INLINE,
-    _JIT,
-    ACROSS,
-    DOWN,
-    F32,
-    PAIR_FIELDS,
-    PEAK,
-    gaussian_tile,
-    inverse,
-    lay_out,
-    padded,
-    project_eight,
-    quadratic,
-    share,
-    window,
-)
+from slicesplat.splat.cpu.algebra import add, cross, inverse, turned
+from slicesplat.splat.cpu.canvas import gaussian_tile, lay_out, padded
+from slicesplat.splat.cpu.kernel import F32, INLINE, JIT, share
+from slicesplat.splat.cpu.project import ACROSS, DOWN, PAIR_FIELDS, PEAK, project_eight, quadratic, window
 from slicesplat.splat.cpu.simd import (
     LANES,
     TILE_ROWS,
@@ -55,27 +42,7 @@ UNKNOWNS = 7  # v (3, mm), w (3, rad), gain
 COEFFICIENTS = 3 * 3 + 3 * 6
 
 
-@jit(**_INLINE)
-def _cross(a, b):
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
-
-
-@jit(**_INLINE)
-def _turned(c, a):
-    """The symmetric matrix c (xx, xy, xz, yy, yz, zz) times the vector a."""
-    return (
-        c[0] * a[0] + c[1] * a[1] + c[2] * a[2],
-        c[1] * a[0] + c[3] * a[1] + c[4] * a[2],
-        c[2] * a[0] + c[4] * a[1] + c[5] * a[2],
-    )
-
-
-@jit(**_INLINE)
-def _add(a, b):
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
-
-
-@jit(**_INLINE)
+@jit(**INLINE)
 def _polynomials(m, c, blur, level, su, sv, out):
     """Derivatives of log f of eight pairs, into `out` (27, 8): v and then w, each coefficient by coefficient.
 
@@ -86,15 +53,15 @@ def _polynomials(m, c, blur, level, su, sv, out):
     g0 = (nothing, nothing, (level - m[2]) / (c[5] + blur[2]))
     gu = (su * pxx, su * pxy, su * pxz)
     gv = (sv * pxy, sv * pyy, sv * pyz)
-    h0, hu, hv = _turned(c, g0), _turned(c, gu), _turned(c, gv)
-    one = _cross(g0, h0)
-    first_u = _add(_cross(g0, hu), _cross(gu, h0))
-    first_v = _add(_cross(g0, hv), _cross(gv, h0))
-    square_u, square_v = _cross(gu, hu), _cross(gv, hv)
-    mixed = _add(_cross(gu, hv), _cross(gv, hu))
-    turn0, turn_u, turn_v = _cross(m, g0), _cross(m, gu), _cross(m, gv)
+    h0, hu, hv = turned(c, g0), turned(c, gu), turned(c, gv)
+    one = cross(g0, h0)
+    first_u = add(cross(g0, hu), cross(gu, h0))
+    first_v = add(cross(g0, hv), cross(gv, h0))
+    square_u, square_v = cross(gu, hu), cross(gv, hv)
+    mixed = add(cross(gu, hv), cross(gv, hu))
+    turn0, turn_u, turn_v = cross(m, g0), cross(m, gu), cross(m, gv)
     # 1/2 tr(P (M E_k - E_k M)) = tr(P M E_k): the antisymmetric part of P M.
-    px, py, pz = _turned(c, (pxx, pxy, pxz)), _turned(c, (pxy, pyy, pyz)), _turned(c, (pxz, pyz, pzz))
+    px, py, pz = turned(c, (pxx, pxy, pxz)), turned(c, (pxy, pyy, pyz)), turned(c, (pxz, pyz, pzz))
     trace = (py[2] - pz[1], pz[0] - px[2], px[1] - py[0])
     for k in range(3):
         store8(out, 3 * k * LANES, single(-g0[k]))
@@ -109,7 +76,7 @@ def _polynomials(m, c, blur, level, su, sv, out):
         store8(out, place + 5 * LANES, single(square_v[k]))
 
 
-@jit(**_INLINE)
+@jit(**INLINE)
 def _add_pair(flat, lane, amplitude, c, canvas, stride):
     """Add a pair's image and its derivatives to the canvas."""
     top, bottom, left, right = window(flat, lane)
@@ -152,7 +119,7 @@ def _add_pair(flat, lane, amplitude, c, canvas, stride):
         across = across + F32(LANES)
 
 
-@jit(**_INLINE)
+@jit(**INLINE)
 def _render(rendered, shape, s, flat, c, canvas):
     """Slice s for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row.
 
@@ -173,7 +140,7 @@ def _render(rendered, shape, s, flat, c, canvas):
                 _add_pair(flat, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
 
 
-@jit(**_JIT)
+@jit(**JIT)
 def pose_derivatives(rendered, shape, offset, out, part, parts):
     """Rendered pixels for gain 1 and their derivatives with respect to v and w: (7, P) float32, the image last."""
     canvas = np.empty(UNKNOWNS * padded(shape), np.float32)
@@ -188,7 +155,7 @@ def pose_derivatives(rendered, shape, offset, out, part, parts):
                     out[k, offset[s] + i * columns + n] = canvas[(i * UNKNOWNS + k) * (columns + LANES) + n]
 
 
-@jit(**_INLINE)
+@jit(**INLINE)
 def _normal_equations(canvas, pixels, weights, gain, scale, rows, columns, sums):
     """Sums over a slice's pixels, into `sums` (42, 8): those of `pose_systems`, the Hessian's lower triangle first."""
     stride = columns + LANES
@@ -229,7 +196,7 @@ def _normal_equations(canvas, pixels, weights, gain, scale, rows, columns, sums)
             add8(sums, 41 * LANES, wy * p)
 
 
-@jit(**_JIT)
+@jit(**JIT)
 def pose_systems(rendered, shape, offset, gain, pixels, weights, scale, hessian, gradient, cost, sums, part, parts):
     """Gauss-Newton systems of the robust misfit sum w r^2 / (1 + (r / scale)^2), r = gain * image - pixel.
 

@@ -73,8 +73,8 @@ def in_parts(kernel: Callable[..., None], *args: Any) -> None:
     todo = [iter(range(k * parts // threads, (k + 1) * parts // threads)) for k in range(threads)]
 
     def work(own: int) -> None:
-        for share in todo[own:] + todo[:own]:
-            for part in share:
+        for left in todo[own:] + todo[:own]:
+            for part in left:
                 kernel(*args, part, parts)
 
     _team(threads).run(work)

@@ -11,18 +11,17 @@ the same bits from run to run. Derivation of the formulas: docs/method.md, `spla
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
 import triton
 import triton.language as tl
-from numpy.typing import ArrayLike
 from torch import Tensor
 
 from slicesplat.field.gaussians import rotation_matrices
 from slicesplat.geometry.slices import Slices
-from slicesplat.splat.cpu.kernels import LIST_MARGIN, MAX_CUTOFF
+from slicesplat.splat.model import LIST_MARGIN, MAX_CUTOFF, PoseSystems, Values
 
 # A tile has as many pixels as two warps have lanes; a Gaussian's box is about as large.
 TILE = 8
@@ -34,7 +33,6 @@ _GAUSSIAN_BLOCK = 32
 _LIST_CHUNK = 2**20
 # Numbers per pair: what a pixel needs, the box, gradients by the Gaussian, by the pose, and a pose's polynomials.
 _FLAT, _WINDOW, _PAIR, _POSE, _COEFFICIENTS = 8, 4, 10, 16, 27
-Values: TypeAlias = ArrayLike | Tensor
 # Said outright, because Triton's own default differs between versions.
 _OPTIONS = {"enable_fp_fusion": True}
 
@@ -685,6 +683,7 @@ class GpuForwardModel:
             raise ValueError(f"cutoff {cutoff} is not in (0, {MAX_CUTOFF}]")
         self.cutoff = float(cutoff)
         self.device = torch.device(device)
+        self.backend = "interpreter" if self.device.type == "cpu" else self.device.type
         self.margin = float(margin)
         self.components = int(slices.psf_weights.shape[1])
         self.slices = len(slices)
@@ -875,8 +874,8 @@ class GpuForwardModel:
         pixels: Values,
         weights: Values,
         scale: Values,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Gauss-Newton system of every slice in its pose and gain; see `splat.cpu.pose.pose_systems`."""
+    ) -> PoseSystems:
+        """Gauss-Newton system of every slice in its pose and gain."""
         given = (
             *(self.pose_jacobian(amplitudes), self._float(gains), self._float(pixels, torch.float32)),
             *(self._float(weights, torch.float32), self._float(scale), self._shape),
@@ -886,7 +885,7 @@ class GpuForwardModel:
         if self.slices:
             _normal_equations[(self.slices, 7)](*given, system, self.pixels, BLOCK=_BLOCK, **_OPTIONS)
             _misfit[(self.slices,)](*given, sums, self.pixels, BLOCK=_BLOCK, **_OPTIONS)
-        return system[:, :7, :7], system[:, :7, 7], sums[:, 0], sums[:, 1:]
+        return PoseSystems(system[:, :7, :7], system[:, :7, 7], sums[:, 0], sums[:, 1:])
 
     def _run(self, kernel: Any, count: int, *arguments: Any, BLOCK: int) -> None:
         """One lane per item; a launch without programs is an error on a device."""

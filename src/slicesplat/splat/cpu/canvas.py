@@ -1,0 +1,40 @@
+"""A slice as the kernels walk it, in tiles of two rows by eight columns, and a pair's Gaussian on such a tile."""
+
+# numba finds the types of what it compiles.
+# mypy: disallow-untyped-defs=False
+
+from __future__ import annotations
+
+from slicesplat.jit import jit
+from slicesplat.splat.cpu.exponential import exp_of_sixteen_times
+from slicesplat.splat.cpu.kernel import F32, INLINE
+from slicesplat.splat.cpu.simd import LANES, TILE_ROWS, keep_from
+
+
+@jit(**INLINE)
+def gaussian_tile(constant, slope, curvature, row, cut):
+    """Exp on a tile at distance `row` from the pair's centre, pixels; zero beyond the cut-off.
+
+    A tile's second row and last columns may lie outside the pair's box: then they lie beyond the cut-off too.
+    """
+    x = constant + (slope + row * curvature) * row
+    return keep_from(exp_of_sixteen_times(x), x, cut)
+
+
+@jit(**INLINE)
+def padded(shape):
+    """Floats that the largest slice takes with room for a tile that begins at its last pixel."""
+    largest = 0
+    for s in range(len(shape)):
+        largest = max(largest, (shape[s, 0] + TILE_ROWS) * (shape[s, 1] + LANES))
+    return largest
+
+
+@jit(**INLINE)
+def lay_out(values, canvas, first, rows, columns):
+    """Copy a slice into `canvas`, every row followed by a vector of zeros, the last one by another row."""
+    stride = columns + LANES
+    canvas[: (rows + TILE_ROWS) * stride] = F32(0)
+    for i in range(rows):
+        for k in range(columns):
+            canvas[i * stride + k] = values[first + i * columns + k]
