@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import nibabel as nib
@@ -35,10 +34,10 @@ from slicesplat.prepare.bias import correct_bias_field
 from slicesplat.prepare.coverage import unresolved
 from slicesplat.prepare.duplicates import find_copies, warn_of_copies
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
-from slicesplat.prepare.memory import peak_memory_mb, within_memory
+from slicesplat.prepare.memory import within_memory
 from slicesplat.prepare.refine_masks import BETWEEN_SLICES, OF_ROUGH_POSES, refine_masks
 from slicesplat.prepare.region import grid_over, region_field, region_mask
-from slicesplat.progress import Callback, Progress
+from slicesplat.progress import Callback, StepClock
 from slicesplat.result import Reconstruction, Registration
 from slicesplat.splat import Backend, choose_backend
 from slicesplat.splat.grid import sample_on_grid
@@ -50,33 +49,6 @@ log = logging.getLogger("slicesplat")
 LOAD_KERNELS = "load kernels"
 OUTLINE_MARGIN = 8  # pixels around the mask that the coarse registration sees as empty
 FIT_MARGIN = 2  # pixels; the fit sees the mask only
-
-
-@dataclass
-class _Clock:
-    """Seconds and peak memory of each step, and the road for progress."""
-
-    callback: Callback | None
-    steps: list[dict[str, Any]] = field(default_factory=list)
-    name: str = ""
-
-    @contextmanager
-    def step(self, name: str) -> Iterator[Callable[[int, int, float | None], None]]:
-        start = time.perf_counter()
-        self.call_it(name)
-        yield self._tell
-        seconds = time.perf_counter() - start
-        self.steps.append({"step": self.name, "seconds": round(seconds, 3), "peak_memory_mb": peak_memory_mb()})
-        log.debug("%s took %.1f s", self.name, seconds)
-
-    def call_it(self, name: str) -> None:
-        """Name the step that has begun, or give it another name once it turns out what it does."""
-        self.name = name
-        self._tell(0, 1)
-
-    def _tell(self, done: int, total: int, loss: float | None = None) -> None:
-        if self.callback:
-            self.callback(Progress(self.name, done, total, loss))
 
 
 def reconstruct(
@@ -108,7 +80,7 @@ def reconstruct(
     [1.6, 1.6, 1.6]
     """
     config = config or Config()
-    clock = _Clock(progress)
+    clock = StepClock(progress)
     with _ready(stacks, config) as (used, copies):
         start = _registered(used, config, clock)
         backend, slices, intensities = start.backend, start.slices, start.intensities
@@ -161,7 +133,7 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     Parameters, errors: as `reconstruct`.
     """
     config = config or Config()
-    clock = _Clock(progress)
+    clock = StepClock(progress)
     with _ready(stacks, config, volume=False) as (used, copies):
         start = _registered(used, config, clock)
         agree = agreement(start.slices, start.poses.weight, len(start.stacks), start.backend)
@@ -251,7 +223,7 @@ def _as_given(
     }
 
 
-def _registered(stacks: Sequence[Stack], config: Config, clock: _Clock) -> _Registered:
+def _registered(stacks: Sequence[Stack], config: Config, clock: StepClock) -> _Registered:
     """Steps 1 to 4: everything ahead of the fit."""
     _check_interleave(stacks, config.interleave)
     backend = _backend(config)
@@ -298,10 +270,10 @@ def _check_interleave(stacks: Sequence[Stack], interleave: int) -> None:
             )
 
 
-def _prepare_kernels(backend: Backend, clock: _Clock) -> None:
+def _prepare_kernels(backend: Backend, clock: StepClock) -> None:
     """Step 1: the kernels, loaded or compiled; the step is called by what it turns out to be."""
     compiles = f"compile kernels ({'once per installation' if keeps_kernels() else 'in memory'})"
-    with clock.step(LOAD_KERNELS), when_compiling(lambda: clock.call_it(compiles)):
+    with clock.step(LOAD_KERNELS), when_compiling(lambda: clock.rename(compiles)):
         compile_kernels(backend)
 
 
