@@ -19,7 +19,7 @@ from slicesplat.geometry.stack import Stack
 Float = NDArray[np.float64]
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Slices:
     """Every slice that shows something of the region, cropped to its mask and laid out flat for the kernels.
 
@@ -68,6 +68,10 @@ class Slices:
 
     def __len__(self) -> int:
         return len(self.stack)
+
+    def __repr__(self) -> str:
+        stacks, pixels = len(np.unique(self.stack)), len(self.pixels)
+        return f"Slices({len(self)} slices of {stacks} stacks, {pixels} pixels, {self.mask.mean():.0%} in the mask)"
 
     def image(self, values: NDArray[Any], s: int) -> NDArray[Any]:
         """Slice s of a flat per-pixel array, as a (rows, columns) view."""
