@@ -172,13 +172,13 @@ def add_bad_stack(rows: Rows, case: Case, config: Config) -> None:
         result = reconstruct([*case.stacks, bad], config)
         quality = image_quality(result.volume, case)
         records = result.slice_records()
-        trust = [record["weight"] for record in records if record["stack"] == len(case.stacks)]
+        trust = [record.weight for record in records if record.stack == len(case.stacks)]
         lost = good["psnr"] - quality["psnr"]
         rows.add(
             case=case.name,
             run=f"and one bad: {how}",
             **quality,
-            **pose_quality([record for record in records if record["stack"] < len(case.stacks)], case),
+            **pose_quality([record for record in records if record.stack < len(case.stacks)], case),
             bad_weight=round(float(np.mean(trust)), 3) if trust else 0.0,
             verdict=f"{'ok' if lost <= ALLOWED_LOSS else 'TOO MUCH'}: {lost:+.2f} dB lost",
         )

@@ -26,7 +26,7 @@ from cases import (
 
 from slicesplat.config import Config
 from slicesplat.pipeline import reconstruct
-from slicesplat.validation.simulate import Motion
+from slicesplat.validation.motion import Motion
 
 # Simulated cases per level.
 COUNTS: dict[Motion, int] = {"none": 4, "mild": 8, "moderate": 20, "severe": 20}
@@ -43,14 +43,14 @@ def cases_of(level: Motion, args: argparse.Namespace) -> Iterator[Case]:
     """The shared cases of a level of motion, then simulated ones, the volumes taking turns."""
     if args.cases:
         named = (load_case(case_folder(name)) for name in args.cases)
-        yield from (case for case in named if case.motion and case.motion["args"]["motion"] == level)
+        yield from (case for case in named if case.motion and case.motion.settings.motion == level)
         return
     if args.quick:
         yield quick_case(level, args.seed)
         return
     if not args.no_shared:
         shared = (load_case(folder) for folder in sorted(SIMULATED.glob("*/")))
-        yield from (case for case in shared if case.motion and case.motion["args"]["motion"] == level)
+        yield from (case for case in shared if case.motion and case.motion.settings.motion == level)
     sources = [phantom_source(), *shared_sources()]
     for i in range(COUNTS[level] if args.count is None else args.count):
         yield made_case(sources[(args.seed + i) % len(sources)], level, args.seed + i)
@@ -66,7 +66,7 @@ def reached(row: Row, level: Motion) -> bool:
 def measured(case: Case, config: Config) -> Row:
     """Pose errors of one reconstruction, and the seconds of its steps."""
     result = reconstruct(case.stacks, config)
-    seconds = step_seconds(step for step in result.steps if step["step"] in ("register", "fit"))
+    seconds = step_seconds(step for step in result.steps if step.step in ("register", "fit"))
     return {**pose_quality(result.slice_records(), case), **seconds}
 
 

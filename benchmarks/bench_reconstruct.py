@@ -36,8 +36,11 @@ from cases import (
 )
 
 from slicesplat.io.nifti import load_volume
+from slicesplat.progress import StepRecord
+from slicesplat.records import SliceRecord
 from slicesplat.splat import available_backends
-from slicesplat.validation.simulate import SimulationConfig, save, simulate
+from slicesplat.validation.files import save
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 
 def made_folder(folder: Path, size_mm: float, spacing: float) -> Path:
@@ -81,11 +84,12 @@ def run(case: Path, folder: Path, cache: Path, threads: int, resolution: float, 
     subprocess.run(command, check=True, env={**os.environ, **caches})
     wall = time.perf_counter() - start
     result, known = json.loads(record.read_text(encoding="utf-8")), load_case(case)
-    poses = pose_quality(result["slices"], known)
+    steps = [StepRecord(**step) for step in result["steps"]]
+    poses = pose_quality([SliceRecord.from_json(entry) for entry in result["slices"]], known)
     row: Row = {
-        **step_seconds(result["steps"]),
+        **step_seconds(steps),
         "wall_s": round(wall, 1),
-        "peak_mb": max(step["peak_memory_mb"] for step in result["steps"]),
+        "peak_mb": max(step.peak_memory_mb or 0 for step in steps),
         **image_quality(load_volume(volume), known),
         **{name: value for name, value in poses.items() if name in ("median_mm", "left_out")},
     }

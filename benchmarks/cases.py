@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,14 @@ from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.nifti import load_volume
 from slicesplat.prepare.load import load_stacks
-from slicesplat.validation.evaluate import pose_error, score
+from slicesplat.progress import StepRecord
+from slicesplat.records import SliceRecord
+from slicesplat.validation.acquisition import Quadrature, Subject
+from slicesplat.validation.evaluate import score
+from slicesplat.validation.motion import Motion
 from slicesplat.validation.phantom import brain_phantom
-from slicesplat.validation.simulate import Motion, Quadrature, SimulationConfig, Subject, rigid_about, simulate
+from slicesplat.validation.pose_error import pose_error
+from slicesplat.validation.simulate import SimulationConfig, Truth, simulate
 
 Float = NDArray[np.float64]
 Row = dict[str, Any]
@@ -40,23 +45,19 @@ STACKS: dict[Motion, int] = {"none": 3, "mild": 3, "moderate": 6, "severe": 6}
 QUICK_SIZE, QUICK_SPACING = 55.0, 1.2
 # A dropout leaves at most 0.4 of a slice's signal; gains of other slices scatter by 4 % around 1.
 _DROPOUT_GAIN = 0.6
-_USED_WEIGHT = 0.1
 # Decimals of a column, by the end of its name; the end is the unit.
 _DECIMALS = {"psnr": 2, "ssim": 4, "ncc": 4, "mm": 3, "s": 1, "share": 3, "mb": 0}
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Stacks, and what is true about them where that is known.
-
-    `motion` is the content of a truth.json: settings, centre, and the motion of each slice.
-    """
+    """Stacks, and what is true about them where that is known."""
 
     name: str
     stacks: list[Stack]
     truth: SpatialImage | None = None
     truth_mask: SpatialImage | None = None
-    motion: Mapping[str, Any] | None = None
+    motion: Truth | None = None
 
     @property
     def masks(self) -> list[SpatialImage]:
@@ -65,7 +66,7 @@ class Case:
 
     def subset(self, which: Sequence[int], name: str) -> Case:
         """The same case with some of its stacks."""
-        motion = self.motion and {**self.motion, "poses_deg_mm": [self.motion["poses_deg_mm"][i] for i in which]}
+        motion = self.motion and self.motion.of_stacks(which)
         return replace(self, name=name, stacks=[self.stacks[i] for i in which], motion=motion)
 
 
@@ -125,10 +126,10 @@ def load_case(folder: Path) -> Case:
     stacks, masks = stack_files(folder)
     if not (folder / "truth.json").exists():
         return Case(folder.name, load_stacks(stacks, masks))
-    motion = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    motion = Truth.from_json(json.loads((folder / "truth.json").read_text(encoding="utf-8")))
     return Case(
         folder.name,
-        load_stacks(stacks, masks, motion["args"]["thickness"]),
+        load_stacks(stacks, masks, motion.settings.thickness),
         load_volume(folder / "truth.nii.gz"),
         load_volume(folder / "truth-mask.nii.gz"),
         motion,
@@ -159,8 +160,8 @@ def chosen_cases(args: argparse.Namespace) -> Iterator[Case]:
 def true_poses(case: Case, slices: Slices) -> Float:
     """(S, 4, 4) where each slice really was: slice frame to the truth's world."""
     assert case.motion is not None
-    parameters = [case.motion["poses_deg_mm"][i][k] for i, k in zip(slices.stack, slices.index, strict=True)]
-    return rigid_about(case.motion["centre"], parameters) @ slices.nominal
+    moved = [case.motion.transforms(stack) for stack in range(len(case.stacks))]
+    return np.array([moved[i][k] for i, k in zip(slices.stack, slices.index, strict=True)]) @ slices.nominal
 
 
 def true_dropouts(case: Case) -> set[SliceKey]:
@@ -170,7 +171,7 @@ def true_dropouts(case: Case) -> set[SliceKey]:
         np.asarray(case.truth.dataobj), case.truth.affine, np.asarray(case.truth_mask.dataobj)
     )
     slices = cut_slices(case.stacks)
-    profile, coarse = case.motion["args"]["profile"], Quadrature(subdivisions=1, nodes=7, reach=2.5)
+    profile, coarse = case.motion.settings.profile, Quadrature(subdivisions=1, nodes=7, reach=2.5)
     lost = set()
     for s, pose in enumerate(true_poses(case, slices)):
         corner = np.eye(4)
@@ -194,15 +195,15 @@ def image_quality(volume: SpatialImage, case: Case, register: bool = True) -> Ro
     return {"psnr": round(found.psnr, 3), "ssim": round(found.ssim, 4)}
 
 
-def pose_quality(records: Sequence[Mapping[str, Any]], case: Case) -> Row:
+def pose_quality(records: Sequence[SliceRecord], case: Case) -> Row:
     """Slice pose error, and what was left out without need; nothing where the motion is not known."""
     if case.motion is None:
         return {}
     found = pose_error(records, case.motion, case.masks)
-    weights = {(record["stack"], record["slice"]): record["weight"] for record in records}
-    used = np.array([error for key, error in found.errors.items() if weights[key] > _USED_WEIGHT])
+    in_use = {(record.stack, record.slice) for record in records if record.used}
+    used = np.array([error for key, error in found.errors.items() if key in in_use])
     sound = set(found.errors) - true_dropouts(case)
-    lost = sum(weights[key] <= _USED_WEIGHT for key in sound)
+    lost = len(sound - in_use)
     return {
         "slices": found.slices,
         "left_out": found.slices - found.used,
@@ -213,9 +214,9 @@ def pose_quality(records: Sequence[Mapping[str, Any]], case: Case) -> Row:
     }
 
 
-def step_seconds(steps: Iterable[Mapping[str, Any]]) -> Row:
+def step_seconds(steps: Iterable[StepRecord]) -> Row:
     """Seconds of each step of a reconstruction."""
-    return {f"{step['step']}_s": round(step["seconds"], 2) for step in steps}
+    return {f"{step.step}_s": round(step.seconds, 2) for step in steps}
 
 
 def say(message: str) -> None:

@@ -249,7 +249,7 @@ class Problem:
 def pose_problem(case: Case) -> tuple[Problem, Float]:
     """The problem of a case with all slices where they really were, and its grid's affine."""
     assert case.truth is not None and case.truth_mask is not None and case.motion is not None
-    profile: SliceProfile = "box" if case.motion["args"]["profile"] == "box" else "gaussian"
+    profile: SliceProfile = "box" if case.motion.settings.profile == "box" else "gaussian"
     mask = np.asarray(case.truth_mask.dataobj) > 0
     affine = np.asarray(case.truth.affine, dtype=np.float64)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)

@@ -17,13 +17,14 @@ import slicesplat.validation.simulate as simulation
 from slicesplat.cli import main
 from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.assess import assess, assess_stack, by_motion, least_motion
+from slicesplat.validation.motion import Motion
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
 
 @cache
 def scan(
-    motion: simulation.Motion, size_mm: float = 70.0, interleave: int = 2, dropout: float = 0.0, seed: int = 0
+    motion: Motion, size_mm: float = 70.0, interleave: int = 2, dropout: float = 0.0, seed: int = 0
 ) -> tuple[Stack, ...]:
     config = SimulationConfig(motion=motion, interleave=interleave, dropout=dropout, pixel=1.6, seed=seed)
     return tuple(simulate(*brain_phantom(size_mm, 1.8, seed), config).stacks)
@@ -34,7 +35,7 @@ def typical_score(stacks: tuple[Stack, ...]) -> float:
 
 
 def test_more_motion_scores_higher_whatever_the_brain() -> None:
-    motions: list[simulation.Motion] = ["none", "mild", "moderate", "severe"]
+    motions: list[Motion] = ["none", "mild", "moderate", "severe"]
     scores = [[typical_score(scan(motion, size)) for size in (55.0, 70.0)] for motion in motions]
     for less, more in pairwise(scores):
         assert max(less) < min(more)

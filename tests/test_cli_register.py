@@ -18,6 +18,7 @@ from slicesplat.geometry.rigid import rigid
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.slices import load_slices
 from slicesplat.io.transforms import to_itk
+from slicesplat.records import SliceRecord
 
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
 MOTION = rigid(np.array([0.1, 0.2, -0.1]), np.array([1.0, 2.0, 3.0]))
@@ -35,15 +36,17 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What the stand-ins for the pipeline were called with."""
     seen: dict[str, Any] = {}
 
-    def records() -> list[dict[str, Any]]:
-        return [
-            {"stack": 1, "slice": k, "world_transform": MOTION.tolist(), "weight": 1.0, "gain": 1.0} for k in range(6)
-        ]
+    def records() -> list[SliceRecord]:
+        return [SliceRecord(1, k, MOTION) for k in range(6)]
 
     def stand_in(stacks: list[Stack], config: Any, progress: Callable[[Any], None]) -> SimpleNamespace:
         seen.update(stacks=stacks, config=config)
         volume = nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4))
-        return SimpleNamespace(volume=volume, stacks=stacks, slice_records=records, json=lambda: {"slices": records()})
+
+        def as_json() -> dict[str, Any]:
+            return {"slices": [record.json() for record in records()]}
+
+        return SimpleNamespace(volume=volume, stacks=stacks, slice_records=records, json=as_json)
 
     monkeypatch.setattr("slicesplat.commands.register.register", stand_in)
     monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", stand_in)

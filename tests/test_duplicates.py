@@ -202,8 +202,8 @@ def test_copies_change_nothing_and_stacks_keep_their_numbers(caplog: pytest.LogC
     with caplog.at_level(logging.WARNING, "slicesplat"):
         alone, result = reconstruct([first, second, third], config), reconstruct(given, config)
     assert np.asarray(result.volume.dataobj).tobytes() == np.asarray(alone.volume.dataobj).tobytes()
-    assert [(r["stack"], r["slice"]) for r in result.slice_records()] == [
-        ([0, 2, 3][r["stack"]], r["slice"]) for r in alone.slice_records()
+    assert [(r.stack, r.slice) for r in result.slice_records()] == [
+        ([0, 2, 3][r.stack], r.slice) for r in alone.slice_records()
     ]
     assert result.reference == [0, 2, 3][alone.reference]
     assert result.json()["copies"] == [{"stack": 1, "copy_of": 0}, {"stack": 4, "copy_of": 3}]
@@ -220,6 +220,6 @@ def test_copies_are_kept_where_that_is_asked_for(caplog: pytest.LogCaptureFixtur
     given = [*small(), named(small()[0], "again.nii.gz")]
     with caplog.at_level(logging.WARNING, "slicesplat"):
         result = register(given, Config(threads=1, keep_duplicates=True))
-    assert {record["stack"] for record in result.slice_records()} == {0, 1, 2, 3}
+    assert {record.stack for record in result.slice_records()} == {0, 1, 2, 3}
     assert result.json()["copies"] == []
     assert "again.nii.gz" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from slicesplat.records import SliceRecord
 from slicesplat.validation.demo import demo
-from slicesplat.validation.evaluate import pose_error, score
+from slicesplat.validation.evaluate import score
+from slicesplat.validation.files import save
+from slicesplat.validation.motion import rigid_about
 from slicesplat.validation.phantom import brain_phantom
-from slicesplat.validation.simulate import Simulation, SimulationConfig, rigid_about, save, simulate
+from slicesplat.validation.pose_error import pose_error
+from slicesplat.validation.simulate import Simulation, SimulationConfig, simulate
 
 TOOLS = Path(__file__).resolve().parents[2] / "shared" / "tools"
 needs_tools = pytest.mark.skipif(not TOOLS.is_dir(), reason="the scoring tools are not beside this checkout")
@@ -49,13 +54,13 @@ def masks(scan: Simulation) -> list[nib.Nifti1Image]:
     return [nib.Nifti1Image(stack.mask.astype(np.uint8), stack.affine) for stack in scan.stacks]
 
 
-def records(scan: Simulation, before: np.ndarray | None = None) -> list[dict[str, Any]]:
+def records(scan: Simulation, before: np.ndarray | None = None) -> list[SliceRecord]:
     """Slice records that hold the true poses, all followed by one more rigid transform."""
     world = np.eye(4) if before is None else before
     return [
-        {"stack": i, "slice": k, "world_transform": (world @ rigid_about(scan.truth["centre"], pose)).tolist()}
-        for i, poses in enumerate(scan.truth["poses_deg_mm"])
-        for k, pose in enumerate(poses)
+        SliceRecord(i, k, world @ transform)
+        for i in range(len(scan.stacks))
+        for k, transform in enumerate(scan.truth.transforms(i))
     ]
 
 
@@ -118,13 +123,14 @@ def test_true_poses_have_no_error_wherever_the_reconstruction_sits(
 
 def test_one_wrong_slice_is_found_with_its_error(scan: Simulation, masks: list[nib.Nifti1Image]) -> None:
     slices = records(scan)
-    wrong = next(r for r in slices if r["stack"] == 1 and masks[1].get_fdata()[:, :, r["slice"]].sum() > 200)
-    wrong["world_transform"] = (rigid_about([0, 0, 0], [0, 0, 0, 3, 4, 0]) @ wrong["world_transform"]).tolist()
+    place = next(n for n, r in enumerate(slices) if r.stack == 1 and masks[1].get_fdata()[:, :, r.slice].sum() > 200)
+    moved = rigid_about([0, 0, 0], [0, 0, 0, 3, 4, 0]) @ slices[place].world_transform
+    wrong = slices[place] = replace(slices[place], world_transform=moved)
     result = pose_error(slices, scan.truth, masks)
-    assert result.errors[1, wrong["slice"]] == pytest.approx(5)
+    assert result.errors[1, wrong.slice] == pytest.approx(5)
     assert result.over_2mm_used == 1
     assert result.tre_median < 1e-9
-    wrong["weight"] = 0.0
+    slices[place] = replace(wrong, weight=0.0)
     without = pose_error(slices, scan.truth, masks)
     assert without.used == result.used - 1
     assert without.tre_mean_used < 1e-9
@@ -136,7 +142,7 @@ def test_small_slices_and_missing_slices_are_left_out(scan: Simulation, masks: l
         (i, k) for i, image in enumerate(masks) for k in np.flatnonzero((image.get_fdata() > 0).sum(axis=(0, 1)) >= 100)
     }
     assert set(pose_error(records(scan), scan.truth, masks).errors) == large
-    fewer = [r for r in records(scan) if r["stack"] != 0]
+    fewer = [r for r in records(scan) if r.stack != 0]
     assert set(pose_error(fewer, scan.truth, masks).errors) == {key for key in large if key[0] != 0}
     with pytest.raises(ValueError, match="no slice"):
         pose_error([], scan.truth, masks)
@@ -178,11 +184,8 @@ def test_the_pose_error_is_that_of_the_scoring_tool(
 ) -> None:
     save(scan, tmp_path, *brain)
     rng = np.random.default_rng(1)
-    slices = [
-        {**r, "world_transform": np.diag([1.0, 1, 1, 1]).tolist(), "weight": float(rng.random() > 0.2)}
-        for r in records(scan)
-    ]
-    (tmp_path / "result.json").write_text(json.dumps({"slices": slices}))
+    slices = [replace(record, world_transform=np.eye(4), weight=float(rng.random() > 0.2)) for record in records(scan)]
+    (tmp_path / "result.json").write_text(json.dumps({"slices": [record.json() for record in slices]}))
     expected = run_tool("pose_error.py", tmp_path / "result.json", tmp_path)
     result = pose_error(slices, scan.truth, masks)
     for name, value in expected.items():
@@ -192,11 +195,11 @@ def test_the_pose_error_is_that_of_the_scoring_tool(
 class KnownPoses:
     """A stand-in for a reconstruction: the truth itself."""
 
-    def __init__(self, volume: nib.Nifti1Image, slices: list[dict[str, Any]]) -> None:
+    def __init__(self, volume: nib.Nifti1Image, slices: list[SliceRecord]) -> None:
         self.volume = volume
         self._slices = slices
 
-    def slice_records(self) -> list[dict[str, Any]]:
+    def slice_records(self) -> list[SliceRecord]:
         return self._slices
 
 

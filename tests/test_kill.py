@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from slicesplat.io.atomic import PREFIX
+from slicesplat.validation.files import save
 from slicesplat.validation.phantom import brain_phantom
-from slicesplat.validation.simulate import SimulationConfig, save, simulate
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a signal")
 
@@ -42,13 +43,14 @@ from slicesplat.io.nifti import save_volume
 from slicesplat.io.outputs import Outputs
 from slicesplat.io.slices import SLICE_FILES, save_slices
 from slicesplat.geometry.stack import Stack
+from slicesplat.records import SliceRecord
 folder, resolution = Path(sys.argv[1]), float(sys.argv[2])
 outputs = Outputs([])
 outputs.add_folder(folder / "slices", SLICE_FILES)
 values = np.random.default_rng(int(resolution)).random((48, 48, 24), np.float32)
 image = nib.Nifti1Image(values, np.eye(4))
 stack = Stack(values, values > 0.5, np.eye(4), 1.0, "stack")
-records = [{"stack": 0, "slice": k, "world_transform": np.eye(4)} for k in range(int(8 * resolution))]
+records = [SliceRecord(0, k, np.eye(4)) for k in range(int(8 * resolution))]
 with outputs.writing() as write:
     write(folder / "v.nii.gz", lambda path: save_volume(image, path))
     write(folder / "m.nii.gz", lambda path: save_volume(image, path))

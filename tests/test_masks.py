@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
-from slicesplat.io.masks import load_masked_volume, read_mask
+from slicesplat.io.masks import as_region, load_masked_volume
 from slicesplat.io.nifti import read_image
 from slicesplat.io.slices import load_slices
 from slicesplat.prepare.load import load_stacks
@@ -137,7 +137,7 @@ def test_values_on_both_sides_of_zero_are_cut_at_zero(image: Path) -> None:
 @needs_data
 def test_atlas_parcellations_are_labels() -> None:
     for path in sorted((DATA / "atlas-cc0").glob("*-parcellation.nii.gz"))[::4]:
-        mask, notes = read_mask(path)
+        mask, notes = as_region(read_image(path))
         np.testing.assert_array_equal(mask.data > 0, read_image(path).data > 0)
         assert notes == [f"{path.name}: labels 1, 2, 3, 4, 5, 6, 7, 8, all inside"]
 
@@ -366,7 +366,7 @@ def _pairs() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("stack", "mask"), _pairs())
 def test_masks_in_order_are_taken_as_they_are(stack: str, mask: str) -> None:
     drawn = read_image(DATA / mask)
-    read, notes = read_mask(DATA / mask)
+    read, notes = as_region(read_image(DATA / mask))
     region, more, warnings = mended(read.data > 0, read, read_image(DATA / stack))
     np.testing.assert_array_equal(region, drawn.data > 0)
     assert [*notes, *more, *warnings] == []

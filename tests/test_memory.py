@@ -16,14 +16,16 @@ import numpy as np
 import pytest
 
 import slicesplat.pipeline
+from slicesplat import machine
 from slicesplat.config import Config
 from slicesplat.errors import InputError
 from slicesplat.estimate.joint import FitSettings
 from slicesplat.field.lattice import LATTICE_SIGMA
 from slicesplat.geometry.stack import Stack
+from slicesplat.machine import available_memory
 from slicesplat.pipeline import FIT_MARGIN, reconstruct, register
 from slicesplat.prepare import memory
-from slicesplat.prepare.memory import GB, available_memory, estimate_memory, within_memory
+from slicesplat.prepare.memory import GB, estimate_memory, within_memory
 from slicesplat.prepare.region import RIM_MM
 from slicesplat.splat import CpuForwardModel
 from slicesplat.validation.phantom import brain_phantom
@@ -231,9 +233,9 @@ def test_limit_of_a_container_is_read(tmp_path: Path, own: str, files: dict[str,
             path.with_name("memory.stat").write_text(
                 "anon 1\ninactive_file 1000000000\ntotal_inactive_file 1000000000\n"
             )
-    assert memory._control_group(tmp_path / "groups", tmp_path / "own") == pytest.approx(5e9)
+    assert machine._control_group(tmp_path / "groups", tmp_path / "own") == pytest.approx(5e9)
 
 
 def test_no_container_is_no_limit(tmp_path: Path) -> None:
     (tmp_path / "own").write_text("0::/\n")
-    assert memory._control_group(tmp_path, tmp_path / "own") is None
+    assert machine._control_group(tmp_path, tmp_path / "own") is None

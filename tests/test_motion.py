@@ -39,11 +39,13 @@ from slicesplat.pipeline import register
 from slicesplat.prepare.assess import least_motion
 from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.prepare.refine_masks import refine_masks
+from slicesplat.records import SliceRecord
 from slicesplat.result import Registration
 from slicesplat.splat import CpuForwardModel, set_geometry
-from slicesplat.validation.evaluate import PoseError, apply_motion, pose_error
+from slicesplat.validation.motion import Motion, apply_motion
 from slicesplat.validation.phantom import brain_phantom
-from slicesplat.validation.simulate import Motion, Simulation, SimulationConfig, simulate
+from slicesplat.validation.pose_error import PoseError, pose_error
+from slicesplat.validation.simulate import Simulation, SimulationConfig, simulate
 
 RADIUS = 18.0  # mm, of what the stacks see
 SCALE = 0.15  # as the finest levels of the registration
@@ -523,8 +525,8 @@ def test_order_of_the_stacks_does_not_matter(motion: Motion) -> None:
     again = register([stacks[i] for i in order], Config(threads=1))
     assert order[again.reference] == registered(motion).reference
 
-    def by_slice(records: list[dict[str, object]], places: list[int]) -> dict[tuple[int, int], np.ndarray]:
-        return {(places[int(r["stack"])], int(r["slice"])): np.array(r["world_transform"]) for r in records}  # type: ignore[call-overload]
+    def by_slice(records: list[SliceRecord], places: list[int]) -> dict[tuple[int, int], np.ndarray]:
+        return {(places[record.stack], record.slice): record.world_transform for record in records}
 
     one = by_slice(registered(motion).slice_records(), [0, 1, 2])
     other = by_slice(again.slice_records(), order)
@@ -576,7 +578,7 @@ def in_place(stacks: Sequence[Stack]) -> Slices:
     for s, (stack, index) in enumerate(zip(slices.stack, slices.index, strict=True)):
         corners = np.concatenate([np.zeros((1, 3)), np.eye(3)])
         world = corners @ pose[s, :3, :3].T + pose[s, :3, 3]
-        moved = apply_motion(world, truth["centre"], truth["poses_deg_mm"][stack][index])
+        moved = apply_motion(world, truth.centre, truth.motion[stack][index])
         pose[s, :3, :3], pose[s, :3, 3] = (moved[1:] - moved[0]).T, moved[0]
     return slices.with_poses(pose)
 

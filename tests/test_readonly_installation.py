@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from slicesplat.validation.files import save
 from slicesplat.validation.phantom import brain_phantom
-from slicesplat.validation.simulate import SimulationConfig, save, simulate
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="no modes and no users to drop to")
 

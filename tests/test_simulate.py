@@ -15,19 +15,13 @@ from scipy.spatial.transform import Rotation
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import MANIFEST
-from slicesplat.validation.evaluate import pose_error
+from slicesplat.validation.acquisition import Quadrature, Subject
+from slicesplat.validation.demo import as_scanned
+from slicesplat.validation.files import save
+from slicesplat.validation.motion import acquisition_order, apply_motion, rigid_about
 from slicesplat.validation.phantom import brain_phantom
-from slicesplat.validation.simulate import (
-    Quadrature,
-    Simulation,
-    SimulationConfig,
-    Subject,
-    acquisition_order,
-    apply_motion,
-    rigid_about,
-    save,
-    simulate,
-)
+from slicesplat.validation.pose_error import pose_error
+from slicesplat.validation.simulate import Simulation, SimulationConfig, Truth, simulate
 
 FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
 NAN, INFINITY = float("nan"), float("inf")
@@ -84,9 +78,9 @@ def test_still_stacks_of_a_gaussian_equal_the_closed_form_convolution(blob: Volu
 def test_a_pixel_at_nominal_x_shows_what_lies_at_its_moved_position(blob: Volume) -> None:
     config = replace(CLEAN, motion="severe", stacks=5, seed=2)
     simulation = simulate(*blob, config)
-    for stack, poses in zip(simulation.stacks, simulation.truth["poses_deg_mm"], strict=True):
+    for stack, poses in zip(simulation.stacks, simulation.truth.motion, strict=True):
         for k, pose in enumerate(poses):
-            centre, rotation = np.array(simulation.truth["centre"]), Rotation.from_rotvec(pose[:3], degrees=True)
+            centre, rotation = np.array(simulation.truth.centre), Rotation.from_rotvec(pose[:3], degrees=True)
             moved = (slice_points(stack, k) - centre) @ rotation.as_matrix().T + centre + pose[3:]
             expected = convolved_blob(moved, rotation.as_matrix() @ stack.axes, config.pixel, config.thickness)
             np.testing.assert_allclose(stack.data[:, :, k], expected, atol=0.1)
@@ -128,10 +122,10 @@ def test_a_flat_region_keeps_its_intensity() -> None:
 
 def test_masks_are_what_the_moved_slices_cut_out_of_the_region(blob: Volume) -> None:
     simulation = simulate(*blob, replace(CLEAN, motion="moderate", seed=1))
-    for stack, poses in zip(simulation.stacks, simulation.truth["poses_deg_mm"], strict=True):
+    for stack, poses in zip(simulation.stacks, simulation.truth.motion, strict=True):
         assert stack.mask.any()
         for k, pose in enumerate(poses):
-            really = apply_motion(slice_points(stack, k).reshape(-1, 3), simulation.truth["centre"], pose)
+            really = apply_motion(slice_points(stack, k).reshape(-1, 3), simulation.truth.centre, pose)
             radius = np.linalg.norm(really - BLOB_CENTRE, axis=1).reshape(stack.mask.shape[:2])
             # Voxels of 1 mm make the sphere of 10 mm uncertain by less than one of them.
             assert stack.mask[:, :, k][radius < 9].all()
@@ -160,12 +154,7 @@ def test_stacks_are_axial_coronal_sagittal_then_oblique(brain: Volume) -> None:
 def uncorrected(simulation: Simulation) -> float:
     """Mean slice error in mm if nothing is corrected."""
     masks = [nib.Nifti1Image(stack.mask.astype(np.uint8), stack.affine) for stack in simulation.stacks]
-    still = [
-        {"stack": i, "slice": k, "world_transform": np.eye(4)}
-        for i, stack in enumerate(simulation.stacks)
-        for k in range(stack.n_slices)
-    ]
-    return pose_error(still, simulation.truth, masks).tre_mean
+    return pose_error(as_scanned(simulation.stacks), simulation.truth, masks).tre_mean
 
 
 @pytest.mark.parametrize(("motion", "error"), [("none", 0.0), ("mild", 1.6), ("moderate", 4.7), ("severe", 10.3)])
@@ -179,7 +168,7 @@ def test_motion_levels_have_the_stated_error(motion: str, error: float) -> None:
 
 def test_motion_is_smooth_over_acquisition_time_not_over_position(brain: Volume) -> None:
     truth = simulate(*brain, replace(CLEAN, motion="moderate", pixel=4.0, spacing=1.0, seed=4)).truth
-    for poses in map(np.array, truth["poses_deg_mm"]):
+    for poses in map(np.array, truth.motion):
         in_time = np.abs(np.diff(poses[acquisition_order(len(poses), 2)], axis=0))
         in_space = np.abs(np.diff(poses, axis=0))
         assert np.median(in_time) < 0.5 * np.median(in_space)
@@ -187,7 +176,7 @@ def test_motion_is_smooth_over_acquisition_time_not_over_position(brain: Volume)
 
 def test_the_first_stack_is_where_the_others_are_measured_from(brain: Volume) -> None:
     truth = simulate(*brain, replace(CLEAN, motion="severe", pixel=4.0)).truth
-    means = [np.abs(np.mean(poses, axis=0)).max() for poses in truth["poses_deg_mm"]]
+    means = [np.abs(np.mean(poses, axis=0)).max() for poses in truth.motion]
     assert means[0] < 1e-9
     assert min(means[1:]) > 0.5
 
@@ -243,7 +232,7 @@ def test_the_same_seed_gives_the_same_bytes_for_any_number_of_threads(brain: Vol
     for one, many in zip(runs[0].stacks, runs[1].stacks, strict=True):
         assert one.data.tobytes() == many.data.tobytes()
         assert one.mask.tobytes() == many.mask.tobytes()
-    assert runs[0].truth == runs[1].truth
+    assert runs[0].truth.json() == runs[1].truth.json()
     other = simulate(*brain, replace(config, seed=8))
     assert other.stacks[0].data.tobytes() != runs[0].stacks[0].data.tobytes()
 
@@ -270,7 +259,7 @@ def test_saved_folders_hold_everything_and_are_reproducible(brain: Volume, tmp_p
     np.testing.assert_array_equal(np.asarray(stored.dataobj), simulation.stacks[1].data)
     np.testing.assert_allclose(stored.affine, simulation.stacks[1].affine, atol=1e-5)
     truth = json.loads((tmp_path / "one" / "truth.json").read_text())
-    assert truth == simulation.truth
+    assert truth == simulation.truth.json() == Truth.from_json(truth).json()
     assert [len(poses) for poses in truth["poses_deg_mm"]] == [stack.n_slices for stack in simulation.stacks]
 
 

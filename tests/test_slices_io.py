@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,6 +14,7 @@ from slicesplat.geometry.rigid import rigid
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import MANIFEST, UNFINISHED
 from slicesplat.io.slices import load_slices, save_slices
+from slicesplat.records import SliceRecord
 
 SHAPE = (9, 7, 5)
 
@@ -26,16 +26,10 @@ def make_stack(seed: int, mirrored: bool = False, thickness: float = 2.5) -> Sta
     return Stack(data, rng.random(SHAPE) < 0.5, affine, thickness, f"stack-{seed}.nii.gz")
 
 
-def records(stacks: list[Stack], seed: int = 0) -> list[dict[str, Any]]:
+def records(stacks: list[Stack], seed: int = 0) -> list[SliceRecord]:
     rng = np.random.default_rng(seed)
     return [
-        {
-            "stack": number,
-            "slice": index,
-            "world_transform": rigid(rng.normal(0, 0.4, 3), rng.normal(0, 8, 3)).tolist(),
-            "weight": 1.0,
-            "gain": 1.0,
-        }
+        SliceRecord(number, index, rigid(rng.normal(0, 0.4, 3), rng.normal(0, 8, 3)))
         for number, stack in enumerate(stacks)
         for index in range(1, stack.n_slices)
     ]
@@ -51,10 +45,10 @@ def test_affine_holds_the_corrected_pose(tmp_path: Path, stacks: list[Stack]) ->
     save_slices(tmp_path / "slices", stacks, slices)
     for number, record in enumerate(slices):
         image = nib.load(tmp_path / "slices" / f"{number}.nii.gz")
-        stack, k = stacks[record["stack"]], record["slice"]
+        stack, k = stacks[record.stack], record.slice
         pixels = np.argwhere(np.ones(SHAPE[:2]))
         scanned = apply_affine(stack.affine, np.column_stack([pixels, np.full(len(pixels), k)]))
-        corrected = apply_affine(np.array(record["world_transform"]), scanned)
+        corrected = apply_affine(record.world_transform, scanned)
         written = apply_affine(image.affine, np.column_stack([pixels, np.zeros(len(pixels))]))
         # Headers hold float32.
         np.testing.assert_allclose(written, corrected, atol=1e-4)
@@ -76,11 +70,11 @@ def test_folder_is_read_back(tmp_path: Path, stacks: list[Stack]) -> None:
     loaded = load_slices(tmp_path)
     assert len(loaded) == len(slices) > 10
     for slice_, record in zip(loaded, slices, strict=True):
-        stack, k = stacks[record["stack"]], record["slice"]
+        stack, k = stacks[record.stack], record.slice
         np.testing.assert_array_equal(slice_.data[:, :, 0], stack.data[:, :, k])
         np.testing.assert_array_equal(slice_.mask[:, :, 0], stack.mask[:, :, k])
         assert slice_.thickness == pytest.approx(stack.thickness)
-        expected = np.array(record["world_transform"]) @ stack.pose(k)
+        expected = record.world_transform @ stack.pose(k)
         np.testing.assert_allclose(slice_.pose(0), expected, atol=1e-4)
 
 

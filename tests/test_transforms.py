@@ -14,6 +14,7 @@ from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import MANIFEST
 from slicesplat.io.slices import save_slices
 from slicesplat.io.transforms import save_transforms, to_itk
+from slicesplat.records import SliceRecord
 
 LPS = np.array([-1.0, -1.0, 1.0])
 
@@ -25,8 +26,8 @@ def some_transforms() -> list[np.ndarray]:
     return [np.eye(4), rigid(np.array([np.pi / 2, 0, 0]), np.ones(3)), *moved]
 
 
-def as_records(transforms: list[np.ndarray]) -> list[dict[str, object]]:
-    return [{"stack": 0, "slice": k, "world_transform": matrix.tolist()} for k, matrix in enumerate(transforms)]
+def as_records(transforms: list[np.ndarray]) -> list[SliceRecord]:
+    return [SliceRecord(0, k, matrix) for k, matrix in enumerate(transforms)]
 
 
 def test_transform_point_gives_the_corrected_position(tmp_path: Path) -> None:
@@ -65,7 +66,7 @@ def test_resampling_through_the_transform_lands_where_the_affine_with_the_pose_d
     affine = rigid(np.array([0.1, 0.4, -0.2]), np.array([-12.0, -10.0, 3.0])) @ np.diag([1.0, 1.2, 3.0, 1.0])
     data = np.random.default_rng(6).uniform(1, 9, (20, 16, 4)).astype(np.float32)
     stack, k = Stack(data, data > 0, affine, 3.0), 2
-    record = {"stack": 0, "slice": k, "world_transform": motion.tolist()}
+    record = SliceRecord(0, k, motion)
     save_slices(tmp_path / "slices", [stack], [record])
     save_transforms(tmp_path / "transforms", [record])
     transform = sitk.ReadTransform(str(tmp_path / "transforms" / "0.tfm"))

@@ -27,8 +27,9 @@ from slicesplat.result import Reconstruction
 from slicesplat.solvers.amplitudes import placed_lattice
 from slicesplat.splat.grid import grid_slices
 from slicesplat.validation.evaluate import aligned
+from slicesplat.validation.files import save
 from slicesplat.validation.phantom import brain_phantom
-from slicesplat.validation.simulate import Simulation, SimulationConfig, save, simulate
+from slicesplat.validation.simulate import Simulation, SimulationConfig, simulate
 
 VOXEL = 1.2
 
@@ -207,7 +208,7 @@ def test_map_is_on_the_grid_of_the_volume_and_zero_outside_the_mask() -> None:
     assert np.array_equal(made.uncertainty.affine, made.volume.affine)
     assert np.isfinite(error).all()
     assert np.array_equal(error > 0, mask())
-    assert [step["step"] for step in made.steps][-1] == "uncertainty"
+    assert [step.step for step in made.steps][-1] == "uncertainty"
 
 
 def test_slices_too_small_for_a_spectrum_still_get_a_map() -> None:

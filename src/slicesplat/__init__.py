@@ -19,21 +19,43 @@ if TYPE_CHECKING:
 
     from slicesplat.config import Config
     from slicesplat.errors import InputError
+    from slicesplat.field.gaussians import GaussianField
     from slicesplat.geometry.stack import Stack
-    from slicesplat.pipeline import reconstruct
+    from slicesplat.pipeline import reconstruct, register
     from slicesplat.prepare.load import load_stacks
+    from slicesplat.prepare.survey import assess
+    from slicesplat.validation.images import evaluate, simulate
+    from slicesplat.validation.simulate import SimulationConfig
 
     __version__: str
 
-__all__ = ["Config", "InputError", "Stack", "__version__", "load_stacks", "reconstruct"]
-
 _HOME = {
     "Config": "slicesplat.config",
+    "GaussianField": "slicesplat.field.gaussians",
     "InputError": "slicesplat.errors",
+    "SimulationConfig": "slicesplat.validation.simulate",
     "Stack": "slicesplat.geometry.stack",
+    "assess": "slicesplat.prepare.survey",
+    "evaluate": "slicesplat.validation.images",
     "load_stacks": "slicesplat.prepare.load",
     "reconstruct": "slicesplat.pipeline",
+    "register": "slicesplat.pipeline",
+    "simulate": "slicesplat.validation.images",
 }
+__all__ = [
+    "Config",
+    "GaussianField",
+    "InputError",
+    "SimulationConfig",
+    "Stack",
+    "__version__",
+    "assess",
+    "evaluate",
+    "load_stacks",
+    "reconstruct",
+    "register",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:

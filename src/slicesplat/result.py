@@ -15,16 +15,19 @@ from numpy.typing import NDArray
 from slicesplat.config import Config
 from slicesplat.estimate.agreement import Agreement
 from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.intensity import Intensities
 from slicesplat.progress import StepRecord
+from slicesplat.records import USED_WEIGHT, SliceRecord
 from slicesplat.splat import predict
 
-USED_WEIGHT = 0.1  # a slice with less is reported as left out
+_PACKAGES = ("slicesplat", "torch", "numba", "numpy", "nibabel")
+"""Versions of these are part of a result."""
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Registration:
     """Poses of all slices, and how they came about.
 
@@ -36,8 +39,10 @@ class Registration:
         Trust (0: left out), intensity over the field's, correlation with the prediction.
     reference : int
         The stack whose scanner space everything is in.
-    settings, steps
-        What was asked for; seconds and peak memory of each step.
+    settings : Config
+        What was asked for.
+    steps : sequence of StepRecord
+        Seconds and peak memory of each step.
     dropout : (S,) bool
         Slices that had lost their signal before anything was registered.
     device : str
@@ -51,6 +56,12 @@ class Registration:
     copies : dict
         Stacks that were left out because they show the acquisition of another one, each with that one. Stacks count as
         they were given.
+
+    Raises
+    ------
+    ValueError
+        `weight`, `gain`, `ncc` or `dropout` is not one number for each slice, or a slice is of a stack that is not
+        there.
     """
 
     slices: Slices
@@ -59,62 +70,75 @@ class Registration:
     ncc: NDArray[np.float64]
     reference: int
     settings: Config
-    steps: list[StepRecord]
+    steps: Sequence[StepRecord]
     dropout: NDArray[np.bool_]
     device: str
     stacks: Sequence[Stack]
     intensities: Intensities
-    agreement: list[Agreement]
+    agreement: Sequence[Agreement]
     copies: dict[int, int] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "gain", "ncc", "dropout"):
+            if np.shape(getattr(self, name)) != (len(self.slices),):
+                raise ValueError(f"{name} of shape {np.shape(getattr(self, name))} for {len(self.slices)} slices")
+        if max(self.reference, *self.slices.stack, 0) >= len(self.stacks):
+            raise ValueError(f"slices of more than the {len(self.stacks)} stacks that are given")
+
+    def __repr__(self) -> str:
+        return f"Registration({self._counts()})"
+
+    @property
+    def poses(self) -> Rigid:
+        """Of each slice (S), from where the scanner put its pixels to where they belong, mm RAS+."""
+        return self.slices.motion
+
+    @property
+    def slice_weights(self) -> NDArray[np.float64]:
+        """(S,) trust in each slice, 0 to 1; below `records.USED_WEIGHT` it counts as left out."""
+        return self.weight
 
     def left_out(self) -> list[str | None]:
         """Why each slice was left out; None for one that was used."""
+        return [record.left_out for record in self.slice_records()]
+
+    def slice_records(self) -> list[SliceRecord]:
+        """Every slice: its place in the input, where it belongs, weight, gain and NCC, and why it was left out."""
         return [
-            None
-            if weight >= USED_WEIGHT
-            else "signal dropout"
-            if lost
-            else "no match"
-            if weight == 0
-            else "large residual"
-            for weight, lost in zip(self.weight, self.dropout, strict=True)
+            SliceRecord(
+                stack=int(self.slices.stack[s]),
+                slice=int(self.slices.index[s]),
+                world_transform=transform,
+                weight=float(self.weight[s]),
+                gain=float(self.gain[s]),
+                ncc=float(self.ncc[s]),
+                left_out=_why_left_out(self.weight[s], self.dropout[s]),
+            )
+            for s, transform in enumerate(self.poses.matrix)
         ]
 
-    def slice_records(self) -> list[dict[str, Any]]:
-        """For every slice: stack, slice, world_transform (4, 4), weight, gain, ncc, and why it was left out or None."""
-        reasons = self.left_out()
-        return [
-            {
-                "stack": int(self.slices.stack[s]),
-                "slice": int(self.slices.index[s]),
-                "world_transform": transform.tolist(),
-                "weight": round(float(self.weight[s]), 4),
-                "gain": round(float(self.gain[s]), 4),
-                "ncc": round(float(self.ncc[s]), 4),
-                "left_out": reasons[s],
-            }
-            for s, transform in enumerate(self.slices.motion.matrix)
-        ]
+    def _counts(self) -> str:
+        used = sum(weight >= USED_WEIGHT for weight in self.weight)
+        return f"{len(self.stacks)} stacks, {used} of {len(self.slices)} slices used, on {self.device}"
 
     def json(self) -> dict[str, Any]:
         """Settings, versions, time and memory of each step, and every slice."""
-        packages = ("slicesplat", "torch", "numba", "numpy", "nibabel")
         return {
             "settings": asdict(self.settings),
             "device": self.device,
             "versions": {
                 "python": platform.python_version(),
-                **{name: importlib.metadata.version(name) for name in packages},
+                **{name: importlib.metadata.version(name) for name in _PACKAGES},
             },
             "steps": [step.json() for step in self.steps],
             "reference_stack": self.reference,
             "stack_agreement": [round(seen.ncc, 4) for seen in self.agreement],
             "copies": [{"stack": copy, "copy_of": original} for copy, original in self.copies.items()],
-            "slices": self.slice_records(),
+            "slices": [record.json() for record in self.slice_records()],
         }
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Reconstruction(Registration):
     """A reconstructed volume, and how it came about.
 
@@ -143,6 +167,21 @@ class Reconstruction(Registration):
     expected_error: float
     uncertainty: nib.Nifti1Image | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("mask", "uncertainty"):
+            image = getattr(self, name)
+            if image is not None and image.shape != self.volume.shape:
+                raise ValueError(f"{name} of shape {image.shape} for a volume of {self.volume.shape}")
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.volume.shape))
+        spacing = float(self.volume.header.get_zooms()[0])
+        return (
+            f"Reconstruction({size} voxels of {spacing:.3g} mm, {len(self.field)} Gaussians, "
+            f"noise {self.noise:.3g}, {self._counts()})"
+        )
+
     def simulated(self) -> list[Stack]:
         """The stacks as the field predicts them, gains included: on the scale of the input, zero around the masks."""
         stacks = [replace(stack, data=np.zeros_like(stack.data)) for stack in self.stacks]
@@ -162,3 +201,12 @@ class Reconstruction(Registration):
         found = {"gaussians": len(self.field), "noise": self.noise, "expected_error": self.expected_error}
         offset = self.intensities.common_offset
         return {**out, **found, **({"intensity_offset": offset} if offset else {}), "slices": slices}
+
+
+def _why_left_out(weight: float, lost: bool) -> str | None:
+    """The reason for a weight below `USED_WEIGHT`; None for one above."""
+    if weight >= USED_WEIGHT:
+        return None
+    if lost:
+        return "signal dropout"
+    return "no match" if weight == 0 else "large residual"

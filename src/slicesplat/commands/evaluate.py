@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,11 @@ from slicesplat.io.files import load_json, save_json
 from slicesplat.io.masks import load_masked_volume
 from slicesplat.io.nifti import load_volume
 from slicesplat.io.outputs import Outputs
-from slicesplat.validation.evaluate import PoseError, Score, pose_error, score
-from slicesplat.validation.simulate import SIMULATION_FILES
+from slicesplat.records import SliceRecord
+from slicesplat.validation.evaluate import Score, score
+from slicesplat.validation.files import SIMULATION_FILES
+from slicesplat.validation.pose_error import PoseError, pose_error
+from slicesplat.validation.simulate import Truth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,11 +88,11 @@ class Command(BaseCommand):
         if self.simulation is None:
             raise InputError(f"{result_json}: no true poses to compare with; give --simulation")
         truth_json = self.simulation / "truth.json"
-        slices, truth = load_json(result_json), load_json(truth_json)
+        found, known = load_json(result_json), load_json(truth_json)
         try:
-            stacks = range(1, len(truth["poses_deg_mm"]) + 1)
-            masks = [load_volume(self.simulation / f"mask-{number}.nii.gz") for number in stacks]
-            return pose_error(slices["slices"], truth, masks)
+            slices, truth = [SliceRecord.from_json(entry) for entry in found["slices"]], Truth.from_json(known)
+            masks = [load_volume(self.simulation / f"mask-{1 + stack}.nii.gz") for stack in range(len(truth.motion))]
+            return pose_error(slices, truth, masks)
         except InputError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -115,11 +118,5 @@ def _table(quality: Score, poses: PoseError | None) -> Table:
 
 
 def _figures(quality: Score, poses: PoseError | None) -> dict[str, Any]:
-    figures: dict[str, Any] = {"score": asdict(quality)}
-    if poses:
-        pose = asdict(poses)
-        pose["errors"] = [
-            {"stack": stack, "slice": index, "mm": error} for (stack, index), error in poses.errors.items()
-        ]
-        figures["pose_error"] = pose
-    return figures
+    """The content of the JSON file."""
+    return {"score": quality.json(), **({"pose_error": poses.json()} if poses else {})}

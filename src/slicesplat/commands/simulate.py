@@ -12,7 +12,8 @@ from rich.console import Console
 from slicesplat.commands.base import BaseCommand, log
 from slicesplat.io.masks import load_masked_volume
 from slicesplat.io.outputs import Outputs
-from slicesplat.validation.simulate import SIMULATION_FILES, SimulationConfig, save, simulate
+from slicesplat.validation.files import SIMULATION_FILES, save
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from slicesplat.field.gaussians import GaussianField
+from slicesplat.field.lattice import Lattice
 from slicesplat.priors.curvature import Curvature
 from slicesplat.splat import CPU, Backend
 from slicesplat.splat.grid import grid_slices
@@ -26,7 +26,7 @@ def compile_kernels(backend: Backend = CPU) -> None:
     image = forward_model.apply(one, gains)
     forward_model.adjoint(image, gains)
     forward_model.pose_normal_equations(one, gains, image, torch.ones_like(image), gains)
-    means, log_scales, rotations, amplitudes = map(backend.tensor, (*shape, one))
-    prior = Curvature(GaussianField(means, log_scales, rotations, amplitudes), 1.0, backend)
-    prior.reweight(amplitudes, 1.0)
-    prior.apply(amplitudes)
+    amplitudes = backend.tensor(one)
+    prior = Curvature(Lattice(1.0, torch.zeros(1, 3, dtype=torch.int64, device=backend.device)), backend)
+    prior.majorise(amplitudes, 1.0)
+    prior.matvec(amplitudes)

@@ -43,7 +43,7 @@ def rotation_matrices(quaternions: Tensor) -> Tensor:
     ).reshape(*quaternions.shape[:-1], 3, 3)
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class GaussianField:
     """A sum of N anisotropic Gaussians in world space.
 
@@ -56,6 +56,11 @@ class GaussianField:
         Quaternions w, x, y, z; of any length but zero.
     amplitudes : (N,)
         Value that the Gaussian alone gives at its mean.
+
+    Raises
+    ------
+    ValueError
+        The parameters are not of these shapes.
     """
 
     means: Tensor
@@ -63,8 +68,20 @@ class GaussianField:
     rotations: Tensor
     amplitudes: Tensor
 
+    def __post_init__(self) -> None:
+        for name, shape in _SHAPES.items():
+            found = getattr(self, name).shape
+            if found != (len(self.means), *shape):
+                raise ValueError(f"{name} of shape {tuple(found)}: give {(len(self.means), *shape)}")
+
     def __len__(self) -> int:
         return len(self.means)
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "GaussianField(no Gaussians)"
+        size = float(self.log_scales.detach().exp().median())
+        return f"GaussianField({len(self)} Gaussians of {size:.2g} mm, {self.means.dtype}, on {self.means.device})"
 
     def tensors(self) -> dict[str, Tensor]:
         """The parameters by name."""

@@ -23,7 +23,7 @@ from slicesplat.geometry.stack import Stack
 Float = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Slices:
     """Every slice that shows something of the region, cropped to its mask and laid out flat for the kernels.
 
@@ -85,6 +85,10 @@ class Slices:
 
     def __len__(self) -> int:
         return len(self.stack)
+
+    def __repr__(self) -> str:
+        stacks, pixels = len(np.unique(self.stack)), len(self.pixels)
+        return f"Slices({len(self)} slices of {stacks} stacks, {pixels} pixels, {self.mask.mean():.0%} in the mask)"
 
     def image(self, values: NDArray[Any], s: int) -> NDArray[Any]:
         """Slice s of a flat per-pixel array, as a (rows, columns) view."""
@@ -171,9 +175,6 @@ class Slices:
     def moved(self, motion: Rigid) -> Slices:
         """The same slices elsewhere."""
         return replace(self, motion=motion)
-
-    def __repr__(self) -> str:
-        return f"Slices({len(self)} of {len(np.unique(self.stack))} stacks, {len(self.pixels)} pixels)"
 
 
 def pixel_indices(offset: NDArray[np.int64], which: NDArray[np.integer]) -> NDArray[np.int64]:

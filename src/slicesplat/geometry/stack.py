@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+if TYPE_CHECKING:
+    from nibabel.spatialimages import SpatialImage
 
 Float = NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stack:
     """One stack of parallel 2-D slices as the scanner stored it.
 
@@ -37,6 +41,12 @@ class Stack:
     measured : (nx, ny, nz) bool, optional
         Where the scanner measured something; everywhere when not given. A stack that was cut out has one value where
         it was not.
+
+    Raises
+    ------
+    ValueError
+        Data are no floating-point numbers in three dimensions, masks not of their shape or not boolean, the affine is
+        not finite or singular, or the thickness not positive.
     """
 
     data: NDArray[np.float32]
@@ -47,6 +57,75 @@ class Stack:
     carried: bool = False
     slice_axis: int = 2
     measured: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 3 or self.data.dtype.kind != "f":
+            raise ValueError(
+                f"data of {self.data.dtype} and shape {self.data.shape}: give floating-point numbers (nx, ny, nz)"
+            )
+        for name in ("mask", "measured"):
+            values = getattr(self, name)
+            if values is not None and (values.dtype != bool or values.shape != self.data.shape):
+                raise ValueError(
+                    f"{name} of {values.dtype} and shape {values.shape}: give booleans of the data's, {self.data.shape}"
+                )
+        if self.affine.shape != (4, 4) or not np.isfinite(self.affine).all() or not np.linalg.det(self.affine):
+            raise ValueError(f"affine {self.affine.tolist()}: give a finite, invertible matrix (4, 4)")
+        if not (np.isfinite(self.thickness) and self.thickness > 0):
+            raise ValueError(f"thickness {self.thickness} mm: give a positive number")
+        if self.slice_axis not in (0, 1, 2):
+            raise ValueError(f"slice axis {self.slice_axis}: give 0, 1 or 2")
+
+    def __repr__(self) -> str:
+        # No name: that of a file may be a patient's.
+        size, spacing = " x ".join(map(str, self.data.shape)), " x ".join(f"{step:.3g}" for step in self.spacing)
+        share = self.mask.mean() if self.mask.size else 0.0
+        return f"Stack({size} voxels of {spacing} mm, slices {self.thickness:.3g} mm thick, {share:.0%} in the mask)"
+
+    @classmethod
+    def from_image(
+        cls,
+        image: SpatialImage | ArrayLike,
+        mask: SpatialImage | ArrayLike | None = None,
+        thickness: float | None = None,
+        name: str = "stack",
+        slice_axis: int | str | None = None,
+        affine: ArrayLike | None = None,
+    ) -> Stack:
+        """A stack of what is in memory, checked and completed as `load_stacks` does with files.
+
+        Parameters
+        ----------
+        image : nibabel image or array (nx, ny, nz)
+            Intensities; nothing of it is changed. The axis that slices lie along is moved to third.
+        mask : nibabel image or array, optional
+            The region to reconstruct, on the image's grid: as in a file, labels and soft masks too. Not given: where
+            the image is not zero.
+        thickness : float, optional
+            Slice thickness in mm. Not given: the distance between slices.
+        name : str
+            What to call the stack in messages.
+        slice_axis : int or str, optional
+            The axis that slices lie along, 1 to 3 or i, j, k. Not given: as the header says, or the spacing or the
+            image shows.
+        affine : (4, 4), optional
+            Of an array: voxel index to world, mm RAS+. An image has its own.
+
+        Raises
+        ------
+        InputError
+            As `load_stacks`: values, shape, geometry, mask or thickness are none of a stack of slices.
+
+        Examples
+        --------
+        >>> values = np.pad(np.random.default_rng(0).uniform(1, 2, (20, 24, 8)), 4)
+        >>> Stack.from_image(values, affine=np.diag([1.0, 1.0, 3.0, 1.0]))
+        Stack(28 x 32 x 16 voxels of 1 x 1 x 3 mm, slices 3 mm thick, 27% in the mask)
+        """
+        # The checks are those of files, above this floor; only this entrance is here, where its users look for it.
+        from slicesplat.prepare.load import stack_from_image
+
+        return stack_from_image(image, mask, thickness, name, slice_axis, affine)
 
     @property
     def n_slices(self) -> int:

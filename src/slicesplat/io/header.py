@@ -6,7 +6,9 @@ The fields are those of nifti1.h and nifti2.h; nibabel reads them without its ow
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +19,8 @@ from numpy.typing import NDArray
 from slicesplat.errors import InputError
 
 Float = NDArray[np.float64]
+Source: TypeAlias = Path | str
+"""What messages are about: a file, or what the caller calls an image in memory."""
 
 HEADER_BYTES = 540
 """Of NIfTI-2; those of NIfTI-1 are fewer."""
@@ -94,14 +98,62 @@ def affine_of(path: Path, header: nib.Nifti1Header) -> tuple[Float, list[str]]:
             f"{path}: its header does not say how the image lies (sform and qform code 0); "
             "convert it again from the original, or copy the geometry of an image on the same grid"
         )
-    affine = np.asarray(affine, dtype=np.float64)
-    unit, factor = _UNITS.get(int(header["xyzt_units"]) & _SPATIAL_UNIT, ("mm", 1.0))
+    affine, converted = in_millimetres(path, affine, header["dim"][1:4], int(header["xyzt_units"]))
+    return affine, notes + converted
+
+
+def in_millimetres(
+    source: Source, affine: Float, shape: Sequence[int] | NDArray[np.integer], units: int = 0
+) -> tuple[Float, list[str]]:
+    """An affine (4, 4) in mm, checked to be one of a scan, and what to tell about it; the one given stays as it is.
+
+    Parameters
+    ----------
+    source : Path or str
+        For messages.
+    affine : (4, 4)
+        Voxel index to world, RAS+.
+    shape : (3,)
+        Voxels along each axis.
+    units : int
+        What the lengths are in, as the header's xyzt_units has it.
+
+    Raises
+    ------
+    InputError
+        It is singular or sheared; voxels or the whole are too small or large to be measured in mm.
+    """
+    affine, notes = np.array(affine, dtype=np.float64), []
+    unit, factor = _UNITS.get(units & _SPATIAL_UNIT, ("mm", 1.0))
     if unit != "mm":
         affine[:3] *= factor
         notes.append(f"its header gives lengths in {unit}, converted to mm")
-    _check_axes(path, affine)
-    _check_lengths(path, affine, header["dim"][1:4], unit)
+    _check_axes(source, affine)
+    _check_lengths(source, affine, np.asarray(shape), unit)
     return affine, notes
+
+
+def check_shape(source: Source, shape: Sequence[int]) -> None:
+    """Refuse what is no 3-D image, but for further axes of length one, or has more voxels than can be read."""
+    count = len(shape)
+    if count > 3 and math.prod(shape[3:]) > 1:
+        raise InputError(
+            f"{source}: has {count} dimensions, {math.prod(shape[3:])} volumes; "
+            "give one 3-D image per file, split it as by fslsplit or mrconvert"
+        )
+    if count < 3:
+        raise InputError(f"{source}: has {count} dimensions; give one 3-D image per file")
+    if math.prod(shape) > MAX_VOXELS:
+        raise InputError(
+            f"{source}: has {math.prod(shape) / 1e6:.0f} million voxels, more than {MAX_VOXELS / 1e6:.0f} million; "
+            "check its header, or crop it to the region"
+        )
+
+
+def check_intensities(source: Source, dtype: np.dtype) -> None:
+    """Refuse values that are no plain numbers."""
+    if dtype.kind not in "iufb":
+        raise InputError(f"{source}: holds colours or complex numbers; give plain intensities")
 
 
 def stated_axis(header: nib.Nifti1Header) -> int | None:
@@ -132,18 +184,7 @@ def _check_shape(path: Path, header: nib.Nifti1Header) -> None:
     shape = [int(length) for length in header["dim"][1 : count + 1]]
     if not 1 <= count <= MAX_DIMENSIONS or min(shape) < 1:
         raise InputError(f"{path}: its header is damaged (dim); convert it again from the original")
-    if count > 3 and math.prod(shape[3:]) > 1:
-        raise InputError(
-            f"{path}: has {count} dimensions, {math.prod(shape[3:])} volumes; "
-            "give one 3-D image per file, split it as by fslsplit or mrconvert"
-        )
-    if count < 3:
-        raise InputError(f"{path}: has {count} dimensions; give one 3-D image per file")
-    if math.prod(shape) > MAX_VOXELS:
-        raise InputError(
-            f"{path}: has {math.prod(shape) / 1e6:.0f} million voxels, more than {MAX_VOXELS / 1e6:.0f} million; "
-            "check its header, or crop it to the region"
-        )
+    check_shape(path, shape)
 
 
 def _check_values(path: Path, header: nib.Nifti1Header) -> None:
@@ -156,8 +197,7 @@ def _check_values(path: Path, header: nib.Nifti1Header) -> None:
         raise InputError(
             f"{path}: its kind of numbers (datatype {int(header['datatype'])}) cannot be read; save it as float32"
         )
-    if dtype.kind not in "iuf":
-        raise InputError(f"{path}: holds colours or complex numbers; give plain intensities")
+    check_intensities(path, dtype)
     try:
         header.get_slope_inter()
     except HeaderDataError as error:
@@ -182,7 +222,7 @@ def _qform(path: Path, header: nib.Nifti1Header) -> tuple[Float, bool]:
     return header.get_qform(), rounded
 
 
-def _check_axes(path: Path, affine: Float) -> None:
+def _check_axes(source: Source, affine: Float) -> None:
     """Refuse a singular or sheared affine."""
     with np.errstate(over="ignore", invalid="ignore"):
         spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -193,25 +233,25 @@ def _check_axes(path: Path, affine: Float) -> None:
         or (spacing == 0).any()
         or abs(np.linalg.det(affine[:3, :3] / spacing)) < MAX_SHEAR
     ):
-        raise InputError(f"{path}: its affine is singular; convert it again, or set a valid sform or qform")
+        raise InputError(f"{source}: its affine is singular; convert it again, or set a valid sform or qform")
     axes = affine[:3, :3] / spacing
     shear = np.abs(axes.T @ axes - np.eye(3)).max()
     if shear > MAX_SHEAR:
-        raise InputError(f"{path}: its affine is sheared; resample it to a grid with right angles")
+        raise InputError(f"{source}: its affine is sheared; resample it to a grid with right angles")
 
 
-def _check_lengths(path: Path, affine: Float, shape: NDArray[np.integer], unit: str) -> None:
+def _check_lengths(source: Source, affine: Float, shape: NDArray[np.integer], unit: str) -> None:
     """Refuse lengths that no scanner makes: they were measured in something else than mm."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if not _plausible(spacing):
         lengths = " x ".join(f"{length:.3g}" for length in spacing)
-        raise InputError(f"{path}: has voxels of {lengths} mm; {_unit_remedy(spacing, unit)}")
+        raise InputError(f"{source}: has voxels of {lengths} mm; {_unit_remedy(spacing, unit)}")
     extent = float((spacing * shape).max())
     if extent > MAX_EXTENT:
-        raise InputError(f"{path}: is {extent:.0f} mm long; check its voxel size and its header's dimensions")
+        raise InputError(f"{source}: is {extent:.0f} mm long; check its voxel size and its header's dimensions")
     offset = float(np.abs(affine[:3, 3]).max())
     if offset > MAX_OFFSET:
-        raise InputError(f"{path}: lies {offset:.3g} mm from the world's origin; check the offset in its header")
+        raise InputError(f"{source}: lies {offset:.3g} mm from the world's origin; check the offset in its header")
 
 
 def _plausible(spacing: Float) -> bool:

@@ -25,12 +25,23 @@ LISTED_LABELS = 10
 
 
 def load_masked_volume(path: FilePath, mask: FilePath) -> tuple[nib.Nifti1Image, nib.Nifti1Image, list[str]]:
-    """Read a volume and its mask.
+    """Read a volume and its mask: `masked_volume` of two files.
+
+    Raises
+    ------
+    InputError
+        As `read_image` and `masked_volume`.
+    """
+    return masked_volume(read_image(Path(path)), read_image(Path(mask)))
+
+
+def masked_volume(volume: Image, mask: Image) -> tuple[nib.Nifti1Image, nib.Nifti1Image, list[str]]:
+    """A volume and its mask, checked.
 
     Parameters
     ----------
-    path, mask : path
-        NIfTI files on the same grid; what belongs to the region is as for `read_mask`.
+    volume, mask : Image
+        On the same grid; what belongs to the region is as for `as_region`.
 
     Returns
     -------
@@ -42,17 +53,16 @@ def load_masked_volume(path: FilePath, mask: FilePath) -> tuple[nib.Nifti1Image,
     Raises
     ------
     InputError
-        As `read_image`; the mask is empty or on another grid, or a value inside it is not finite.
+        The mask is empty or on another grid, or a value inside it is not finite.
     """
-    volume = read_image(Path(path))
-    drawn, notes = read_mask(Path(mask))
+    drawn, notes = as_region(mask)
     region = mask_on(drawn, volume)
     data = finite_values(volume, region)
     return nib.Nifti1Image(data, volume.affine), nib.Nifti1Image(region.astype(np.uint8), volume.affine), notes
 
 
-def read_mask(path: Path) -> tuple[Image, list[str]]:
-    """Read a mask, and check that it holds a region.
+def as_region(mask: Image) -> tuple[Image, list[str]]:
+    """A mask as it was drawn or predicted as 0 and 1, checked to hold a region.
 
     Voxels above zero belong to the region, whatever their label. A soft mask (probabilities, percent, a blurred or
     resampled mask) is cut at half its range.
@@ -67,14 +77,13 @@ def read_mask(path: Path) -> tuple[Image, list[str]]:
     Raises
     ------
     InputError
-        As `read_image`; a value is not finite, or none is above zero.
+        A value is not finite, or none is above zero.
     """
-    mask = read_image(path)
     if not np.isfinite(mask.data).all():
-        raise InputError(f"{path}: the mask has NaN or infinite values; save it with 0 outside and 1 inside")
+        raise InputError(f"{mask.source}: the mask has NaN or infinite values; save it with 0 outside and 1 inside")
     positive = mask.data[mask.data > 0]
     if not len(positive):
-        raise InputError(f"{path}: the mask is empty; draw the region to reconstruct")
+        raise InputError(f"{mask.source}: the mask is empty; draw the region to reconstruct")
     cut = _soft_cut(mask.data, positive)
     inside = mask.data >= cut if cut else mask.data > 0
     return replace(mask, data=inside.astype(np.float32)), _notes(mask.name, positive, cut)
@@ -132,12 +141,12 @@ def mask_on(mask: Image, image: Image) -> NDArray[np.bool_]:
     mask = mask.with_axis_last(image.slice_axis)
     if mask.data.shape != image.data.shape:
         raise InputError(
-            f"{mask.path}: its shape {mask.data.shape} is not that of {image.name}, {image.data.shape}; "
+            f"{mask.source}: its shape {mask.data.shape} is not that of {image.name}, {image.data.shape}; "
             "give masks in the order of the stacks, on the same grid"
         )
     if not mask.same_grid(image):
         raise InputError(
-            f"{mask.path}: its affine is not that of {image.name}; "
+            f"{mask.source}: its affine is not that of {image.name}; "
             "give masks in the order of the stacks, or resample it to the stack's grid"
         )
     return mask.data > 0
@@ -149,7 +158,7 @@ def finite_values(image: Image, region: NDArray[np.bool_]) -> NDArray[np.float32
     bad = int((region & ~finite).sum())
     if bad:
         raise InputError(
-            f"{image.path}: {bad} voxels inside its region are NaN or infinite; "
+            f"{image.source}: {bad} voxels inside its region are NaN or infinite; "
             "repair them, or give a mask that leaves them out"
         )
     return np.where(finite, image.data, np.float32(0))

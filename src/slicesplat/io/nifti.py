@@ -42,8 +42,8 @@ class Image:
 
     Attributes
     ----------
-    path : Path
-        The file that it was read from.
+    path : Path or None
+        The file that it was read from; None for an image in memory.
     data : (nx, ny, nz) float32
     affine : (4, 4) float64
         Voxel index to world, mm RAS+.
@@ -57,7 +57,7 @@ class Image:
         What to call the image in messages; its file's name where it is empty.
     """
 
-    path: Path
+    path: Path | None
     data: NDArray[np.float32]
     affine: Float
     slice_axis: int = 2
@@ -68,7 +68,12 @@ class Image:
     @property
     def name(self) -> str:
         """What to call it in messages."""
-        return self.label or self.path.name
+        return self.label or (self.path.name if self.path else "image")
+
+    @property
+    def source(self) -> Path | str:
+        """What a refusal begins with: the file, or the name of an image in memory."""
+        return self.path or self.name
 
     @property
     def spacing(self) -> Float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import check_finished, output_folder
 from slicesplat.io.masks import load_masked_volume
 from slicesplat.io.nifti import load_volume
+from slicesplat.records import SliceRecord
 
 log = logging.getLogger("slicesplat")
 
@@ -31,7 +32,7 @@ SLICE_FILES = re.compile(_NAME.pattern, re.IGNORECASE)
 """The names of a folder of slices, also where the file system does not tell upper from lower case."""
 
 
-def save_slices(folder: str | PathLike[str], stacks: Sequence[Stack], slices: Sequence[Mapping[str, Any]]) -> None:
+def save_slices(folder: str | PathLike[str], stacks: Sequence[Stack], slices: Sequence[SliceRecord]) -> None:
     """Write every slice where the motion correction puts it.
 
     Parameters
@@ -41,9 +42,8 @@ def save_slices(folder: str | PathLike[str], stacks: Sequence[Stack], slices: Se
         removed: mixed with the new ones they would be read as one scan.
     stacks : sequence of Stack
         What the slices come from; images and masks are written whole.
-    slices : sequence of mapping
-        One per slice: "stack" and "slice", its place in the input, and "world_transform" (4, 4), which takes its
-        nominal world position to the motion-corrected one. Image n of the folder is the n-th of them.
+    slices : sequence of SliceRecord
+        Image n of the folder is the n-th of them.
 
     Raises
     ------
@@ -52,8 +52,8 @@ def save_slices(folder: str | PathLike[str], stacks: Sequence[Stack], slices: Se
     """
     with output_folder(folder, SLICE_FILES) as files:
         for number, record in enumerate(slices):
-            stack, index = stacks[record["stack"]], int(record["slice"])
-            affine = np.asarray(record["world_transform"], dtype=np.float64) @ _slice_affine(stack, index)
+            stack, index = stacks[record.stack], record.slice
+            affine = record.world_transform @ _slice_affine(stack, index)
             _write(stack.data[:, :, [index]], affine, files / f"{number}.nii.gz")
             _write(stack.mask[:, :, [index]].astype(np.uint8), affine, files / f"mask_{number}.nii.gz")
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -23,6 +22,7 @@ from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
 from slicesplat.io.folder import output_folder
+from slicesplat.records import SliceRecord
 
 TRANSFORM_FILES = re.compile(r"\d+\.tfm", re.IGNORECASE)
 """The names of a folder of transforms."""
@@ -42,7 +42,7 @@ def to_itk(world_transform: ArrayLike) -> sitk.VersorRigid3DTransform:
     return transform
 
 
-def save_transforms(folder: str | PathLike[str], slices: Sequence[Mapping[str, Any]]) -> None:
+def save_transforms(folder: str | PathLike[str], slices: Sequence[SliceRecord]) -> None:
     """Write the motion of every slice: ``0.tfm, 1.tfm, ...``, numbered as the images of a folder of slices.
 
     Parameters
@@ -50,8 +50,8 @@ def save_transforms(folder: str | PathLike[str], slices: Sequence[Mapping[str, A
     folder : path
         Made if missing; written whole or not at all. Numbered transforms that an earlier run wrote there are replaced
         or removed.
-    slices : sequence of mapping
-        One per slice, with "world_transform" (4, 4), RAS mm: nominal to motion-corrected position.
+    slices : sequence of SliceRecord
+        Transform n of the folder is that of the n-th of them.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def save_transforms(folder: str | PathLike[str], slices: Sequence[Mapping[str, A
     """
     with output_folder(folder, TRANSFORM_FILES) as files:
         for number, record in enumerate(slices):
-            _write(to_itk(record["world_transform"]), files / f"{number}.tfm")
+            _write(to_itk(record.world_transform), files / f"{number}.tfm")
 
 
 def _write(transform: sitk.Transform, path: Path) -> None:

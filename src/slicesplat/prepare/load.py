@@ -1,4 +1,4 @@
-"""Stacks from NIfTI files, each with its region and slice thickness. What is assumed is logged."""
+"""Stacks from NIfTI files or images in memory, each with its region and slice thickness. What is assumed is logged."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from nibabel.spatialimages import SpatialImage
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.csgraph import connected_components
 
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
+from slicesplat.io.arrays import image_in_memory, mask_in_memory
 from slicesplat.io.inputs import distinct_names
 from slicesplat.io.masks import finite_values
 from slicesplat.io.nifti import FilePath, Image, box_corners, read_image
@@ -77,11 +79,43 @@ def load_stacks(
         raise InputError("no stack given; name one NIfTI file or more")
     files = [Path(path) for path in paths]
     read = [replace(read_image(path), label=name) for path, name in zip(files, distinct_names(files), strict=True)]
-    notes = [f"{image.name}: {note}" for image in read for note in image.notes]
-    images, axis_notes, doubts = axes_last(read, slice_axes)
+    drawn = [read_image(Path(mask)) for mask in masks or ()]
+    return _checked(read, drawn, thicknesses, slice_axes, mask_of)
+
+
+def stack_from_image(
+    image: SpatialImage | ArrayLike,
+    mask: SpatialImage | ArrayLike | None = None,
+    thickness: float | None = None,
+    name: str = "stack",
+    slice_axis: SliceAxis | None = None,
+    affine: ArrayLike | None = None,
+) -> Stack:
+    """A stack of what is in memory; `Stack.from_image` says what of.
+
+    Raises
+    ------
+    InputError
+        As `load_stacks`, and `image_in_memory`.
+    """
+    given = image_in_memory(image, name, affine)
+    drawn = [] if mask is None else [mask_in_memory(mask, given)]
+    return _checked([given], drawn, thickness, slice_axis)[0]
+
+
+def _checked(
+    given: Sequence[Image],
+    drawn: Sequence[Image],
+    thicknesses: float | Sequence[float] | None,
+    slice_axes: SliceAxis | Sequence[SliceAxis] | None,
+    mask_of: int | None = None,
+) -> list[Stack]:
+    """Stacks of images with their masks, as `load_stacks` says; the same for files and for what is in memory."""
+    notes = [f"{image.name}: {note}" for image in given for note in image.notes]
+    images, axis_notes, doubts = axes_last(given, slice_axes)
     for image in images:
         _check_size(image)
-    regions = find_regions(images, [Path(mask) for mask in masks or ()], mask_of)
+    regions = find_regions(images, drawn, mask_of)
     depths, depth_notes = find_thicknesses(images, thicknesses)
     inside = [
         without_what_is_not_finite(image.data, region) for image, region in zip(images, regions.masks, strict=True)
@@ -105,14 +139,14 @@ def _check_size(image: Image) -> None:
     count = image.data.shape[2]
     if count == 1:
         raise InputError(
-            f"{image.path}: holds a single slice; give a stack of {MIN_SLICES} or more in one file, "
+            f"{image.source}: holds a single slice; give a stack of {MIN_SLICES} or more in one file, "
             "files of one slice cannot be put together yet"
         )
     if count < MIN_SLICES:
-        raise InputError(f"{image.path}: has only {count} slices; give a stack of {MIN_SLICES} or more")
+        raise InputError(f"{image.source}: has only {count} slices; give a stack of {MIN_SLICES} or more")
     extent = float((image.spacing * image.data.shape).max())
     if extent < MIN_EXTENT:
-        raise InputError(f"{image.path}: is only {extent:.3g} mm long; are its lengths in centimetres? give mm")
+        raise InputError(f"{image.source}: is only {extent:.3g} mm long; are its lengths in centimetres? give mm")
 
 
 def _check_overlap(stacks: Sequence[Stack], images: Sequence[Image]) -> None:
@@ -124,7 +158,7 @@ def _check_overlap(stacks: Sequence[Stack], images: Sequence[Image]) -> None:
     if groups > 1:
         alone = int(np.argmin(np.bincount(group)[group]))
         raise InputError(
-            f"{images[alone].path}: its region does not overlap the other stacks; "
+            f"{images[alone].source}: its region does not overlap the other stacks; "
             "check that all show the same subject and session, or leave it out"
         )
 

@@ -68,7 +68,7 @@ def mended(region: Mask, mask: Image, image: Image) -> tuple[Mask, list[str], li
     planes = region[:, :, region.any(axis=(0, 1))]
     if _is_inverted(planes, float(image.spacing.prod())):
         raise InputError(
-            f"{mask.path}: is inverted, it reaches all edges and leaves the middle out; "
+            f"{mask.source}: is inverted, it reaches all edges and leaves the middle out; "
             "save it with 0 outside the region and 1 inside"
         )
     region, notes = _filled(region, image.spacing)

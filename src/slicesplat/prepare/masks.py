@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from slicesplat.errors import InputError
-from slicesplat.io.masks import mask_on, read_mask
+from slicesplat.io.masks import as_region, mask_on
 from slicesplat.io.nifti import Image
 from slicesplat.prepare.cutout import not_cut_away
 from slicesplat.prepare.mask_faults import mended
@@ -40,33 +39,33 @@ class Regions:
     warnings: list[str]
 
 
-def regions(images: Sequence[Image], mask_paths: Sequence[Path], mask_of: int | None = None) -> Regions:
+def regions(images: Sequence[Image], given: Sequence[Image], mask_of: int | None = None) -> Regions:
     """Find the region of every stack.
 
     Parameters
     ----------
     images : sequence of Image
         The stacks.
-    mask_paths : sequence of Path
-        None, one per stack, or one for all.
+    given : sequence of Image
+        Masks as drawn or predicted: none, one per stack, or one for all.
     mask_of : int, optional
         Which stack the one for all is drawn on, counted from 1. Not given: the first that has its grid.
 
     Raises
     ------
     InputError
-        As `read_mask`, `mask_on` and `mended`; masks are of the wrong number or on another grid, or a stack is empty.
+        As `as_region`, `mask_on` and `mended`; masks are of the wrong number or on another grid, or a stack is empty.
     """
     if mask_of is not None:
-        _check_mask_of(mask_of, mask_paths, images)
-    if not mask_paths:
+        _check_mask_of(mask_of, given, images)
+    if not given:
         nonzero = [not_cut_away(image.data) for image in images]
         for image, region in zip(images, nonzero, strict=True):
             if not region.any():
-                raise InputError(f"{image.path}: every voxel is zero; check the file")
+                raise InputError(f"{image.source}: every voxel is zero; check the file")
         told = [f"{image.name}: no mask given, using its non-zero voxels" for image in images]
         return Regions(nonzero, None, told, [])
-    read = [read_mask(path) for path in mask_paths]
+    read = [as_region(mask) for mask in given]
     masks, notes = [mask for mask, _ in read], [note for _, told in read for note in told]
     if len(masks) == len(images):
         drawn_on = list(range(len(images)))
@@ -75,7 +74,7 @@ def regions(images: Sequence[Image], mask_paths: Sequence[Path], mask_of: int | 
         drawn_on, notes = [template], notes + told
     else:
         raise InputError(
-            f"{mask_paths[-1]}: wrong number of masks, {len(masks)} for {len(images)} stacks; "
+            f"{given[-1].source}: wrong number of masks, {len(masks)} for {len(images)} stacks; "
             "give one per stack in the same order, or a single one drawn on one of them"
         )
     drawn: list[NDArray[np.bool_]] = []
@@ -91,20 +90,22 @@ def regions(images: Sequence[Image], mask_paths: Sequence[Path], mask_of: int | 
     return Regions(carried, drawn_on[0], notes + told, warnings)
 
 
-def _check_mask_of(mask_of: int, mask_paths: Sequence[Path], images: Sequence[Image]) -> None:
-    if not mask_paths:
-        raise InputError(f"{images[0].path}: --mask-of names a stack, but there is no mask; give --stack-masks")
-    if len(mask_paths) > 1:
-        raise InputError(f"{mask_paths[-1]}: --mask-of is for a single mask; leave it out, or give one mask")
+def _check_mask_of(mask_of: int, masks: Sequence[Image], images: Sequence[Image]) -> None:
+    if not masks:
+        raise InputError(f"{images[0].source}: --mask-of names a stack, but there is no mask; give --stack-masks")
+    if len(masks) > 1:
+        raise InputError(f"{masks[-1].source}: --mask-of is for a single mask; leave it out, or give one mask")
     if not 1 <= mask_of <= len(images):
-        raise InputError(f"{mask_paths[0]}: there is no stack {mask_of} (--mask-of); name one from 1 to {len(images)}")
+        raise InputError(
+            f"{masks[0].source}: there is no stack {mask_of} (--mask-of); name one from 1 to {len(images)}"
+        )
 
 
 def _template(mask: Image, images: Sequence[Image], mask_of: int | None) -> tuple[int, list[str]]:
     """Which stack the only mask is drawn on, as named, else the first on its grid; and what to tell."""
     fitting = [index for index, image in enumerate(images) if mask.with_axis_last(image.slice_axis).same_grid(image)]
     if not fitting:
-        raise InputError(f"{mask.path}: is on the grid of none of the stacks; resample it to one")
+        raise InputError(f"{mask.source}: is on the grid of none of the stacks; resample it to one")
     if mask_of is None:
         names = ", ".join(images[index].name for index in fitting)
         told = f"{mask.name}: fits {names}, taken as drawn on the first of them; --mask-of names another"
@@ -112,7 +113,7 @@ def _template(mask: Image, images: Sequence[Image], mask_of: int | None) -> tupl
     if mask_of - 1 not in fitting:
         numbers = ", ".join(str(1 + index) for index in fitting)
         raise InputError(
-            f"{mask.path}: is not on the grid of stack {mask_of} (--mask-of); name one that it fits: {numbers}"
+            f"{mask.source}: is not on the grid of stack {mask_of} (--mask-of); name one that it fits: {numbers}"
         )
     return mask_of - 1, []
 
@@ -141,7 +142,7 @@ def _transfer(
             prefilter=False,
         ).astype(bool)
         if not region.any():
-            raise InputError(f"{mask.path}: the mask does not reach {image.name}; give one mask per stack")
+            raise InputError(f"{mask.source}: the mask does not reach {image.name}; give one mask per stack")
         regions.append(region)
         notes.append(f"{image.name}: mask carried over from {images[template].name}, {TEMPLATE_MARGIN:g} mm wider")
     return regions, notes

@@ -87,7 +87,7 @@ def _given(images: Sequence[Image], given: SliceAxis | Sequence[SliceAxis] | Non
         return axes * len(images)
     if axes and len(axes) != len(images):
         raise InputError(
-            f"{images[-1].path}: wrong number of slice axes, {len(axes)} for {len(images)} stacks; "
+            f"{images[-1].source}: wrong number of slice axes, {len(axes)} for {len(images)} stacks; "
             "give one per stack, or one for all"
         )
     return axes
@@ -128,9 +128,9 @@ def _found(image: Image) -> _Choice:
 
 def _stated(image: Image) -> tuple[int | None, str]:
     """The axis that the sidecar, or else the header, names, and which of them it was."""
-    sidecar = sidecar_of(image.path)
-    axis = stated_axis(sidecar)
-    return (image.stated_axis, "its header") if axis is None else (axis, sidecar.name)
+    sidecar = sidecar_of(image.path) if image.path else None
+    axis = stated_axis(sidecar) if sidecar else None
+    return (image.stated_axis, "its header") if sidecar is None or axis is None else (axis, sidecar.name)
 
 
 def clearly_larger(spacing: NDArray[np.float64]) -> int | None:

@@ -31,28 +31,28 @@ def thicknesses(images: Sequence[Image], given: float | Sequence[float] | None) 
         depths = depths * len(images)
     if len(depths) != len(images):
         raise InputError(
-            f"{images[-1].path}: wrong number of thicknesses, {len(depths)} for {len(images)} stacks; "
+            f"{images[-1].source}: wrong number of thicknesses, {len(depths)} for {len(images)} stacks; "
             "give one per stack, or one for all"
         )
     for image, depth in zip(images, depths, strict=True):
-        _check_thickness(depth, image, image.path)
+        _check_thickness(depth, image, image.source)
     return depths, [
         f"{image.name}: slice thickness {depth:g} mm as given" for image, depth in zip(images, depths, strict=True)
     ]
 
 
 def _thickness_of(image: Image) -> tuple[float, str]:
-    sidecar = sidecar_of(image.path)
-    stated = stated_thickness(sidecar)
-    if stated is None:
+    sidecar = sidecar_of(image.path) if image.path else None
+    stated = stated_thickness(sidecar) if sidecar else None
+    if sidecar is None or stated is None:
         depth = float(image.spacing[2])
-        _check_thickness(depth, image, image.path)
+        _check_thickness(depth, image, image.source)
         return depth, f"{image.name}: slice thickness {depth:g} mm, taken from the distance between slices"
     _check_thickness(stated, image, sidecar)
     return stated, f"{image.name}: slice thickness {stated:g} mm, from {sidecar.name}"
 
 
-def _check_thickness(depth: float, image: Image, source: Path) -> None:
+def _check_thickness(depth: float, image: Image, source: Path | str) -> None:
     """Refuse what is no thickness in mm of these slices."""
     if not (np.isfinite(depth) and depth > 0):
         raise InputError(f"{source}: slice thickness {depth:g} mm is not positive and finite; give it in mm, as in 3.0")

@@ -20,10 +20,13 @@ from scipy.ndimage import map_coordinates
 
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import output_folder
+from slicesplat.records import SliceRecord
 from slicesplat.report.figure import save_png, three_planes
-from slicesplat.validation.evaluate import PoseError, Score, pose_error, score
+from slicesplat.validation.evaluate import Score, score
+from slicesplat.validation.files import SIMULATION_FILES, write_files
 from slicesplat.validation.phantom import brain_phantom
-from slicesplat.validation.simulate import SIMULATION_FILES, SimulationConfig, simulate, write_files
+from slicesplat.validation.pose_error import PoseError, pose_error
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 DEMO_SIMULATION = SimulationConfig(stacks=3, motion="mild", seed=0)
 """Three orthogonal stacks, mild motion, the noise and dropout of a fetal examination, a fixed seed."""
@@ -42,8 +45,8 @@ class Reconstruction(Protocol):
     def volume(self) -> SpatialImage:
         """The reconstructed volume."""
 
-    def slice_records(self) -> list[dict[str, Any]]:
-        """For each slice: stack, slice, world_transform (4, 4) and weight."""
+    def slice_records(self) -> list[SliceRecord]:
+        """Where each slice belongs, and its weight."""
 
 
 @dataclass(frozen=True)
@@ -109,13 +112,9 @@ def average_stacks(stacks: Sequence[Stack], affine: ArrayLike, shape: tuple[int,
     return np.where(weight >= 0.5, total / np.maximum(weight, 0.5), 0).astype(np.float32)
 
 
-def _as_scanned(stacks: Sequence[Stack]) -> list[dict[str, Any]]:
+def as_scanned(stacks: Sequence[Stack]) -> list[SliceRecord]:
     """Slice records of a reconstruction that corrects nothing."""
-    return [
-        {"stack": i, "slice": k, "world_transform": np.eye(4)}
-        for i, stack in enumerate(stacks)
-        for k in range(stack.n_slices)
-    ]
+    return [SliceRecord(i, k, np.eye(4)) for i, stack in enumerate(stacks) for k in range(stack.n_slices)]
 
 
 def _row(name: str, quality: Score, motion: PoseError) -> DemoRow:
@@ -167,7 +166,7 @@ def demo(
     before = _row(
         "average of the stacks",
         score(average, truth, truth_mask),
-        pose_error(_as_scanned(scan.stacks), scan.truth, masks),
+        pose_error(as_scanned(scan.stacks), scan.truth, masks),
     )
     result = reconstruct(scan.stacks, config, progress=progress)
     after = _row(

@@ -1,41 +1,30 @@
-"""How good a reconstruction is when the truth is known: image quality after rigid alignment, and slice pose error.
+"""How good a reconstruction is when the truth is known: image quality after rigid alignment.
 
 The definitions are those of the project's scoring tools, so that numbers can be compared across programs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from nibabel.affines import apply_affine
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
-from slicesplat.validation.simulate import apply_motion
-
 Float = NDArray[np.float64]
-SliceKey = tuple[int, int]
 
 # PSNR's peak is this percentile of the truth inside the mask: one bright voxel does not set the scale.
 _PEAK_PERCENTILE = 99.9
 _SSIM_SIGMA = 1.5
-# A slice with fewer pixels in its mask says little about its pose.
-_MIN_SLICE_PIXELS = 100
-_PIXEL_STRIDE = 7
-_USED_WEIGHT = 0.1
-_LARGE_ERROR = 2.0
-_ALIGNMENT_ROUNDS = 10
 # ITK jitters the metric's sample points, by the clock unless told otherwise: a score would differ from run to run.
 _SAMPLING_SEED = 1
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Score:
     """Image quality inside the truth mask, after rigid alignment and one least-squares gain and offset."""
 
@@ -52,27 +41,12 @@ class Score:
     translation_mm: tuple[float, float, float]
     """Its translation in mm, in ITK's LPS frame."""
 
+    def __repr__(self) -> str:
+        return f"Score(PSNR {self.psnr:.2f} dB, SSIM {self.ssim:.4f}, NCC {self.ncc:.4f}, NRMSE {self.nrmse:.4f})"
 
-@dataclass(frozen=True)
-class PoseError:
-    """Error of the estimated slice poses in mm, up to one rigid transform of the whole reconstruction."""
-
-    slices: int
-    """Slices compared: those with at least 100 pixels in their mask and an estimate."""
-    used: int
-    """Those of them that the reconstruction gives a weight above 0.1."""
-    tre_mean: float
-    """Mean over slices of the root mean square distance over a slice's mask pixels, mm."""
-    tre_median: float
-    """Median over slices, mm."""
-    tre_p95: float
-    """95th percentile over slices, mm."""
-    tre_mean_used: float
-    """Mean over used slices, mm; NaN if none is used."""
-    over_2mm_used: int
-    """Used slices that are off by more than 2 mm."""
-    errors: dict[SliceKey, float] = field(default_factory=dict)
-    """Error in mm of each compared slice, by (stack, slice)."""
+    def json(self) -> dict[str, Any]:
+        """The figures under their names."""
+        return asdict(self)
 
 
 def _to_itk(image: SpatialImage, dtype: type[np.generic]) -> sitk.Image:
@@ -236,98 +210,4 @@ def score(reconstruction: SpatialImage, truth: SpatialImage, truth_mask: Spatial
         nrmse=float(np.sqrt(mse)) / peak,
         rotation_deg=(float(rotation[0]), float(rotation[1]), float(rotation[2])),
         translation_mm=(float(translation[0]), float(translation[1]), float(translation[2])),
-    )
-
-
-def _fit_rigid(source: Float, target: Float) -> tuple[Float, Float]:
-    """Rotation (3, 3) and translation (3,) mm that bring points (n, 3) closest to others (Kabsch 1976)."""
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    u, _, vt = np.linalg.svd((source - source_mean).T @ (target - target_mean))
-    rotation = vt.T @ np.diag([1, 1, np.sign(np.linalg.det(vt.T @ u.T))]) @ u.T
-    return rotation, target_mean - rotation @ source_mean
-
-
-def _slice_distances(estimated: Sequence[Float], actual: Sequence[Float]) -> Float:
-    """(S,) mm: root mean square distance of each slice's points after the best rigid transform of all of them.
-
-    The transform is fitted to the better half of the slices, so that lost ones do not bend it.
-    """
-    keep = np.ones(len(estimated), dtype=bool)
-    distances = np.zeros(len(estimated))
-    for _ in range(_ALIGNMENT_ROUNDS):
-        kept = np.flatnonzero(keep).tolist()
-        rotation, translation = _fit_rigid(
-            np.concatenate([estimated[s] for s in kept]), np.concatenate([actual[s] for s in kept])
-        )
-        distances = np.array(
-            [
-                np.sqrt(((e @ rotation.T + translation - a) ** 2).sum(axis=1).mean())
-                for e, a in zip(estimated, actual, strict=True)
-            ]
-        )
-        keep = distances <= np.median(distances)
-    return distances
-
-
-def _slice_points(mask: NDArray[np.bool_], affine: Float, index: int) -> Float:
-    """(n, 3) mm: nominal world positions of every seventh mask pixel of a slice; none if the slice is too small."""
-    inside = np.argwhere(mask[:, :, index])
-    if len(inside) < _MIN_SLICE_PIXELS:
-        return np.empty((0, 3))
-    voxels = np.column_stack([inside, np.full(len(inside), index)])[::_PIXEL_STRIDE]
-    return np.asarray(apply_affine(affine, voxels))
-
-
-def pose_error(
-    slices: Sequence[Mapping[str, Any]], truth: Mapping[str, Any], masks: Sequence[SpatialImage]
-) -> PoseError:
-    """Compare estimated slice poses with the simulated motion.
-
-    Parameters
-    ----------
-    slices : sequence of mappings
-        "stack" and "slice", counted from 0; "world_transform" (4, 4): nominal to motion-corrected world position, mm;
-        "weight", 1 if absent.
-    truth : mapping
-        As `slicesplat.validation.simulate.Simulation.truth`.
-    masks : sequence of nibabel images
-        One for each stack.
-
-    Returns
-    -------
-    PoseError
-
-    Raises
-    ------
-    ValueError
-        The number of masks is not that of the stacks, or no slice can be compared.
-    """
-    motion = truth["poses_deg_mm"]
-    if len(masks) != len(motion):
-        raise ValueError(f"{len(masks)} masks for {len(motion)} stacks")
-    estimates = {(int(record["stack"]), int(record["slice"])): record for record in slices}
-    keys: list[SliceKey] = []
-    estimated: list[Float] = []
-    actual: list[Float] = []
-    for i, (image, poses) in enumerate(zip(masks, motion, strict=True)):
-        mask, affine = np.asarray(image.dataobj) > 0, np.asarray(image.affine, dtype=np.float64)
-        for k, pose in enumerate(poses):
-            if (i, k) not in estimates or not len(points := _slice_points(mask, affine, k)):
-                continue
-            keys.append((i, k))
-            estimated.append(np.asarray(apply_affine(np.asarray(estimates[i, k]["world_transform"]), points)))
-            actual.append(apply_motion(points, truth["centre"], pose))
-    if not keys:
-        raise ValueError(f"no slice has both an estimated pose and {_MIN_SLICE_PIXELS} pixels in its mask")
-    distances = _slice_distances(estimated, actual)
-    used = np.array([float(estimates[key].get("weight", 1.0)) > _USED_WEIGHT for key in keys])
-    return PoseError(
-        slices=len(keys),
-        used=int(used.sum()),
-        tre_mean=float(distances.mean()),
-        tre_median=float(np.median(distances)),
-        tre_p95=float(np.percentile(distances, 95)),
-        tre_mean_used=float(distances[used].mean()) if used.any() else float("nan"),
-        over_2mm_used=int((distances[used] > _LARGE_ERROR).sum()),
-        errors=dict(zip(keys, distances.tolist(), strict=True)),
     )
