@@ -17,7 +17,8 @@ Float = NDArray[np.float64]
 
 LEVER_ARM = 25.0
 """mm: a pixel's distance from the centre of its slice, about (a fetal brain's); what turns a rotation into a length."""
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+"""From nibabel's axes of the world to those of ITK and DICOM, and back."""
 _ORTHONORMAL = 1e-4  # of a rotation's entries: what a file with seven digits still gives
 
 
@@ -194,4 +195,6 @@ def to_lps(transform: Rigid) -> Rigid:
     >>> to_lps(Rigid.exp([1.0, 2.0, 3.0, 0.0, 0.0, 0.0])).translation.tolist()
     [-1.0, -2.0, 3.0]
     """
-    return Rigid(_RAS_TO_LPS @ transform.matrix @ _RAS_TO_LPS)
+    flip = np.eye(4)
+    flip[:3, :3] = RAS_TO_LPS
+    return Rigid(flip @ transform.matrix @ flip)

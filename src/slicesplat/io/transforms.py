@@ -16,17 +16,16 @@ from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 from numpy.typing import ArrayLike
 from scipy.spatial.transform import Rotation
 
+from slicesplat.geometry.rigid import Rigid, to_lps
 from slicesplat.io.folder import output_folder
 from slicesplat.records import SliceRecord
 
 TRANSFORM_FILES = re.compile(r"\d+\.tfm", re.IGNORECASE)
 """The names of a folder of transforms."""
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def to_itk(world_transform: ArrayLike) -> sitk.VersorRigid3DTransform:
@@ -34,11 +33,11 @@ def to_itk(world_transform: ArrayLike) -> sitk.VersorRigid3DTransform:
 
     Of ITK's rigid transforms this is the one without angles, which are not unique for every rotation.
     """
-    matrix = _RAS_TO_LPS @ np.asarray(world_transform, dtype=np.float64) @ _RAS_TO_LPS
+    moved = to_lps(Rigid.from_matrix(world_transform))
     transform = sitk.VersorRigid3DTransform()
     # Only the vector part is kept, and the scalar part taken as positive.
-    transform.SetRotation(Rotation.from_matrix(matrix[:3, :3]).as_quat(canonical=True).tolist())
-    transform.SetTranslation(matrix[:3, 3].tolist())
+    transform.SetRotation(Rotation.from_matrix(moved.rotation).as_quat(canonical=True).tolist())
+    transform.SetTranslation(moved.translation.tolist())
     return transform
 
 

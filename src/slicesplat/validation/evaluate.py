@@ -14,6 +14,8 @@ from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 from skimage.metrics import structural_similarity
 
+from slicesplat.geometry.rigid import RAS_TO_LPS
+
 Float = NDArray[np.float64]
 
 # PSNR's peak is this percentile of the truth inside the mask: one bright voxel does not set the scale.
@@ -21,7 +23,6 @@ _PEAK_PERCENTILE = 99.9
 _SSIM_SIGMA = 1.5
 # ITK jitters the metric's sample points, by the clock unless told otherwise: a score would differ from run to run.
 _SAMPLING_SEED = 1
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,8 +56,8 @@ def _to_itk(image: SpatialImage, dtype: type[np.generic]) -> sitk.Image:
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     out = sitk.GetImageFromArray(np.ascontiguousarray(np.asarray(image.dataobj).astype(dtype).T))
     out.SetSpacing(spacing.tolist())
-    out.SetDirection((_RAS_TO_LPS @ (affine[:3, :3] / spacing)).ravel().tolist())
-    out.SetOrigin((_RAS_TO_LPS @ affine[:3, 3]).tolist())
+    out.SetDirection((RAS_TO_LPS @ (affine[:3, :3] / spacing)).ravel().tolist())
+    out.SetOrigin((RAS_TO_LPS @ affine[:3, 3]).tolist())
     return out
 
 

@@ -14,6 +14,7 @@ from nibabel.affines import apply_affine
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
 
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.records import SliceRecord
 from slicesplat.validation.motion import apply_motion
 from slicesplat.validation.simulate import Truth
@@ -61,14 +62,6 @@ class PoseError:
         return {**asdict(self), "errors": errors}
 
 
-def _fit_rigid(source: Float, target: Float) -> tuple[Float, Float]:
-    """Rotation (3, 3) and translation (3,) mm that bring points (n, 3) closest to others (Kabsch 1976)."""
-    source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
-    u, _, vt = np.linalg.svd((source - source_mean).T @ (target - target_mean))
-    rotation = vt.T @ np.diag([1, 1, np.sign(np.linalg.det(vt.T @ u.T))]) @ u.T
-    return rotation, target_mean - rotation @ source_mean
-
-
 def _slice_distances(estimated: Sequence[Float], actual: Sequence[Float]) -> Float:
     """(S,) mm: root mean square distance of each slice's points after the best rigid transform of all of them.
 
@@ -78,14 +71,9 @@ def _slice_distances(estimated: Sequence[Float], actual: Sequence[Float]) -> Flo
     distances = np.zeros(len(estimated))
     for _ in range(_ALIGNMENT_ROUNDS):
         kept = np.flatnonzero(keep).tolist()
-        rotation, translation = _fit_rigid(
-            np.concatenate([estimated[s] for s in kept]), np.concatenate([actual[s] for s in kept])
-        )
+        there = Rigid.kabsch(np.concatenate([estimated[s] for s in kept]), np.concatenate([actual[s] for s in kept]))
         distances = np.array(
-            [
-                np.sqrt(((e @ rotation.T + translation - a) ** 2).sum(axis=1).mean())
-                for e, a in zip(estimated, actual, strict=True)
-            ]
+            [np.sqrt(((there.map(e) - a) ** 2).sum(axis=1).mean()) for e, a in zip(estimated, actual, strict=True)]
         )
         keep = distances <= np.median(distances)
     return distances
