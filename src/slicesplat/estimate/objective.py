@@ -39,6 +39,8 @@ from slicesplat.solvers.amplitudes import AmplitudeSolver
 from slicesplat.solvers.precondition import Preconditioner
 from slicesplat.splat import ForwardModel, set_geometry
 
+_UNLIMITED = 1e4  # sigma; no residual is as large
+
 
 class Workspace:
     """Memory for one lattice: the forward model and what depends on where it has the slices.
@@ -157,14 +159,16 @@ class Objective:
 
     def refine_poses(self, observations: Observations, estimate: Estimate) -> Estimate:
         """Gauss-Newton steps of all poses against the field."""
-        slices = observations.slices.moved(estimate.motion)
-        scale = np.full(len(slices), self.settings.likelihood.pose_limit * estimate.weights.sigma)
-        given = (observations.pixels, observations.fitted, estimate.weights.gain, scale)
+        slices, settings = observations.slices.moved(estimate.motion), self.settings.likelihood
+        sigma, counted, limit = np.full(len(slices), estimate.weights.sigma), observations.fitted, settings.pose_limit
+        if settings.pose_loss == "pixel-weights":
+            counted, limit = observations.fitted * estimate.weights.pixel, _UNLIMITED
         found = align(
-            *(estimate.field, slices, *given),
+            *(estimate.field, slices, observations.pixels, counted, estimate.weights.gain, limit * sigma),
             iterations=self.settings.pose_steps,
             forward_model=self.workspace.lent(),
             prior=time_prior(slices, estimate.weights.slice, self.time),
+            sigma=sigma,
         )
         return estimate.moved(found.motion, found.ncc)
 

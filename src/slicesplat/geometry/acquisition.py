@@ -20,7 +20,18 @@ def acquisition_times(n_slices: int, interleave: int = 1) -> NDArray[np.float64]
     >>> acquisition_times(5, 2).tolist()
     [0.0, 3.0, 1.0, 4.0, 2.0]
     """
-    index = np.arange(n_slices)
     out = np.empty(n_slices)
-    out[np.lexsort((index, index % interleave))] = index
+    out[acquisition_order(n_slices, interleave)] = np.arange(n_slices)
     return out
+
+
+def acquisition_order(n_slices: int, interleave: int = 1) -> NDArray[np.int64]:
+    """(n_slices,) the slices in the order in which they are acquired: package after package.
+
+    Examples
+    --------
+    >>> acquisition_order(5, 2).tolist()
+    [0, 2, 4, 1, 3]
+    """
+    index = np.arange(n_slices)
+    return np.lexsort((index, index % interleave))

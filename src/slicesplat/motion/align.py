@@ -30,8 +30,9 @@ GAIN_RANGE = (0.2, 5.0)
 # Against a prior, a slice's residuals count for less than their number: neighbouring pixels share what the field has
 # not learnt yet, over about the area of the PSF.
 NEIGHBOURING_PIXELS = 4.0
-ROBUST_SIGMAS = 4.0  # `scale` is meant to be so many standard deviations of a residual
+ROBUST_SIGMAS = 4.0  # a scale is meant to be so many standard deviations of a residual
 GAIN_DEVIATION = 0.1  # standard deviation of the gains about 1
+_GAIN_RESIDUAL = 0.4  # sigma; what a pixel counts for against it: they share what the field has not learnt yet
 _GAIN = 6  # the unknown of a slice after its six of motion
 
 
@@ -90,6 +91,7 @@ def align(
     forward_model: ForwardModel | None = None,
     prior: TimePrior | None = None,
     backend: Backend = CPU,
+    sigma: Float | None = None,
 ) -> Alignment:
     """Move groups of slices onto the field.
 
@@ -113,11 +115,14 @@ def align(
         Where single slices are expected; for slices that move one by one.
     backend : Backend
         Where to compute when no forward model is given.
+    sigma : (S,), optional
+        Standard deviation of a residual, against priors; `scale` over `ROBUST_SIGMAS` when not given.
     """
     group = np.arange(len(slices)) if group is None else np.asarray(group)
     forward_model = forward_model or backend.forward_model(slices)
     y, w = (torch.as_tensor(x, dtype=torch.float32, device=forward_model.device) for x in (pixels, weights))
-    model = _Poses(field, slices, forward_model, y, w, scale, group, prior)
+    sigma = scale / ROBUST_SIGMAS if sigma is None else sigma
+    model = _Poses(field, slices, forward_model, y, w, scale, sigma, group, prior)
     start = model.linearised(slices.motion, np.asarray(gain, np.float64))
     return levenberg_marquardt(model, start, iterations).state
 
@@ -163,12 +168,13 @@ class _Poses:
         pixels: Tensor,
         weights: Tensor,
         scale: Float,
+        sigma: Float,
         group: NDArray[np.integer],
         prior: TimePrior | None,
     ) -> None:
         self.field, self.amplitudes, self.frame = field, field.amplitudes.detach(), slices.frame
         self.forward_model, self.pixels, self.weights = forward_model, pixels, weights
-        self.scale, self.group, self.prior = scale, group, prior
+        self.scale, self.sigma, self.group, self.prior = scale, sigma, group, prior
         self.count = np.maximum(sum_over_slices(weights, slices), 1e-6)
         self.members = np.maximum(np.bincount(group), 1)[:, None]
 
@@ -178,12 +184,12 @@ class _Poses:
         set_geometry(self.forward_model, self.field, pose)
         systems = self.forward_model.pose_normal_equations(self.amplitudes, gain, self.pixels, self.weights, self.scale)
         hessian, gradient, cost, sums = (part.cpu().numpy() for part in systems)
-        hold = self.count * (0.1 * self.scale / GAIN_DEVIATION) ** 2
+        hold = self.count * (_GAIN_RESIDUAL * self.sigma / GAIN_DEVIATION) ** 2
         cost = cost + hold * (gain - 1.0) ** 2
         hessian[:, _GAIN, _GAIN] += hold
         gradient[:, _GAIN] += hold * (gain - 1.0)
         if self.prior is not None:
-            variance = NEIGHBOURING_PIXELS * (self.scale / ROBUST_SIGMAS) ** 2
+            variance = NEIGHBOURING_PIXELS * self.sigma**2
             cost = cost + _add_prior(self.prior, pose, variance, hessian, gradient)
         groups = len(self.members)
         at = pose.translation

@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
-from scipy.spatial.transform import Rotation
+
+from slicesplat.geometry.acquisition import acquisition_order
+from slicesplat.geometry.rigid import Rigid
 
 Float = NDArray[np.float64]
 Motion = Literal["none", "mild", "moderate", "severe"]
@@ -46,29 +48,14 @@ def rigid_about(centre: ArrayLike, parameters: ArrayLike) -> Float:
     (..., 4, 4) float64
         World to world, mm.
     """
-    values, middle = np.asarray(parameters, dtype=np.float64), np.asarray(centre, dtype=np.float64)
-    flat = values.reshape(-1, 6)
-    out = np.tile(np.eye(4), (len(flat), 1, 1))
-    out[:, :3, :3] = Rotation.from_rotvec(np.deg2rad(flat[:, :3])).as_matrix()
-    out[:, :3, 3] = flat[:, 3:] + middle - out[:, :3, :3] @ middle
-    return out.reshape(*values.shape[:-1], 4, 4)
+    step = np.asarray(parameters, dtype=np.float64)
+    return Rigid.exp(np.concatenate([step[..., 3:], np.deg2rad(step[..., :3])], axis=-1)).about(centre).matrix
 
 
 def apply_motion(points: ArrayLike, centre: ArrayLike, parameters: ArrayLike) -> Float:
     """Where pixels at nominal world positions (n, 3) mm really lie: R (x - centre) + centre + t."""
     matrix = rigid_about(centre, parameters)
     return np.asarray(points) @ matrix[:3, :3].T + matrix[:3, 3]
-
-
-def acquisition_order(n_slices: int, interleave: int) -> NDArray[np.intp]:
-    """(n_slices,) the slices in the order in which they are acquired.
-
-    Examples
-    --------
-    >>> acquisition_order(5, 2).tolist()
-    [0, 2, 4, 1, 3]
-    """
-    return np.concatenate([np.arange(first, n_slices, interleave) for first in range(min(interleave, n_slices))])
 
 
 def _trajectory(n_times: int, rng: np.random.Generator) -> Float:
