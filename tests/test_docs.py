@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -151,8 +152,33 @@ def paths_in(page: Path) -> set[str]:
 AHEAD = pytest.mark.xfail(strict=True, reason="names modules that the redesign of the inference core brings")
 
 
-@pytest.mark.parametrize("page", [pytest.param("docs/method.md", marks=AHEAD), "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", [pytest.param(name, marks=AHEAD) for name in ("docs/method.md", "CONTRIBUTING.md")])
 def test_modules_that_the_documents_name_exist(page: str) -> None:
     named = paths_in(ROOT / page)
     assert named
     assert not sorted(name for name in named if not (SOURCE / name).exists())
+
+
+def first_code_below(page: Path, heading: str) -> str:
+    """The first block of Python below a heading."""
+    text = page.read_text(encoding="utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    found = re.search(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert found, heading
+    return found[1]
+
+
+CHANGED = """
+import numpy as np
+usual = reconstruct(stacks, Config(resolution=1.6))
+volumes = [np.asarray(each.volume.dataobj) for each in (result, usual)]
+assert all(np.isfinite(volume).all() and volume.max() > 0 for volume in volumes)
+assert not np.array_equal(*volumes)
+"""
+
+
+@AHEAD
+def test_a_prior_is_added_as_the_contributors_page_says() -> None:
+    code = first_code_below(ROOT / "CONTRIBUTING.md", "Add a prior")
+    done = subprocess.run([sys.executable, "-c", code + CHANGED], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("expected error ")
