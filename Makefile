@@ -1,9 +1,9 @@
-# `make demo` and `make test` set up .venv the first time and reuse it afterwards.
+# `make demo`, `make test` and `make results` set up .venv the first time and reuse it afterwards.
 
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format results clean
 
 demo: .venv/.installed
 	$(BIN)/slicesplat demo --output demo
@@ -20,6 +20,10 @@ lint: .venv/.installed
 format: .venv/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# Hours; begins again where it was ended.
+results: .venv/.installed
+	$(BIN)/python benchmarks/run_all.py
 
 clean:
 	rm -rf demo build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -55,6 +55,8 @@ from slicesplat.report.figure import save_png, three_planes
 from slicesplat.splat.grid import sample_on_grid
 from slicesplat.validation.evaluate import aligned
 
+BENCHMARK = "accuracy"
+
 PREDICTION = SHARED / "tools" / "unseen_stack.py"
 STARTS = ((0, 0, 0), (5, 0, 0), (0, 5, 0), (0, 0, 5), (-5, 0, 0), (0, -5, 0), (0, 0, -5))  # mm
 FOUND = 0.7  # NCC of a whole stack with the volume: lower where the search went astray
@@ -72,7 +74,8 @@ def measured(case: Case, config: Config, pictures: Path | None = None) -> Row:
     if pictures and case.truth is not None and case.truth_mask is not None:
         draw(result.volume, case, pictures / f"{case.name}.png")
     quality = {**image_quality(result.volume, case), **pose_quality(result.slice_records(), case)}
-    return {"gaussians": len(result.field), **quality, "wall_s": round(seconds, 1)}
+    size = {"stacks": len(case.stacks), "gaussians": len(result.field)}
+    return {**size, **quality, "wall_s": round(seconds, 1)}
 
 
 def draw(volume: SpatialImage, case: Case, path: Path) -> None:
@@ -213,7 +216,7 @@ def many_stacks(args: argparse.Namespace) -> Case:
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    options = parser(__doc__)
+    options = parser(__doc__, BENCHMARK)
     options.add_argument("--true-poses", action="store_true", help="also the fit with the true poses given")
     options.add_argument("--pictures", type=Path, metavar="DIR", help="a picture of every case, beside the truth")
     options.add_argument("--one-mask", action="store_true", help="also with the first stack's mask for all")
@@ -238,7 +241,7 @@ def main() -> None:
     config = Config(bias_field_correction=args.bias_field_correction)
     if args.quick:
         config = replace(config, resolution=QUICK_SPACING)
-    rows = Rows("Accuracy", args.json)
+    rows = Rows("Accuracy", BENCHMARK, args)
     if args.leave_one_out is not None:
         if stack_files(REAL)[0]:
             predict_left_out(rows, load_case(REAL), config, args.leave_one_out)

@@ -22,6 +22,8 @@ from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.duplicates import COPY, noise_correlation
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
+BENCHMARK = "duplicates"
+
 NOISE = (0.003, 0.01, 0.03)  # of the brightest tissue
 PARALLEL = 0.9  # cosine between the planes of stacks that are told about
 
@@ -158,8 +160,8 @@ def parallel(case: Case) -> Iterator[tuple[str, Stack, Stack]]:
 
 
 def main() -> None:
-    args = parser(__doc__).parse_args()
-    rows = Rows("Copies and repeated scans", args.json)
+    args = parser(__doc__, BENCHMARK).parse_args()
+    rows = Rows("Copies and repeated scans", BENCHMARK, args)
 
     def tell(kind: str, name: str, one: Stack, other: Stack) -> None:
         start = time.perf_counter()

@@ -19,6 +19,8 @@ from slicesplat.pipeline import reconstruct, register
 from slicesplat.prepare.load import load_stacks
 from slicesplat.prepare.memory import GB, estimate_memory
 
+BENCHMARK = "memory"
+
 Masks = Literal["all", "one", "none"]
 
 
@@ -89,8 +91,8 @@ def measured(job: Job) -> Row:
 
 
 def main() -> None:
-    args = parser(__doc__).parse_args()
-    rows = Rows("Memory", args.json)
+    args = parser(__doc__, BENCHMARK).parse_args()
+    rows = Rows("Memory", BENCHMARK, args)
     # A peak is that of a process: each job has one, and no two run at a time.
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for job in jobs(args):

@@ -28,6 +28,8 @@ from slicesplat.config import Config
 from slicesplat.pipeline import reconstruct
 from slicesplat.validation.motion import Motion
 
+BENCHMARK = "motion"
+
 # Simulated cases per level.
 COUNTS: dict[Motion, int] = {"none": 4, "mild": 8, "moderate": 20, "severe": 20}
 # What a case has to reach: column, bound, and whether it is the least or the most that is allowed.
@@ -80,7 +82,7 @@ def total(level: Motion, rows: Sequence[Row]) -> Row:
 
 
 def main() -> None:
-    options = parser(__doc__)
+    options = parser(__doc__, BENCHMARK)
     options.add_argument("--level", choices=STACKS, nargs="+", default=list(STACKS), help="of motion; default: all")
     options.add_argument("--count", type=int, help=f"simulated cases per level; default: {COUNTS}")
     options.add_argument("--seed", type=int, default=100, help="of the first simulated case; the next ones follow")
@@ -89,7 +91,7 @@ def main() -> None:
     if not SIMULATED.is_dir():
         say("no shared cases here: simulating from the phantom only")
     config = Config(resolution=2.0)  # poses do not depend on the grid that the volume is sampled on
-    rows = Rows("Motion", args.json)
+    rows = Rows("Motion", BENCHMARK, args)
     totals = []
     for level in args.level:
         done = []

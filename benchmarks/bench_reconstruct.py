@@ -42,6 +42,8 @@ from slicesplat.splat import available_backends
 from slicesplat.validation.files import save
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
+BENCHMARK = "reconstruct"
+
 
 def made_folder(folder: Path, size_mm: float, spacing: float) -> Path:
     """A case simulated from the phantom, on disk."""
@@ -112,7 +114,7 @@ def measure(rows: Rows, case: Path, threads: list[int], resolution: float, devic
 
 
 def main() -> None:
-    options = parser(__doc__)
+    options = parser(__doc__, BENCHMARK)
     options.add_argument(
         "--threads", type=int, nargs="+", default=[2, 1], metavar="N", help="first for the timed runs, then compared"
     )
@@ -121,7 +123,7 @@ def main() -> None:
     devices = [device for device in args.device if device in available_backends()]
     if len(devices) < len(args.device):
         say("cuda: not measured: no CUDA device")
-    rows = Rows("Reconstruction, end to end", args.json)
+    rows = Rows("Reconstruction, end to end", BENCHMARK, args)
     with tempfile.TemporaryDirectory() as folder:
         for case in case_folders(args, Path(folder)):
             for device in devices:

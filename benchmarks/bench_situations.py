@@ -7,6 +7,7 @@ has PSNR and SSIM against the truth and how many warnings were told; `refused` h
 from __future__ import annotations
 
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.pipeline import reconstruct
 from slicesplat.prepare.load import load_stacks
+
+BENCHMARK = "situations"
 
 _IN_PLANE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[:, :, None]
 _NOISE = 0.3  # of the brightest tissue
@@ -159,7 +162,7 @@ def reconstructed(files: Files, case: Case, config: Config) -> dict[str, Any]:
             stacks = read(files, Path(folder))
         result = reconstruct(stacks, config)
     except InputError as error:
-        return {"refused": str(error)}
+        return {"refused": str(error).replace(f"{folder}{os.sep}", "")}
     finally:
         log.removeHandler(counter)
     left_out = sum(reason is not None for reason in result.left_out())
@@ -179,11 +182,11 @@ def read(files: Files, folder: Path) -> list[Stack]:
 
 
 def main() -> None:
-    options = parser(__doc__)
+    options = parser(__doc__, BENCHMARK)
     options.add_argument("--situations", nargs="+", choices=SITUATIONS, help="some of them")
     args = options.parse_args()
     config = Config(resolution=QUICK_SPACING) if args.quick else Config()
-    rows = Rows("Situations", args.json)
+    rows = Rows("Situations", BENCHMARK, args)
     for case in chosen_cases(args):
         for name in args.situations or SITUATIONS:
             settings = replace(config, bias_field_correction=name.endswith("N4"))

@@ -38,6 +38,8 @@ from slicesplat.prepare.load import load_stacks
 from slicesplat.prepare.slice_axis import axis_shown
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
+BENCHMARK = "slice-axis"
+
 # Pixel, distance between slices and thickness in mm: equal, nearly equal, and told by the spacing.
 GEOMETRIES = ((0.8, 0.8, 1.6), (1.1, 1.1, 3.0), (1.0, 1.005, 2.4), (1.1, 1.5, 3.0))
 # Gains from slice to slice: none, and what scanners show.
@@ -92,8 +94,8 @@ def groups(quick: bool, cases: Sequence[str]) -> Iterator[tuple[str, list[Stack]
 
 
 def main() -> None:
-    args = parser(__doc__).parse_args()
-    rows = Rows("Slice axis", args.json)
+    args = parser(__doc__, BENCHMARK).parse_args()
+    rows = Rows("Slice axis", BENCHMARK, args)
     with TemporaryDirectory() as folder:
         for name, stacks in groups(args.quick, args.cases or ()):
             rows.add(case=name, **counted(stacks, Path(folder)))

@@ -1,6 +1,6 @@
 """Time of the forward model and its gradient, per pair of one pixel and one Gaussian inside the cut-off.
 
-    python benchmarks/bench_splat.py [--quick] [--json rows.json] [--cases growing shared] [--device cpu cuda]
+    python benchmarks/bench_splat.py [--quick] [--json [FILE]] [--cases growing shared] [--device cpu cuda]
 
 `growing`: three orthogonal stacks over a sphere that grows with the number of Gaussians, all of the same size; here the
 slope of log cost against log pairs says whether anything grows faster than the work. `denser`: more and more, smaller
@@ -15,7 +15,6 @@ every parameter of the Gaussians, poses and gains. A new list is timed by itself
 from __future__ import annotations
 
 import argparse
-import json
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ import numba
 import numpy as np
 import torch
 from _machine import copy_bandwidth, median_seconds, processor, sgemm_flops
+from records import Record, add_json_option
 
 from slicesplat.estimate.joint import FitSettings
 from slicesplat.field.lattice import lattice
@@ -294,7 +294,7 @@ COLUMNS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, metavar="F", help="write the rows to this file")
+    add_json_option(parser, "splat")
     parser.add_argument("--quick", action="store_true", help="small cases only, under a minute")
     kinds = ["growing", "denser", "shared", "iteration"]
     parser.add_argument("--cases", nargs="+", choices=kinds, default=kinds)
@@ -330,8 +330,7 @@ def main() -> None:
             print(f"{device}: cost grows as pairs to the power {slope(growing):.3f}")
     if "iteration" in options.cases:
         rows += show_iterations(devices, options.threads, 3 if options.quick else 9)
-    if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+    Record("splat", options.json, vars(options)).write(rows, complete=True)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from slicesplat.config import Config
 from slicesplat.pipeline import reconstruct
 from slicesplat.validation.evaluate import aligned
 
+BENCHMARK = "uncertainty"
+
 _WINDOW = 2.0  # voxels over which squared errors are averaged for the rank correlation
 _TENTHS = 10
 
@@ -49,9 +51,9 @@ def calibration(case: Case, config: Config) -> Row:
 
 
 def main() -> None:
-    args = parser(__doc__).parse_args()
+    args = parser(__doc__, BENCHMARK).parse_args()
     config = Config(resolution=QUICK_SPACING) if args.quick else Config()
-    rows = Rows("Uncertainty", args.json)
+    rows = Rows("Uncertainty", BENCHMARK, args)
     for case in chosen_cases(args):
         if case.truth is not None:
             rows.add(case=case.name, **calibration(case, config))

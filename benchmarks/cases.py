@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
+from records import Record, Row, add_json_option
 from rich.console import Console
 from rich.table import Table
 
@@ -32,7 +32,6 @@ from slicesplat.validation.pose_error import pose_error
 from slicesplat.validation.simulate import SimulationConfig, Truth, simulate
 
 Float = NDArray[np.float64]
-Row = dict[str, Any]
 SliceKey = tuple[int, int]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -224,33 +223,31 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def parser(description: str | None) -> argparse.ArgumentParser:
-    """Options that every benchmark has."""
+def parser(description: str | None, benchmark: str) -> argparse.ArgumentParser:
+    """Options that every benchmark has; it goes by that name among the results."""
     out = argparse.ArgumentParser(description=description)
     out.add_argument("--cases", nargs="+", metavar="NAME", help="shared cases or folders; default: all shared ones")
-    out.add_argument("--json", type=Path, metavar="F", help="write the rows there")
+    add_json_option(out, benchmark)
     out.add_argument("--quick", action="store_true", help="a small case of its own, under a minute")
     return out
 
 
 class Rows:
-    """Rows of a benchmark: told as they come, kept in a file, shown as a table at the end."""
+    """Rows of a benchmark: told as they come, kept in its record, shown as a table at the end."""
 
-    def __init__(self, title: str, path: Path | None) -> None:
-        self.title, self.path = title, path
+    def __init__(self, title: str, benchmark: str, args: argparse.Namespace) -> None:
+        self.title, self.record = title, Record(benchmark, args.json, vars(args))
         self.rows: list[Row] = []
 
     def add(self, **row: Any) -> None:
         """One more row; the file has it at once."""
         self.rows.append(row)
         say("  ".join(f"{name}={_text(name, value)}" for name, value in row.items()))
-        if self.path:
-            partial = self.path.with_name(f"{self.path.name}.part")
-            partial.write_text(json.dumps(self.rows, indent=1), encoding="utf-8")
-            os.replace(partial, self.path)
+        self.record.write(self.rows, complete=False)
 
     def show(self) -> None:
-        """Print all rows as one table."""
+        """Print all rows as one table; there will be no more."""
+        self.record.write(self.rows, complete=True)
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
         table = Table(title=self.title)
         for name in columns:

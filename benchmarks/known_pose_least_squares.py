@@ -26,6 +26,8 @@ from scipy import ndimage
 from slicesplat.geometry.psf import FWHM_TO_SIGMA, IN_PLANE_FWHM_IN_PIXELS, SliceProfile, profile_function
 from slicesplat.geometry.slices import Slices, cut_slices
 
+BENCHMARK = "least-squares"
+
 Values = NDArray[np.float32]
 Operator = Callable[[Values], Values]
 
@@ -286,11 +288,11 @@ def least_squares(case: Case, strengths: tuple[float, ...] = STRENGTHS) -> Row:
 
 
 def main() -> None:
-    options = parser(__doc__)
+    options = parser(__doc__, BENCHMARK)
     options.formatter_class = argparse.RawDescriptionHelpFormatter
     options.add_argument("--strengths", type=float, nargs="+", default=STRENGTHS, help="of the roughness penalty")
     args = options.parse_args()
-    rows = Rows("Least squares, true poses given", args.json)
+    rows = Rows("Least squares, true poses given", BENCHMARK, args)
     for case in chosen_cases(args):
         rows.add(case=case.name, **least_squares(case, tuple(args.strengths)))
     rows.show()

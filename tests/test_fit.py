@@ -339,7 +339,7 @@ def test_joint_fit_does_no_harm_to_still_slices() -> None:
     # Field and slices may move as one: the pipeline brings them back.
     pose = gauge(fit.pose, slices, 0, fit.weights.slice) @ fit.pose
     move = np.linalg.norm(pose[:, :3, 3] - slices.pose[:, :3, 3], axis=1)
-    # A tenth of a pixel; issue 4 asks for no more than 0.1 mm on a whole brain.
+    # About a tenth of a pixel; a whole brain, with more pixels, stays within 0.1 mm (benchmarks/bench_motion.py).
     assert np.median(move) < 0.15
 
 

@@ -1,0 +1,261 @@
+"""The tables of the documents, made from the records in benchmarks/results.
+
+    python benchmarks/tables.py            # write them
+    python benchmarks/tables.py --check    # fail where a document holds something else
+
+A document holds a table between two marks, <!-- table: NAME --> and <!-- end -->. While the benchmark has not been run,
+the first mark ends in "; no results yet": what stands there stays, until there are results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from records import RESULTS, ROOT, Row, read
+
+PAGES = ("README.md", "docs/accuracy.md", "docs/performance.md")
+MARKED = re.compile(
+    r"<!-- table: (?P<name>[\w-]+)(?P<pending>; no results yet)? -->\n(?P<body>.*?)<!-- end -->", re.DOTALL
+)
+# The shared cases, in words.
+NAMES = {
+    "fetal-mild": "fetal, mild motion",
+    "fetal-moderate": "fetal, moderate",
+    "infant-still": "infant, none",
+    "infant-moderate": "infant, moderate",
+    "infant-severe": "infant, severe",
+    "neonatal-mild": "neonatal, mild, overlapping slices",
+}
+UNKNOWN, ONE_MASK, TRUE_POSES = "motion unknown", "one mask", "true poses"
+
+Records = Sequence[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table is made of, and how: the records' names, and the head and the lines from their rows."""
+
+    sources: tuple[str, ...]
+    made: Callable[..., tuple[list[str], list[list[str]]]]
+
+
+def quality(row: Row | None) -> str:
+    """PSNR and SSIM."""
+    return f"{row['psnr']:.2f} / {row['ssim']:.3f}" if row and "psnr" in row else ""
+
+
+def find(rows: Sequence[Row], **wanted: str) -> Row | None:
+    """The first row that has these entries."""
+    return next((row for row in rows if all(row.get(name) == value for name, value in wanted.items())), None)
+
+
+def measured(accuracy: Sequence[Row], yardstick: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["case", "stacks", "slicesplat", "known-pose least squares", "median slice error", "slices off by 2 mm"]
+    lines = []
+    for name, words in NAMES.items():
+        row = find(accuracy, case=name, run=UNKNOWN)
+        if row:
+            off = 1 - row["under_2mm_share"]
+            known = quality(find(yardstick, case=name))
+            far = f"{100 * off:.1f} %" if off > 0 else "0"
+            lines.append([words, f"{row['stacks']}", quality(row), known, f"{row['median_mm']:.2f} mm", far])
+    return head, lines
+
+
+def accuracy(rows: Sequence[Row], yardstick: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["case", "stacks", "PSNR / SSIM", "one mask for all", "true poses given", "known-pose least squares"]
+    head += ["median slice error", "Gaussians", "seconds"]
+    lines = []
+    for row in rows:
+        if row["run"] != UNKNOWN:
+            continue
+        name = row["case"]
+        others = [quality(find(rows, case=name, run=run)) for run in (ONE_MASK, TRUE_POSES)]
+        known = quality(find(yardstick, case=name))
+        last = [f"{row['median_mm']:.3f} mm", f"{row['gaussians']:,}", f"{row['wall_s']:.0f}"]
+        lines.append([name, f"{row['stacks']}", quality(row), *others, known, *last])
+    return head, lines
+
+
+def left_out(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    lines = [[row["run"].removeprefix("predict").strip(" ,"), f"{row['ncc']:.3f}"] for row in rows]
+    return ["stack left out", "mean correlation of its slices"], lines
+
+
+def stacks(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    return ["stacks", "PSNR / SSIM", ""], [[row["run"], quality(row), row.get("verdict", "")] for row in rows]
+
+
+def situations(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["situation", "PSNR / SSIM", "slices left out", "warnings"]
+    return head, [
+        [row["situation"], quality(row) or "refused", f"{row.get('left_out', '')}", f"{row.get('warnings', '')}"]
+        for row in rows
+    ]
+
+
+def uncertainty(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["case", "error over standard error", "lowest and highest tenth", "rank correlation", "seconds"]
+    return head, [
+        [
+            row["case"],
+            f"{row['overall']:.2f}",
+            f"{row['d1']:.2f}, {row['d10']:.2f}",
+            f"{row['rank']:.2f}",
+            f"{row['uncertainty_s']:.0f}",
+        ]
+        for row in rows
+    ]
+
+
+def memory(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["case", "estimate, GB", "peak, GB", "estimate over peak"]
+    return head, [
+        [row["case"], f"{row['estimate_gb']:.2f}", f"{row['peak_gb']:.2f}", f"{row['ratio']:.2f}"] for row in rows
+    ]
+
+
+def reconstruct(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["case", "threads", "seconds", "of it registration, fit", "peak, GB", "PSNR / SSIM", "same bytes"]
+    return head, [
+        [
+            row["case"],
+            f"{row['threads']}",
+            f"{row['wall_s']:.1f}",
+            f"{row.get('register_s', 0.0):.1f}, {row['fit_s']:.1f}",
+            f"{row['peak_mb'] / 1000:.1f}",
+            quality(row),
+            row["same_bytes"],
+        ]
+        for row in rows
+        if row["run"] != "first, compiling"
+    ]
+
+
+# Of bench_splat.py: column, its head, its format. Columns that a record does not have are left out.
+SPLAT = (
+    ("threads", "threads", "d"),
+    ("gaussians", "Gaussians", ",d"),
+    ("slice_gaussian_pairs", "slice-Gaussian pairs", ",d"),
+    ("pairs", "pairs", ",d"),
+    ("apply_ns", "product, ns", ".2f"),
+    ("adjoint_ns", "adjoint, ns", ".2f"),
+    ("pose_ns", "pose systems, ns", ".2f"),
+    ("forward_ms", "forward, ms", ".1f"),
+    ("backward_ms", "backward, ms", ".1f"),
+    ("pose_ms", "pose systems, ms", ".1f"),
+    ("ns_per_pair", "forward and backward, ns a pair", ".2f"),
+)
+
+
+def splat(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    timed = [row for row in rows if "pairs" in row]
+    columns = [column for column in SPLAT if any(column[0] in row for row in timed)]
+    return ["case", *(head for _, head, _ in columns)], [
+        [row["case"], *(f"{row[name]:{style}}" if name in row else "" for name, _, style in columns)] for row in timed
+    ]
+
+
+def iteration(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["case", "threads", "Gaussians", "an iteration, ms", "of it the forward model, ms", "outside"]
+    return head, [
+        [
+            row["case"].removesuffix(", iteration"),
+            f"{row['threads']}",
+            f"{row['gaussians']:,}",
+            f"{row['iteration_ms']:.1f}",
+            f"{row['forward_ms']:.1f}",
+            f"{100 * row['outside']:.0f} %",
+        ]
+        for row in rows
+        if "iteration_ms" in row
+    ]
+
+
+TABLES = {
+    "measured": Table(("accuracy", "least-squares"), measured),
+    "accuracy": Table(("accuracy", "least-squares"), accuracy),
+    "leave-one-out": Table(("accuracy-leave-one-out",), left_out),
+    "stacks": Table(("accuracy-stacks",), stacks),
+    "situations": Table(("situations",), situations),
+    "uncertainty": Table(("uncertainty",), uncertainty),
+    "memory": Table(("memory",), memory),
+    "reconstruct": Table(("reconstruct",), reconstruct),
+    "splat": Table(("splat",), splat),
+    "iteration": Table(("splat",), iteration),
+}
+
+
+def origin(records: Records) -> str:
+    """Where the figures come from, in one line."""
+    commits = dict.fromkeys(record["commit"][:7] + record["commit"][40:] for record in records)
+    dates = dict.fromkeys(record["date"] for record in records)
+    machines = dict.fromkeys(f"{record['processor']}, {record['cores']} cores" for record in records)
+    packages = dict.fromkeys(
+        ", ".join(f"{name} {record['versions'][name]}" for name in ("numba", "numpy", "torch")) for record in records
+    )
+    return "; ".join(["commit " + ", ".join(commits), *(", ".join(kind) for kind in (dates, machines, packages))])
+
+
+def render(table: Table, folder: Path = RESULTS) -> str | None:
+    """The table as Markdown, what it comes from below it; None while there are no results."""
+    records = [record for name in table.sources if (record := read(folder / f"{name}.json"))]
+    if len(records) < len(table.sources):
+        return None
+    head, lines = table.made(*(record["rows"] for record in records))
+    text = ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *lines)]
+    return "\n".join([*text, "", f"*Measured: {origin(records)}.*"]) + "\n"
+
+
+def filled(text: str, folder: Path = RESULTS) -> str:
+    """A page with all its tables as the results say.
+
+    Raises
+    ------
+    ValueError
+        A mark names no table, or one that has no results and does not say so.
+    """
+
+    def replaced(found: re.Match[str]) -> str:
+        name = found["name"]
+        if name not in TABLES:
+            raise ValueError(f"table {name!r}: there is no such table; give one of {', '.join(TABLES)}")
+        made = render(TABLES[name], folder)
+        if made is None and not found["pending"]:
+            needed = ", ".join(f"{source}.json" for source in TABLES[name].sources)
+            raise ValueError(f"table {name!r}: no complete {needed} among the results; run make results")
+        return found[0] if made is None else f"<!-- table: {name} -->\n{made}<!-- end -->"
+
+    return MARKED.sub(replaced, text)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--check", action="store_true", help="change nothing; status 1 where a table is out of date")
+    check = options.parse_args().check
+    stale = []
+    for name in PAGES:
+        page = ROOT / name
+        before = page.read_text("utf-8")
+        try:
+            after = filled(before)
+        except ValueError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 1
+        if after != before:
+            stale.append(name)
+            if not check:
+                page.write_text(after, "utf-8")
+    if stale:
+        print(f"{'out of date, run benchmarks/tables.py' if check else 'written'}: {', '.join(stale)}")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Benchmarks leave records, and the tables in the documents are what the records say."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import importlib
+import json
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+Import = Callable[[str], ModuleType]
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = ROOT / "benchmarks"
+RECORDS = sorted((SCRIPTS / "results").glob("*.json"))
+KEYS = {"benchmark", "arguments", "commit", "source", "date", "processor", "cores", "versions", "complete", "rows"}
+ACCURACY = {"case": "fetal-mild", "run": "motion unknown", "stacks": 3, "gaussians": 199105, "psnr": 31.578}
+ACCURACY |= {"ssim": 0.957, "median_mm": 0.061, "under_2mm_share": 0.992, "wall_s": 12.3}
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Import]:
+    """Imports a module of the benchmarks."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    yield importlib.import_module
+    for name in [name for name, module in sys.modules.items() if _is_script(module)]:
+        del sys.modules[name]
+
+
+def _is_script(module: ModuleType) -> bool:
+    return Path(getattr(module, "__file__", None) or "/").parent == SCRIPTS
+
+
+def recorded(records: ModuleType, folder: Path, name: str, rows: list[dict], complete: bool = True) -> Path:
+    path = folder / f"{name}.json"
+    records.Record(name, path, {"quick": False}).write(rows, complete)
+    return path
+
+
+def test_tables_in_the_documents_are_what_the_records_say() -> None:
+    done = subprocess.run(
+        [sys.executable, str(SCRIPTS / "tables.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_table_has_its_place_in_a_document(script: Import) -> None:
+    tables = script("tables")
+    marked = [found["name"] for page in tables.PAGES for found in tables.MARKED.finditer((ROOT / page).read_text())]
+    assert sorted(marked) == sorted(tables.TABLES)
+
+
+@pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
+def test_records_say_what_they_belong_to_and_nothing_about_whose_machine_it_was(path: Path) -> None:
+    text = path.read_text("utf-8")
+    record = json.loads(text)
+    assert record.keys() == KEYS
+    assert record["complete"] and record["rows"]
+    assert re.fullmatch(r"[0-9a-f]{40}\+?", record["commit"])
+    assert not re.search(r'[" ](/[\w.-]+){2,}|[A-Z]:\\\\', text)
+
+
+def test_a_record_names_no_folder_host_or_user(script: Import, tmp_path: Path) -> None:
+    records = script("records")
+    options = argparse.Namespace(
+        cases=["/data/fetal-mild", "mial-sub01"], json=tmp_path / "x.json", pictures=tmp_path, count=3, quick=False
+    )
+    path = tmp_path / "x.json"
+    records.Record("motion", path, vars(options)).write([{"case": "one", "median_mm": 0.1}], complete=True)
+    text = path.read_text("utf-8")
+    record = json.loads(text)
+    assert record["arguments"] == {"cases": ["fetal-mild", "mial-sub01"], "count": 3, "quick": False}
+    assert record["rows"] == [{"case": "one", "median_mm": 0.1}]
+    assert record["versions"]["python"] == platform.python_version()
+    assert record.keys() == KEYS
+    for secret in (str(tmp_path), str(ROOT), platform.node(), getpass.getuser()):
+        assert f"{secret}/" not in text and f'"{secret}"' not in text
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_record_that_is_not_complete_counts_for_nothing(script: Import, tmp_path: Path) -> None:
+    records = script("records")
+    path = recorded(records, tmp_path, "accuracy", [ACCURACY], complete=False)
+    assert json.loads(path.read_text())["rows"] == [ACCURACY]
+    assert records.read(path) is None
+    assert records.read(recorded(records, tmp_path, "accuracy", [ACCURACY]))["rows"] == [ACCURACY]
+
+
+def test_a_page_gets_its_tables_from_the_records_and_keeps_the_rest(script: Import, tmp_path: Path) -> None:
+    tables, records = script("tables"), script("records")
+    page = "before\n<!-- table: measured; no results yet -->\n| old |\n<!-- end -->\nafter\n"
+    assert tables.filled(page, tmp_path) == page
+    recorded(records, tmp_path, "accuracy", [ACCURACY])
+    recorded(records, tmp_path, "least-squares", [{"case": "fetal-mild", "psnr": 28.59, "ssim": 0.928}])
+    made = tables.filled(page, tmp_path)
+    line = "| fetal, mild motion | 3 | 31.58 / 0.957 | 28.59 / 0.928 | 0.06 mm | 0.8 % |"
+    assert line in made.splitlines()
+    assert made.startswith("before\n<!-- table: measured -->\n| case |") and made.endswith("<!-- end -->\nafter\n")
+    assert tables.filled(made, tmp_path) == made
+    stale = made.replace("31.58", "32.58")
+    assert tables.filled(stale, tmp_path) == made
+
+
+def test_a_table_without_results_that_does_not_say_so_is_refused(script: Import, tmp_path: Path) -> None:
+    tables = script("tables")
+    with pytest.raises(ValueError, match=r"accuracy.json, least-squares.json among the results"):
+        tables.filled("<!-- table: measured -->\n<!-- end -->", tmp_path)
+    with pytest.raises(ValueError, match="there is no such table"):
+        tables.filled("<!-- table: nothing; no results yet -->\n<!-- end -->", tmp_path)
+
+
+def test_what_is_run_in_one_go_is_all_that_the_tables_need(script: Import) -> None:
+    tables, together = script("tables"), script("run_all")
+    assert {source for table in tables.TABLES.values() for source in table.sources} <= set(together.JOBS)
+    assert all((SCRIPTS / job[0]).is_file() for job in together.JOBS.values())
+
+
+def test_a_benchmark_is_not_repeated_on_the_same_source(
+    script: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records, together = script("records"), script("run_all")
+    monkeypatch.setattr(together, "RESULTS", tmp_path)
+    source = records.source_digest()
+    assert not together.done("splat", source)
+    recorded(records, tmp_path, "splat", [{"case": "one"}])
+    assert together.done("splat", source)
+    assert not together.done("splat", "of another state")
