@@ -51,7 +51,7 @@ def scan(brain: Brain) -> Simulation:
 
 @pytest.fixture(scope="module")
 def masks(scan: Simulation) -> list[nib.Nifti1Image]:
-    return [nib.Nifti1Image(stack.mask.astype(np.uint8), stack.affine) for stack in scan.stacks]
+    return scan.masks
 
 
 def records(scan: Simulation, before: np.ndarray | None = None) -> list[SliceRecord]:

@@ -153,8 +153,7 @@ def test_stacks_are_axial_coronal_sagittal_then_oblique(brain: Volume) -> None:
 
 def uncorrected(simulation: Simulation) -> float:
     """Mean slice error in mm if nothing is corrected."""
-    masks = [nib.Nifti1Image(stack.mask.astype(np.uint8), stack.affine) for stack in simulation.stacks]
-    return pose_error(as_scanned(simulation.stacks), simulation.truth, masks).tre_mean
+    return pose_error(as_scanned(simulation.stacks), simulation.truth, simulation.masks).tre_mean
 
 
 @pytest.mark.parametrize(("motion", "error"), [("none", 0.0), ("mild", 1.6), ("moderate", 4.7), ("severe", 10.3)])

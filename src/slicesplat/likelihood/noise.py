@@ -17,7 +17,23 @@ from slicesplat.geometry.pixels import MAD_TO_SIGMA, median
 from slicesplat.geometry.slices import Slices
 from slicesplat.splat import CPU, Backend
 
+STENCIL_NORM = 6.0
+"""Length of the stencil as a vector: what `noise_response` makes of white noise has so many times its deviation."""
 ENOUGH = 100  # pixels of which the median absolute response is known within a tenth
+
+
+def noise_response(image: Tensor) -> Tensor:
+    """An image (rows, columns) under the outer product of (1, -2, 1) with itself; beyond the edge, the edge's pixels.
+
+    Examples
+    --------
+    >>> point = torch.zeros(3, 3)
+    >>> point[1, 1] = 1.0
+    >>> noise_response(point).tolist()
+    [[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]]
+    """
+    padded = torch.nn.functional.pad(image[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    return padded.diff(n=2, dim=0).diff(n=2, dim=1)
 
 
 def noise_levels(slices: Slices, inside: Tensor, backend: Backend = CPU) -> NDArray[np.float64]:
@@ -31,9 +47,7 @@ def noise_levels(slices: Slices, inside: Tensor, backend: Backend = CPU) -> NDAr
     for s, ((first, last), shape) in enumerate(ends):
         mask, image = inside[first:last], pixels[first:last].reshape(shape)
         if int(mask.sum()) >= ENOUGH:
-            # The outer product of (1, -2, 1) with itself, over its length of 6; beyond the edge, the edge's pixels.
-            padded = torch.nn.functional.pad(image[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
-            response = padded.diff(n=2, dim=0).diff(n=2, dim=1).flatten()[mask].abs() / 6
+            response = noise_response(image).flatten()[mask].abs() / STENCIL_NORM
             levels[s] = MAD_TO_SIGMA * median(response)
     return levels
 

@@ -20,11 +20,13 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion, correlate1d, map_coordinates, uniform_filter
+from scipy.ndimage import binary_erosion, map_coordinates, uniform_filter
 from scipy.sparse.csgraph import connected_components
 
 from slicesplat.geometry.stack import Stack
+from slicesplat.likelihood.noise import noise_response
 
 Float = NDArray[np.float64]
 
@@ -40,7 +42,6 @@ _TILE, _LEAST_PIXELS = 32, 60  # pixels: side of what is judged at a time, and h
 # repeated scans with 0.3 % of noise would reach 0.5 by their anatomy.
 _EVEN, _EVENEST = 5, 0.25
 _NOTHING = 1e-9  # of the largest activity: rounding, where an image was set to zero
-_STENCIL = np.array([1.0, -2.0, 1.0])
 # What was interpolated has less noise than the original, and a crop less of the region, by more than this share.
 _LESS_NOISE, _LESS_REGION = 0.97, 0.9
 
@@ -180,7 +181,8 @@ def _tile_correlations(a: Float, b: Float, inside: NDArray[np.bool_]) -> list[fl
 
 
 def _noise(image: Float) -> Float:
-    return correlate1d(correlate1d(image, _STENCIL, axis=0), _STENCIL, axis=1)
+    """What anatomy leaves of an image almost alone."""
+    return noise_response(torch.from_numpy(np.ascontiguousarray(image))).numpy()
 
 
 def _tile_sums(values: Float) -> Float:

@@ -16,17 +16,18 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import output_folder
 from slicesplat.records import SliceRecord
 from slicesplat.report.figure import save_png, three_planes
-from slicesplat.validation.evaluate import Score, score
+from slicesplat.validation.evaluate import score
 from slicesplat.validation.files import SIMULATION_FILES, write_files
 from slicesplat.validation.phantom import brain_phantom
-from slicesplat.validation.pose_error import PoseError, pose_error
-from slicesplat.validation.simulate import SimulationConfig, simulate
+from slicesplat.validation.pose_error import pose_error
+from slicesplat.validation.simulate import Simulation, SimulationConfig, simulate
 
 DEMO_SIMULATION = SimulationConfig(stacks=3, motion="mild", seed=0)
 """Three orthogonal stacks, mild motion, the noise and dropout of a fetal examination, a fixed seed."""
@@ -86,7 +87,7 @@ class DemoResult:
         return [self.before, self.after]
 
 
-def average_stacks(stacks: Sequence[Stack], affine: ArrayLike, shape: tuple[int, int, int]) -> NDArray[np.float32]:
+def average_stacks(stacks: Sequence[Stack], affine: ArrayLike, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Mean of the stacks as scanned, each interpolated trilinearly: what one has without motion correction.
 
     Parameters
@@ -117,8 +118,43 @@ def as_scanned(stacks: Sequence[Stack]) -> list[SliceRecord]:
     return [SliceRecord(i, k, np.eye(4)) for i, stack in enumerate(stacks) for k in range(stack.n_slices)]
 
 
-def _row(name: str, quality: Score, motion: PoseError) -> DemoRow:
-    return DemoRow(name, quality.psnr, quality.ssim, motion.tre_mean)
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """The phantom and its scan: what reconstructions are scored against and shown beside."""
+
+    truth: nib.Nifti1Image
+    mask: nib.Nifti1Image
+    scan: Simulation
+
+    @classmethod
+    def made(cls, simulation: SimulationConfig, size_mm: float, spacing: float) -> _Known:
+        """A phantom of that length and voxel size, scanned."""
+        volume, affine, mask = brain_phantom(size_mm, spacing)
+        scan = simulate(volume, affine, mask, simulation)
+        return cls(nib.Nifti1Image(volume, affine), nib.Nifti1Image(mask.astype(np.uint8), affine), scan)
+
+    def average(self) -> nib.Nifti1Image:
+        """The mean of the stacks as scanned, on the phantom's grid."""
+        affine = self.truth.affine
+        return nib.Nifti1Image(average_stacks(self.scan.stacks, affine, self.truth.shape), affine)
+
+    def row(self, name: str, volume: SpatialImage, slices: Sequence[SliceRecord]) -> DemoRow:
+        """The scores of a volume and of where it has the slices."""
+        quality = score(volume, self.truth, self.mask)
+        motion = pose_error(slices, self.scan.truth, self.scan.masks)
+        return DemoRow(name, quality.psnr, quality.ssim, motion.tre_mean)
+
+    def picture(self, average: SpatialImage, volume: SpatialImage, point: ArrayLike) -> Image.Image:
+        """A stack, its average with the others, the reconstruction and the truth, in three planes through a point."""
+        first = self.scan.stacks[0]
+        shown = {"average": average, "reconstruction": volume, "truth": self.truth}
+        panels = {name: (np.asarray(image.dataobj), image.affine) for name, image in shown.items()}
+        return three_planes({"stack": (first.data, first.affine), **panels}, point=point)
+
+    def write(self, folder: Path) -> None:
+        """Stacks, masks and truth, as `simulate` writes them."""
+        inside = np.asarray(self.mask.dataobj)
+        write_files(self.scan, folder, np.asarray(self.truth.dataobj), self.truth.affine, inside)
 
 
 def demo(
@@ -157,36 +193,14 @@ def demo(
         The files cannot be written, or the folder holds files of these names that no earlier run wrote.
     """
     folder = Path(output)
-    volume, affine, mask = brain_phantom(size_mm, spacing)
-    scan = simulate(volume, affine, mask, simulation)
-
-    truth, truth_mask = nib.Nifti1Image(volume, affine), nib.Nifti1Image(mask.astype(np.uint8), affine)
-    masks = [nib.Nifti1Image(stack.mask.astype(np.uint8), stack.affine) for stack in scan.stacks]
-    average = nib.Nifti1Image(average_stacks(scan.stacks, affine, volume.shape), affine)
-    before = _row(
-        "average of the stacks",
-        score(average, truth, truth_mask),
-        pose_error(as_scanned(scan.stacks), scan.truth, masks),
-    )
-    result = reconstruct(scan.stacks, config, progress=progress)
-    after = _row(
-        "reconstruction",
-        score(result.volume, truth, truth_mask),
-        pose_error(result.slice_records(), scan.truth, masks),
-    )
-
-    first = scan.stacks[0]
-    picture = three_planes(
-        {
-            "stack": (first.data, first.affine),
-            "average": (np.asarray(average.dataobj), affine),
-            "reconstruction": (np.asarray(result.volume.dataobj), result.volume.affine),
-            "truth": (volume, affine),
-        },
-        point=size_mm * np.array(_SHOWN_POINT),
-    )
+    known = _Known.made(simulation, size_mm, spacing)
+    average, stacks = known.average(), known.scan.stacks
+    before = known.row("average of the stacks", average, as_scanned(stacks))
+    result = reconstruct(stacks, config, progress=progress)
+    after = known.row("reconstruction", result.volume, result.slice_records())
+    picture = known.picture(average, result.volume, size_mm * np.array(_SHOWN_POINT))
     with output_folder(folder, DEMO_FILES) as files:
-        write_files(scan, files, volume, affine, mask)
+        known.write(files)
         nib.save(average, files / "average.nii.gz")
         nib.save(result.volume, files / "reconstruction.nii.gz")
         save_png(picture, files / "demo.png")

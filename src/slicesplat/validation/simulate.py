@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial.transform import Rotation
@@ -189,6 +190,11 @@ class Simulation:
 
     def __repr__(self) -> str:
         return f"Simulation({len(self.stacks)} stacks, {self.truth.settings.motion} motion)"
+
+    @property
+    def masks(self) -> list[nib.Nifti1Image]:
+        """The mask of each stack as an image."""
+        return [nib.Nifti1Image(stack.mask.astype(np.uint8), stack.affine) for stack in self.stacks]
 
 
 def _tilt(number: int, rng: np.random.Generator) -> Float:
