@@ -97,7 +97,9 @@ def test_an_iteration_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatc
     for kind in (InterpretedFunction, JITFunction):
         monkeypatch.setattr(kind, "__getitem__", lambda self, grid: lambda *given, **named: launched.append(1))
     seen: dict[int, Any] = {}
-    for thing in (solver, forward_model, forward_model._pairs, prior, preconditioner):
+    pairs = forward_model._pairs
+    parts = (forward_model.views, forward_model.geometry, pairs, pairs.geometry)
+    for thing in (solver, forward_model, *parts, prior, preconditioner):
         move_to_meta(thing, seen)
     solver.iterate()
     assert len(launched) >= 3
