@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import tyro
 
-from slicesplat.config import Config
+from slicesplat.config import (
+    Config,
+    FitSettings,
+    MaskSettings,
+    RegistrationSettings,
+    SampleSettings,
+    UncertaintySettings,
+)
 
 
 @dataclass(frozen=True)
@@ -16,3 +23,9 @@ class Settings(Config):
 
     resolution: Annotated[float, tyro.conf.arg(name="output-resolution")] = Config.resolution
     uncertainty: tyro.conf.Suppress[bool] = False  # the command that writes it asks for it
+    # The stages' own settings are for scripts: `slicesplat.Config`.
+    masks: tyro.conf.Suppress[MaskSettings] = field(default_factory=MaskSettings)
+    registration: tyro.conf.Suppress[RegistrationSettings] = field(default_factory=RegistrationSettings)
+    fit: tyro.conf.Suppress[FitSettings] = field(default_factory=FitSettings)
+    sample: tyro.conf.Suppress[SampleSettings] = field(default_factory=SampleSettings)
+    uncertainty_map: tyro.conf.Suppress[UncertaintySettings] = field(default_factory=UncertaintySettings)
