@@ -40,7 +40,7 @@ class LatticeStrategy:
         """The coarsest lattice, fitted from nothing."""
         weights = initial_weights(observations.slices, observations.fitted)
         objective = self._objective(observations, self.settings.spacings[0], motion, weights)
-        estimate = empty_estimate(objective.workspace.lattice.field(), motion, weights)
+        estimate = empty_estimate(objective.workspace.shapes, motion, weights)
         # Plain conjugate gradients do what is large first; the preconditioner makes them do all scales at once.
         iterations = self.settings.first_iterations
         return Candidate(objective, objective.amplitudes(observations, estimate, iterations, preconditioned=False))
@@ -57,8 +57,9 @@ class LatticeStrategy:
         best.objective.workspace.free_scratch()
         estimate = best.estimate
         objective = self._objective(observations, spacing, estimate.motion, estimate.weights)
-        lattice = objective.workspace.lattice
-        field = lattice.field(resampled_amplitudes(estimate.field, lattice, observations.backend))
+        workspace = objective.workspace
+        amplitudes = resampled_amplitudes(estimate.field, workspace.lattice, observations.backend)
+        field = replace(workspace.shapes, amplitudes=amplitudes)
         return Candidate(objective, replace(estimate, field=field, error=np.inf, image=None))
 
     def _objective(self, observations: Observations, spacing: float, motion: Rigid, weights: Weights) -> Objective:

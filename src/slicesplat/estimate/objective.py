@@ -19,7 +19,7 @@ the measurement.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
@@ -34,7 +34,7 @@ from slicesplat.likelihood.robust import LEAST_NOISE, Weights, reweight
 from slicesplat.likelihood.validation import validation_error
 from slicesplat.motion.align import align
 from slicesplat.motion.time_prior import time_prior
-from slicesplat.priors import make_prior
+from slicesplat.priors import Prior, make_prior
 from slicesplat.solvers.amplitudes import AmplitudeSolver
 from slicesplat.solvers.precondition import Preconditioner
 from slicesplat.splat import ForwardModel, set_geometry
@@ -42,10 +42,20 @@ from slicesplat.splat import ForwardModel, set_geometry
 _UNLIMITED = 1e4  # sigma; no residual is as large
 
 
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """What a workspace holds."""
+
+    forward_model: ForwardModel
+    prior: Prior
+    preconditioner: Preconditioner
+    coverage: Tensor
+
+
 class Workspace:
     """Memory for one lattice: the forward model and what depends on where it has the slices.
 
-    It is no part of any estimate: whatever it holds is found again from one.
+    It is no part of any estimate: whatever it holds is found again from one, so that it can be given back at any time.
 
     Parameters
     ----------
@@ -54,6 +64,7 @@ class Workspace:
     weights : Weights
         Those at the beginning, near enough for the preconditioner.
     motion : Rigid (S)
+        That at the beginning.
     settings : FitSettings
     """
 
@@ -61,45 +72,56 @@ class Workspace:
         self, observations: Observations, lattice: Lattice, weights: Weights, motion: Rigid, settings: FitSettings
     ) -> None:
         self.backend, self.slices, self.lattice = observations.backend, observations.slices, lattice
-        self.forward_model: ForwardModel = self.backend.forward_model(self.slices)
-        self._shapes = lattice.field()
-        self._motion: Rigid | None = motion
+        self.shapes = lattice.field()
+        self._weights, self._first, self._prior = weights, motion, settings.prior
+        self._kept: _Parts | None = None
+        self._motion: Rigid | None = None
         self._solver: AmplitudeSolver | None = None
-        here = self.slices.moved(motion)
-        set_geometry(self.forward_model, self._shapes, here.pose)
-        self.prior = make_prior(settings.prior, lattice, self.backend)
-        self.preconditioner = Preconditioner(lattice, self.prior, here, self.backend)
-        self._coverage = self.forward_model.adjoint(weights.total(self.slices), weights.gain)
 
-    def at(self, motion: Rigid) -> ForwardModel:
-        """The forward model with the slices there."""
-        if motion is not self._motion:
-            set_geometry(self.forward_model, self._shapes, self.slices.moved(motion).pose)
-            self._motion, self._solver = motion, None
-        return self.forward_model
-
-    def lent(self) -> ForwardModel:
-        """The forward model, to be used with the slices anywhere."""
-        self._motion = self._solver = None
-        return self.forward_model
+    @property
+    def _parts(self) -> _Parts:
+        if self._kept is None:
+            forward_model, here = self.backend.forward_model(self.slices), self.slices.moved(self._first)
+            set_geometry(forward_model, self.shapes, here.pose)
+            self._motion = self._first
+            prior = make_prior(self._prior, self.lattice, self.backend)
+            preconditioner = Preconditioner(self.lattice, prior, here, self.backend)
+            coverage = forward_model.adjoint(self._weights.total(self.slices), self._weights.gain)
+            self._kept = _Parts(forward_model, prior, preconditioner, coverage)
+        return self._kept
 
     def solver(self, motion: Rigid, preconditioned: bool) -> AmplitudeSolver:
         """For the amplitudes with the slices there and the prior as it was majorised last."""
-        given = (self.at(motion), len(self.lattice), self.prior.matvec)
+        parts = self._parts
+        if motion is not self._motion:
+            set_geometry(parts.forward_model, self.shapes, self.slices.moved(motion).pose)
+            self._motion, self._solver = motion, None
+        given = (parts.forward_model, len(self.lattice), parts.prior.matvec)
         if not preconditioned:
             return AmplitudeSolver(*given)
         if self._solver is None:
-            self._solver = AmplitudeSolver(*given, self.preconditioner.matvec)
+            self._solver = AmplitudeSolver(*given, parts.preconditioner.matvec)
         return self._solver
+
+    def lent(self) -> ForwardModel:
+        """The forward model, to be used with the slices anywhere."""
+        parts = self._parts
+        self._motion = self._solver = None
+        return parts.forward_model
 
     def majorise(self, amplitudes: Tensor, strength: float) -> None:
         """Set prior and preconditioner to what they are about these amplitudes."""
-        self.prior.majorise(amplitudes, strength)
-        self.preconditioner.update(self._coverage)
+        parts = self._parts
+        parts.prior.majorise(amplitudes, strength)
+        parts.preconditioner.update(parts.coverage)
 
     def free_scratch(self) -> None:
-        """Give back the memory of what is found again when it is needed next."""
-        self.forward_model.free_scratch()
+        """Give back the memory of what is quickly found again when it is needed next."""
+        self._parts.forward_model.free_scratch()
+
+    def release(self) -> None:
+        """Give back all memory, until there is work again."""
+        self._kept = self._solver = self._motion = None
 
 
 class Objective:

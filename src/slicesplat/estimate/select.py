@@ -21,9 +21,9 @@ def _tried(observations: Observations, trials: Trials, best: Candidate, swept: S
     for move in trials.moves:
         trial = sweep(observations, move(best), trials.sweeps, swept, best.estimate.error)
         better = trial.estimate.error < best.estimate.error
-        if better:
-            best = trial
-        del trial  # the next one needs its memory
+        best, other = (trial, best) if better else (best, trial)
+        if other.objective.workspace is not best.objective.workspace:
+            other.objective.workspace.release()  # the next one needs its memory
         if better != trials.chain:
             break
     return best

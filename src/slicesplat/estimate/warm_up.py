@@ -27,6 +27,6 @@ def compile_kernels(backend: Backend = CPU) -> None:
     forward_model.adjoint(image, gains)
     forward_model.pose_normal_equations(one, gains, image, torch.ones_like(image), gains)
     amplitudes = backend.tensor(one)
-    prior = Curvature(Lattice(1.0, torch.zeros(1, 3, dtype=torch.int64, device=backend.device)), backend)
+    prior = Curvature(Lattice(1.0, torch.zeros(1, 3, dtype=torch.int32, device=backend.device)), backend)
     prior.majorise(amplitudes, 1.0)
     prior.matvec(amplitudes)

@@ -33,7 +33,7 @@ class Lattice:
     ----------
     spacing : float
         Lattice constant, mm.
-    cell : (N, 3) int64
+    cell : (N, 3) int32
         Where each Gaussian is, in lattice constants from the world's origin.
     """
 
@@ -61,8 +61,8 @@ class Lattice:
         )
 
     def boxed(self, margin: int = 0) -> tuple[list[int], Tensor]:
-        """The smallest box of cells that holds the lattice and a margin: its shape, and (N, 3) the cells in it."""
-        cells = self.cell - self.cell.amin(dim=0) + margin
+        """The smallest box of cells that holds the lattice and a margin: its shape, and (N, 3) int64 the cells."""
+        cells = (self.cell - self.cell.amin(dim=0) + margin).long()
         return (cells.amax(dim=0) + 1 + margin).tolist(), cells
 
 
@@ -104,7 +104,7 @@ def lattice_over(slices: Slices, spacing: float, device: torch.device = _CPU) ->
     if spacing < 2 * slices.step.max():
         # Cells between pixels that no pixel's centre has hit: a closing, with room for it on all sides.
         occupied = ~_dilated(~_dilated(occupied))
-    return Lattice(spacing, (occupied.nonzero() + low - 1).long())
+    return Lattice(spacing, (occupied.nonzero() + low - 1).int())
 
 
 def _middles_inside(slices: Slices, device: torch.device) -> tuple[list[Tensor], Tensor]:
