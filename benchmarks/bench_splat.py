@@ -39,7 +39,7 @@ from slicesplat.priors.curvature import Curvature
 from slicesplat.solvers.amplitudes import AmplitudeSolver, placed_lattice
 from slicesplat.solvers.precondition import Preconditioner
 from slicesplat.solvers.replay import repeated
-from slicesplat.splat import Backend, CpuForwardModel, available_backends, choose_backend
+from slicesplat.splat import Backend, CpuForwardModel, ForwardModel, available_backends, choose_backend
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 DATA = {"fetal-moderate": SHARED / "sim" / "fetal-moderate", "mial-sub01": SHARED / "mial-sub01"}
@@ -122,12 +122,11 @@ def cases(chosen: list[str], quick: bool) -> Iterator[tuple[str, Slices, Paramet
                     yield name, slices, about(slices, number)
 
 
-def measure(slices: Slices, parameters: Parameters, backend: Backend, threads: int, repeats: int) -> Row:
-    """One row: what the work is, and the time that it takes, in ms; on the CPU of the processor, else on the clock."""
-    wait = WAITS.get(backend.name, lambda: None)
+def operations(
+    made: ForwardModel, slices: Slices, parameters: Parameters, backend: Backend
+) -> dict[str, Callable[[], object]]:
+    """What is timed, by its name."""
     there = partial(backend.tensor, dtype=torch.float64)
-    numba.set_num_threads(threads)
-    made = backend.forward_model(slices)
     shape = [there(parameters[key]) for key in ("means", "log_scales", "rotations")]
     pose = there(slices.pose[:, :3, :3].copy()), there(slices.pose[:, :3, 3].copy())
     amplitudes, gains = there(parameters["amplitudes"]), there(np.ones(len(slices)))
@@ -138,7 +137,7 @@ def measure(slices: Slices, parameters: Parameters, backend: Backend, threads: i
         made.set_geometry(*shape, *pose, rebuild=False)
         made.apply(amplitudes, gains)
 
-    operations: dict[str, Callable[[], object]] = {
+    return {
         "list": lambda: made.set_geometry(*shape, *pose, rebuild=True),
         "place": lambda: made.set_geometry(*shape, *pose, rebuild=False),
         "forward": forward,
@@ -148,19 +147,27 @@ def measure(slices: Slices, parameters: Parameters, backend: Backend, threads: i
         "pose": lambda: made.pose_normal_equations(amplitudes, gains, pixels, weights, gains),
     }
 
+
+def measure(slices: Slices, parameters: Parameters, backend: Backend, threads: int, repeats: int) -> Row:
+    """One row: what the work is, and the time that it takes, in ms; on the CPU of the processor, else on the clock."""
+    wait = WAITS.get(backend.name, lambda: None)
+    numba.set_num_threads(threads)
+    made = backend.forward_model(slices)
+    timed = operations(made, slices, parameters, backend)
+
     def finished(operation: Callable[[], object]) -> None:
         operation()
         wait()
 
-    memory = peak_memory(backend, [partial(finished, operations[name]) for name in ("list", "forward", "backward")])
-    seconds = {name: median_seconds(partial(finished, operation), repeats) for name, operation in operations.items()}
+    memory = peak_memory(backend, [partial(finished, timed[name]) for name in ("list", "forward", "backward")])
+    seconds = {name: median_seconds(partial(finished, operation), repeats) for name, operation in timed.items()}
     clock = 1 if backend.name == "cpu" else 0
     wall, cpu = (seconds["forward"][k] + seconds["backward"][k] for k in (0, clock))
     listing = seconds["list"][0] - seconds["place"][0]
     return {
         "backend": backend.name,
         "threads": threads,
-        "gaussians": len(amplitudes),
+        "gaussians": len(parameters["amplitudes"]),
         "slices": len(slices),
         "pixels": made.pixels,
         "slice_gaussian_pairs": made.pairs,
