@@ -9,7 +9,9 @@ iterations of the fit's conjugate gradients on those, and the share of them that
 prior, vectors, bookkeeping.
 
 Forward is placing the Gaussians with the list of pairs kept, and simulating all pixels; backward is the gradient by
-every parameter of the Gaussians, poses and gains. A new list is timed by itself.
+every parameter of the Gaussians, poses and gains (`vjp`). What the fit calls is timed by itself, in nanoseconds a pair:
+the product with amplitudes (`apply`) and its transpose (`adjoint`), with everything in place, and the Gauss-Newton
+systems of all poses, which project the pairs themselves. So is a new list.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 import argparse
 import tracemalloc
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +38,8 @@ from slicesplat.prepare.load import load_stacks
 from slicesplat.priors.curvature import Curvature
 from slicesplat.solvers.amplitudes import AmplitudeSolver, placed_lattice
 from slicesplat.solvers.precondition import Preconditioner
-from slicesplat.solvers.replay import Replay
-from slicesplat.splat import Backend, CpuForwardModel, available_backends, choose_backend
+from slicesplat.solvers.replay import repeated
+from slicesplat.splat import Backend, CpuForwardModel, ForwardModel, available_backends, choose_backend
 
 SHARED = Path(__file__).parents[1] / ".." / "shared" / "data"
 DATA = {"fetal-moderate": SHARED / "sim" / "fetal-moderate", "mial-sub01": SHARED / "mial-sub01"}
@@ -50,7 +53,13 @@ FLOPS_PER_PIXEL_PAIR = 2 * 18 + 2 + 6
 # Per pair of slice and Gaussian: 11 numbers written once and read twice, 10 gradients written and read.
 BYTES_PER_PAIR = 4 * (3 * 11 + 2 * 10)
 
+# What the fit calls again and again, apart from the forward model's other operations.
+OPERATIONS = ("apply", "adjoint", "pose")
+# Where a call returns before the device has done its work.
+WAITS: dict[str, Callable[[], None]] = {"cuda": torch.cuda.synchronize}
+
 Parameters = dict[str, np.ndarray]
+Row = dict[str, Any]
 
 
 def sphere_slices(radius: float) -> Slices:
@@ -113,81 +122,86 @@ def cases(chosen: list[str], quick: bool) -> Iterator[tuple[str, Slices, Paramet
                     yield name, slices, about(slices, number)
 
 
-def measure(slices: Slices, parameters: Parameters, device: str, threads: int, repeats: int) -> dict[str, Any]:
-    """One row: what the work is, and the time that it takes."""
-
-    def there(value: np.ndarray, dtype: torch.dtype = torch.float64) -> Any:
-        return value if device == "cpu" else torch.as_tensor(value, dtype=dtype, device=device)
-
-    def wait() -> None:
-        if device != "cpu":
-            torch.cuda.synchronize()
-
-    def place(rebuild: bool) -> None:
-        made.set_geometry(*shape, *pose, rebuild=rebuild)
-        wait()
+def operations(
+    made: ForwardModel, slices: Slices, parameters: Parameters, backend: Backend
+) -> dict[str, Callable[[], object]]:
+    """What is timed, by its name."""
+    there = partial(backend.tensor, dtype=torch.float64)
+    shape = [there(parameters[key]) for key in ("means", "log_scales", "rotations")]
+    pose = there(slices.pose[:, :3, :3].copy()), there(slices.pose[:, :3, 3].copy())
+    amplitudes, gains = there(parameters["amplitudes"]), there(np.ones(len(slices)))
+    upstream = backend.tensor(np.random.default_rng(1).normal(size=made.pixels))
+    pixels, weights = backend.tensor(slices.pixels), backend.tensor(slices.mask)
 
     def forward() -> None:
         made.set_geometry(*shape, *pose, rebuild=False)
         made.apply(amplitudes, gains)
-        wait()
 
-    def backward() -> None:
-        made.vjp(upstream, amplitudes, gains)
-        wait()
-
-    def iteration() -> None:
-        forward()
-        backward()
-
-    def pose_step() -> None:
-        made.pose_normal_equations(amplitudes, gains, pixels, weights, gains)
-        wait()
-
-    numba.set_num_threads(threads)
-    made = choose_backend(device).forward_model(slices)
-    shape = [there(parameters[key]) for key in ("means", "log_scales", "rotations")]
-    pose = there(slices.pose[:, :3, :3].copy()), there(slices.pose[:, :3, 3].copy())
-    amplitudes, gains = there(parameters["amplitudes"]), there(np.ones(len(slices)))
-    noise = np.random.default_rng(1).normal(size=int(slices.offset[-1])).astype(np.float32)
-    upstream = there(noise, torch.float32)
-    pixels, weights = there(slices.pixels, torch.float32), there(slices.mask.astype(np.float32), torch.float32)
-
-    tracemalloc.start()
-    place(True)
-    iteration()
-    memory = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-    seconds = {f.__name__: median_seconds(f, repeats) for f in (forward, backward, pose_step)}
-    listing = median_seconds(lambda: place(True), repeats)[0] - median_seconds(lambda: place(False), repeats)[0]
-    if device != "cpu":
-        memory = torch.cuda.max_memory_allocated()
-    wall, cpu = (seconds["forward"][k] + seconds["backward"][k] for k in range(2))
     return {
-        "backend": device,
+        "list": lambda: made.set_geometry(*shape, *pose, rebuild=True),
+        "place": lambda: made.set_geometry(*shape, *pose, rebuild=False),
+        "forward": forward,
+        "apply": lambda: made.apply(amplitudes, gains),
+        "adjoint": lambda: made.adjoint(upstream, gains),
+        "backward": lambda: made.vjp(upstream, amplitudes, gains),
+        "pose": lambda: made.pose_normal_equations(amplitudes, gains, pixels, weights, gains),
+    }
+
+
+def measure(slices: Slices, parameters: Parameters, backend: Backend, threads: int, repeats: int) -> Row:
+    """One row: what the work is, and the time that it takes, in ms; on the CPU of the processor, else on the clock."""
+    wait = WAITS.get(backend.name, lambda: None)
+    numba.set_num_threads(threads)
+    made = backend.forward_model(slices)
+    timed = operations(made, slices, parameters, backend)
+
+    def finished(operation: Callable[[], object]) -> None:
+        operation()
+        wait()
+
+    memory = peak_memory(backend, [partial(finished, timed[name]) for name in ("list", "forward", "backward")])
+    seconds = {name: median_seconds(partial(finished, operation), repeats) for name, operation in timed.items()}
+    clock = 1 if backend.name == "cpu" else 0
+    wall, cpu = (seconds["forward"][k] + seconds["backward"][k] for k in (0, clock))
+    listing = seconds["list"][0] - seconds["place"][0]
+    return {
+        "backend": backend.name,
         "threads": threads,
-        "gaussians": len(amplitudes),
+        "gaussians": len(parameters["amplitudes"]),
         "slices": len(slices),
-        "pixels": int(slices.offset[-1]),
-        "slice_gaussian_pairs": int(made.pairs),
+        "pixels": made.pixels,
+        "slice_gaussian_pairs": made.pairs,
         "forward_ms": 1e3 * seconds["forward"][0],
         "backward_ms": 1e3 * seconds["backward"][0],
         "list_ms": 1e3 * listing,
-        "pose_ms": 1e3 * seconds["pose_step"][0],
+        **{f"{name}_ms": 1e3 * seconds[name][clock] for name in OPERATIONS},
         "wall_s": wall,
-        "cpu_s": cpu if device == "cpu" else wall,
+        "cpu_s": cpu,
         "peak_memory_mb": memory / 2**20,
     }
 
 
-def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: int) -> dict[str, Any]:
+def peak_memory(backend: Backend, steps: list[Callable[[], None]]) -> int:
+    """Bytes that the steps take, one after the other: numpy's on the CPU, the device's on a CUDA device."""
+    if backend.name == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    else:
+        tracemalloc.start()
+    for step in steps:
+        step()
+    if backend.name == "cuda":
+        return torch.cuda.max_memory_allocated()
+    memory = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return memory
+
+
+def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: int) -> Row:
     """Time of an iteration of the fit's conjugate gradients, and of the forward model's part of it.
 
-    On the CPU, seconds in which threads were running. On a CUDA device seconds that passed, replayed as a graph.
+    On the CPU, seconds in which threads were running; elsewhere seconds that passed, replayed where the fit does so.
     """
-    on_cuda = backend.device.type == "cuda"
+    wait, clock = WAITS.get(backend.name, lambda: None), 1 if backend.name == "cpu" else 0
     numba.set_num_threads(threads)
     torch.set_num_threads(1)  # as in the pipeline
     spacing = FitSettings().spacings[0] * float(np.median(slices.step))
@@ -199,22 +213,25 @@ def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: i
     weights, gains = backend.tensor(slices.mask), torch.ones(len(slices), device=backend.device)
     preconditioner.update(forward_model.adjoint(weights, gains))
 
-    def timed(function: Callable[[], object]) -> float:
-        run = Replay(function) if on_cuda else function
+    def timed(function: Callable[[], None]) -> float:
+        run = repeated(function, backend.name)
 
         def finished() -> None:
             run()
-            if on_cuda:
-                torch.cuda.synchronize()
+            wait()
 
         finished()
-        return median_seconds(finished, repeats)[0 if on_cuda else 1]
+        return median_seconds(finished, repeats)[clock]
 
     solver.solve(backend.tensor(slices.pixels), weights, gains, field.amplitudes, 0)
     whole = timed(solver.iterate)
-    part = timed(lambda: forward_model.adjoint(forward_model.apply(field.amplitudes, gains), gains))
+
+    def products() -> None:
+        forward_model.adjoint(forward_model.apply(field.amplitudes, gains), gains)
+
+    part = timed(products)
     return {
-        "backend": backend.device.type,
+        "backend": backend.name,
         "threads": threads,
         "gaussians": len(field),
         "iteration_ms": 1e3 * whole,
@@ -223,7 +240,7 @@ def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: i
     }
 
 
-def show_iterations(devices: list[str], threads: list[int], repeats: int) -> list[dict[str, Any]]:
+def show_iterations(devices: list[str], threads: list[int], repeats: int) -> list[Row]:
     """Measure and print iterations of the fit on the shared data sets."""
     rows = []
     for name, folder in DATA.items():
@@ -250,22 +267,25 @@ def count_pairs(slices: Slices, parameters: Parameters) -> int:
     return made.pixel_pairs()
 
 
-def derive(row: dict[str, Any], flops: float, bandwidth: float) -> None:
+def derive(row: Row, flops: float, bandwidth: float) -> None:
     """Add what follows from the times: cost of a pair, and how much of the machine that is.
 
     `ns_per_pair` counts the seconds that threads were running, which other programs on the same processors do not
-    lengthen; `wall_ns_per_pair` the seconds that passed, times threads.
+    lengthen; `wall_ns_per_pair` the seconds that passed, times threads. `apply_ns`, `adjoint_ns` and `pose_ns` are the
+    cost of a pair in one product with the amplitudes, in its transpose, and in one set of the poses' systems.
     """
     pairs, threads = row["pairs"], row["threads"]
     row["ns_per_pair"] = 1e9 * row["cpu_s"] / pairs
     row["wall_ns_per_pair"] = 1e9 * row["wall_s"] * threads / pairs
     row["pairs_per_second"] = pairs / row["wall_s"]
+    for name in OPERATIONS:
+        row[f"{name}_ns"] = 1e6 * row[f"{name}_ms"] / pairs
     if row["backend"] == "cpu":
         row["of_sgemm"] = FLOPS_PER_PIXEL_PAIR * pairs / row["cpu_s"] / flops
         row["of_copy"] = BYTES_PER_PAIR * row["slice_gaussian_pairs"] / row["cpu_s"] / bandwidth
 
 
-def slope(rows: list[dict[str, Any]]) -> float:
+def slope(rows: list[Row]) -> float:
     """Of log processor time against log pairs."""
     pairs, cost = (np.log([row[key] for row in rows]) for key in ("pairs", "cpu_s"))
     return float(np.polyfit(pairs, cost, 1)[0])
@@ -282,7 +302,9 @@ COLUMNS = {
     "forward_ms": "10.1f",
     "backward_ms": "11.1f",
     "list_ms": "7.1f",
-    "pose_ms": "7.1f",
+    "apply_ns": "8.2f",
+    "adjoint_ns": "10.2f",
+    "pose_ns": "7.2f",
     "ns_per_pair": "11.2f",
     "wall_ns_per_pair": "16.2f",
     "pairs_per_second": "16.2e",
@@ -290,6 +312,28 @@ COLUMNS = {
     "of_copy": "7.1%",
     "peak_memory_mb": "14.0f",
 }
+
+
+def measure_cases(
+    chosen: list[str], devices: list[str], threads: list[int], quick: bool, show: Callable[[Row], None]
+) -> list[Row]:
+    """Rows of all cases but the iterations, each one shown as soon as it is there."""
+    flops, bandwidth = sgemm_flops(), copy_bandwidth()
+    rows: list[Row] = []
+    for name, slices, parameters in cases(chosen, quick):
+        pairs = count_pairs(slices, parameters)
+        for device in devices:
+            for number in threads if device == "cpu" else [1]:
+                timed = measure(slices, parameters, choose_backend(device), number, 5 if quick else 25)
+                row = {"case": name, "pairs": pairs} | timed
+                derive(row, flops, bandwidth)
+                rows.append(row | {"sgemm_flops": flops, "copy_bandwidth": bandwidth})
+                show(rows[-1])
+    return rows
+
+
+def show_row(row: Row) -> None:
+    print(" ".join(f"{row[key]:{style}}" if key in row else "" for key, style in COLUMNS.items()), flush=True)
 
 
 def main() -> None:
@@ -304,26 +348,12 @@ def main() -> None:
     devices = [device for device in available_backends() if device in options.device]
     if "cuda" in options.device and "cuda" not in devices:
         print("cuda: not measured: no CUDA device")
-
-    flops, bandwidth = sgemm_flops(), copy_bandwidth()
-    print(f"{processor()}: sgemm {flops / 1e9:.0f} GFLOP/s, copy {bandwidth / 1e9:.1f} GB/s, one thread each")
-    print(
-        " ".join(
-            f"{name:>{len(format(0, style)) if style[-1] != 's' else style[:-1]}s}" for name, style in COLUMNS.items()
-        )
-    )
-    rows: list[dict[str, Any]] = []
-    for name, slices, parameters in cases(options.cases, options.quick):
-        pairs = count_pairs(slices, parameters)
-        for device in devices:
-            for threads in options.threads if device == "cpu" else [1]:
-                timed = measure(slices, parameters, device, threads, 5 if options.quick else 25)
-                row = {"case": name, "pairs": pairs} | timed
-                derive(row, flops, bandwidth)
-                rows.append(row | {"sgemm_flops": flops, "copy_bandwidth": bandwidth})
-                print(
-                    " ".join(f"{row[key]:{style}}" if key in row else "" for key, style in COLUMNS.items()), flush=True
-                )
+    widths = {name: len(format(0, style)) if style[-1] != "s" else style[:-1] for name, style in COLUMNS.items()}
+    print(" ".join(f"{name:>{width}s}" for name, width in widths.items()))
+    rows = measure_cases(options.cases, devices, options.threads, options.quick, show_row)
+    if rows:
+        flops, bandwidth = rows[0]["sgemm_flops"], rows[0]["copy_bandwidth"]
+        print(f"{processor()}: sgemm {flops / 1e9:.0f} GFLOP/s, copy {bandwidth / 1e9:.1f} GB/s, one thread each")
     for device in devices:
         growing = [r for r in rows if r["case"] == "growing" and r["backend"] == device and r["threads"] == 1]
         if len(growing) > 1:

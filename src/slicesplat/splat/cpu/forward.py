@@ -91,9 +91,12 @@ class CpuForwardModel:
         Geometry of the images; poses are given with every call of `set_geometry`.
     cutoff : float
         Mahalanobis distance beyond which a Gaussian does not reach a pixel; at most 5.
+    views_at_once : int, optional
+        How many views' pairs are found at a time, which takes room for all Gaussians each. By default as many as fit
+        into 256 MB, but enough for all threads.
     """
 
-    def __init__(self, slices: Slices, cutoff: float = 3.0) -> None:
+    def __init__(self, slices: Slices, cutoff: float = 3.0, views_at_once: int | None = None) -> None:
         if not 0 < cutoff <= MAX_CUTOFF:
             raise ValueError(f"cutoff {cutoff} is not in (0, {MAX_CUTOFF}]")
         components = slices.psf_weights.shape[1]
@@ -101,6 +104,7 @@ class CpuForwardModel:
         self.slices = len(slices)
         self.device = torch.device("cpu")
         self.cutoff = float(cutoff)
+        self.views_at_once = views_at_once
         self.shape = _array(slices.shape, np.int64)
         self.offset = _array(slices.offset, np.int64)
         self.view_start = np.arange(len(slices) + 1, dtype=np.int64) * components
@@ -195,7 +199,7 @@ class CpuForwardModel:
         found: list[NDArray[np.int32]] = []
         # A view's list may be as long as that of all Gaussians: room for those of a few views at a time, since a
         # search for lost slices has thousands of views.
-        batch = max(_LEAST_VIEWS, _LISTED // (n + LANES))
+        batch = self.views_at_once or max(_LEAST_VIEWS, _LISTED // (n + LANES))
         listed = self._room.of("listed", (min(batch, views), n + LANES), np.int32)
         for first in range(0, views, batch):
             some = slice(first, min(first + batch, views))
