@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+NEEDS := import sys; sys.exit(sys.version_info < (3, 11) and "constraints.txt needs Python 3.11: make PYTHON=python3.11")
 
 .PHONY: demo test lint format results clean
 
@@ -29,6 +30,6 @@ clean:
 	rm -rf demo build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 .venv/.installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/python || { $(PYTHON) -c '$(NEEDS)' && $(PYTHON) -m venv .venv; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

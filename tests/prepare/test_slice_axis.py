@@ -192,7 +192,7 @@ def test_axes_that_are_none_or_of_the_wrong_number_are_refused(tmp_path: Path) -
 def test_a_mask_is_turned_with_its_stack(tmp_path: Path) -> None:
     stack = stacks("mild", 1.2)[0]
     path = turned(tmp_path / "s.nii", stack, (2, 0, 1))
-    drawn = Stack(stack.mask.astype(np.uint8), stack.mask, stack.affine, 1.0)
+    drawn = Stack(stack.mask.astype(np.float32), stack.mask, stack.affine, 1.0)
     mask = turned(tmp_path / "m.nii", drawn, (2, 0, 1))
     (read,) = load_stacks([path], [mask])
     assert read.slice_axis == 0

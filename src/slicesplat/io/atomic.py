@@ -147,7 +147,7 @@ def take_over_owner(temporary: Path, replaced: os.stat_result) -> int:
     Where the group cannot be kept, it has no rights: they were given to another group.
     """
     mode, now = stat.S_IMODE(replaced.st_mode), temporary.stat()
-    if hasattr(os, "chown"):
+    if hasattr(os, "chown") and hasattr(os, "geteuid"):
         administrator = os.geteuid() == 0
         if (now.st_gid, administrator and now.st_uid) != (replaced.st_gid, administrator and replaced.st_uid):
             try:

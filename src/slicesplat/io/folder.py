@@ -13,7 +13,6 @@ done can be seen from it at any point, and the next run does it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import os
@@ -297,6 +296,9 @@ def _made_alike(new: Path, old: Path) -> bool:
 def _exchange(one: Path, other: Path) -> bool:
     """Let two folders change places in one step; False where the system or the file system cannot."""
     try:
+        # Not every build of Python has it.
+        import ctypes
+
         if sys.platform == "darwin":
             library = ctypes.CDLL(None)
             return bool(library.renamex_np(os.fsencode(one), os.fsencode(other), _RENAME_EXCHANGE) == 0)
@@ -304,7 +306,7 @@ def _exchange(one: Path, other: Path) -> bool:
             library = ctypes.CDLL(None)
             paths = (_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other))
             return bool(library.renameat2(*paths, _RENAME_EXCHANGE) == 0)
-    except (AttributeError, OSError):
+    except (AttributeError, ImportError, OSError):
         # An older C library.
         pass
     return False

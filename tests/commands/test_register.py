@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from command_line import refused
 
 from slicesplat.cli import main
 from slicesplat.geometry.rigid import rigid
@@ -51,14 +52,6 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr("slicesplat.commands.register.register", stand_in)
     monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", stand_in)
     return seen
-
-
-def refused(capsys: pytest.CaptureFixture[str], args: list[str], *words: str) -> None:
-    assert main(args) == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    for word in (*words, "; "):
-        assert word in err
 
 
 def test_register_writes_slices_transforms_and_json(tmp_path: Path, stack: str, asked: dict[str, Any]) -> None:

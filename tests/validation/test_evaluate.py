@@ -23,7 +23,7 @@ from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.pose_error import pose_error
 from slicesplat.validation.simulate import Simulation, SimulationConfig, simulate
 
-TOOLS = Path(__file__).resolve().parents[2] / "shared" / "tools"
+TOOLS = Path(__file__).resolve().parents[3] / "shared" / "tools"
 needs_tools = pytest.mark.skipif(not TOOLS.is_dir(), reason="the scoring tools are not beside this checkout")
 
 Brain = tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import logging
-import os
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -16,9 +14,6 @@ from nibabel.affines import apply_affine
 from nifti_files import SHAPE, SPACING, blob, oblique_affine, plain_affine, refused, write
 
 from slicesplat.errors import InputError
-from slicesplat.io.files import check_output, check_output_folder, load_json, save_json
-from slicesplat.io.masks import load_masked_volume
-from slicesplat.io.nifti import load_volume, save_volume
 from slicesplat.prepare.load import load_stacks
 
 
@@ -30,9 +25,6 @@ def stack(tmp_path: Path) -> Path:
 @pytest.fixture
 def mask(tmp_path: Path) -> Path:
     return write(tmp_path / "mask.nii.gz", (blob() > 0).astype(np.uint8))
-
-
-# --- what is read
 
 
 @pytest.mark.parametrize(
@@ -102,9 +94,6 @@ def test_overlapping_stacks_of_different_orientation_are_accepted(tmp_path: Path
     assert [s.name for s in load_stacks(paths)] == ["a.nii.gz", "b.nii.gz"]
 
 
-# --- thickness
-
-
 def test_thickness_comes_from_the_sidecar_first_and_the_log_says_so(
     stack: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -159,9 +148,6 @@ def test_thickness_that_is_not_positive_is_refused(stack: Path, given: float) ->
 def test_useless_sidecar_is_refused(stack: Path, text: str, problem: str) -> None:
     stack.with_name("stack.json").write_text(text)
     refused(lambda: load_stacks([stack]), "stack.json", problem)
-
-
-# --- masks
 
 
 def test_without_a_mask_the_region_is_what_is_not_zero_and_the_log_says_so(
@@ -234,9 +220,6 @@ def test_mask_with_nan_is_refused(stack: Path, tmp_path: Path) -> None:
 
 def test_empty_stack_is_refused(tmp_path: Path) -> None:
     refused(lambda: load_stacks([write(tmp_path / "s.nii.gz", 0 * blob())]), "s.nii.gz", "every voxel is zero")
-
-
-# --- damaged or unsuitable files
 
 
 def test_missing_file_is_refused(stack: Path, tmp_path: Path) -> None:
@@ -362,124 +345,3 @@ def test_a_refusal_is_the_only_message(tmp_path: Path, caplog: pytest.LogCapture
     with caplog.at_level(logging.DEBUG), pytest.raises(InputError):
         load_stacks([near, far])
     assert not caplog.messages
-
-
-# --- volumes
-
-
-def test_volume_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    values = np.random.default_rng(1).normal(size=SHAPE)
-    save_volume(nib.Nifti1Image(values, oblique_affine()), tmp_path / "v.nii.gz")
-    image = nib.load(tmp_path / "v.nii.gz")
-    assert image.get_data_dtype() == np.float32
-    np.testing.assert_array_equal(np.asarray(image.dataobj), values.astype(np.float32))
-    np.testing.assert_allclose(image.get_sform(), oblique_affine(), atol=1e-5)
-    np.testing.assert_allclose(image.get_qform(), oblique_affine(), atol=1e-4)
-    assert (int(image.header["sform_code"]), int(image.header["qform_code"])) == (1, 1)
-    assert image.header.get_xyzt_units()[0] == "mm"
-
-
-def test_same_volume_is_the_same_bytes_under_any_name(tmp_path: Path) -> None:
-    image = nib.Nifti1Image(blob(), oblique_affine())
-    for name in ("a.nii.gz", "b.nii.gz"):
-        save_volume(image, tmp_path / name)
-    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.nii.gz", "b.nii.gz"]
-
-
-def test_nothing_of_the_input_header_reaches_the_output(tmp_path: Path) -> None:
-    image = nib.Nifti1Image(blob(), plain_affine())
-    image.header["descrip"] = b"Jane Doe"
-    image.header["intent_name"] = b"Jane Doe"
-    image.header["aux_file"] = b"Jane Doe"
-    nib.save(image, tmp_path / "in.nii")
-    save_volume(nib.load(tmp_path / "in.nii"), tmp_path / "out.nii")
-    assert b"Jane" not in (tmp_path / "out.nii").read_bytes()
-
-
-def test_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "v.nii.gz"
-    target.write_bytes(b"old")
-
-    def full_disk(*_: object) -> None:
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(nib, "save", full_disk)
-    with pytest.raises(OSError, match="no space"):
-        save_volume(nib.Nifti1Image(blob(), plain_affine()), target)
-    assert [p.name for p in tmp_path.iterdir()] == ["v.nii.gz"]
-    assert target.read_bytes() == b"old"
-
-
-def test_volume_with_nan_is_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "v.nii.gz", np.full(SHAPE, np.nan, np.float32))
-    refused(lambda: load_volume(path), "v.nii.gz", "NaN")
-
-
-def test_volume_and_mask_on_one_grid(tmp_path: Path, stack: Path, mask: Path) -> None:
-    volume, region, notes = load_masked_volume(stack, mask)
-    assert not notes
-    np.testing.assert_array_equal(np.asarray(volume.dataobj), blob())
-    np.testing.assert_array_equal(np.asarray(region.dataobj) > 0, blob() > 0)
-    other = write(tmp_path / "m.nii.gz", np.ones((3, 4, 5), np.uint8))
-    refused(lambda: load_masked_volume(stack, other), "m.nii.gz", "its shape")
-
-
-# --- outputs
-
-
-def test_output_that_can_be_written_is_accepted(tmp_path: Path) -> None:
-    check_output(tmp_path / "v.nii.gz", suffixes=(".nii", ".nii.gz"))
-    check_output_folder(tmp_path)
-    check_output_folder(tmp_path / "new")
-    assert not list(tmp_path.iterdir())
-
-
-def test_output_without_folder_is_refused(tmp_path: Path) -> None:
-    refused(lambda: check_output(tmp_path / "none" / "v.nii.gz"), "v.nii.gz", "does not exist")
-    refused(lambda: check_output_folder(tmp_path / "none" / "deep"), "deep", "does not exist")
-
-
-def test_output_in_a_file_is_refused(stack: Path) -> None:
-    refused(lambda: check_output(stack / "v.nii.gz"), "v.nii.gz", "is not a folder")
-    refused(lambda: check_output_folder(stack), "stack.nii.gz", "is a file")
-
-
-def test_output_that_is_a_folder_or_of_unknown_kind_is_refused(tmp_path: Path) -> None:
-    refused(lambda: check_output(tmp_path), str(tmp_path), "is a folder")
-    refused(lambda: check_output(tmp_path / "v.mgz", suffixes=(".nii",)), "v.mgz", "unknown kind")
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that nobody can write in")
-def test_output_in_a_read_only_file_system_is_refused() -> None:
-    refused(lambda: check_output("/proc/v.nii.gz"), "/proc/v.nii.gz", "read-only")
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="an administrator can write anywhere")
-def test_output_in_a_read_only_folder_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o555)
-    refused(lambda: check_output(tmp_path / "v.nii.gz"), "v.nii.gz", "read-only")
-
-
-def test_json_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    data = {
-        "a": np.float32(0.5),
-        "b": np.eye(2),
-        "c": [float("nan"), None],
-        "d": (Path("x"), True, np.int64(3)),
-    }
-    save_json(data, tmp_path / "r.json")
-    assert load_json(tmp_path / "r.json") == {
-        "a": 0.5,
-        "b": [[1, 0], [0, 1]],
-        "c": [None, None],
-        "d": ["x", True, 3],
-    }
-
-
-def test_useless_json_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "r.json").write_text("{")
-    refused(lambda: load_json(tmp_path / "r.json"), "r.json", "not readable JSON")
-    (tmp_path / "r.json").write_text("[]")
-    refused(lambda: load_json(tmp_path / "r.json"), "r.json", "no JSON object")
-    refused(lambda: load_json(tmp_path / "none.json"), "none.json", "no such file")

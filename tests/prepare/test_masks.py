@@ -18,7 +18,7 @@ from slicesplat.io.slices import load_slices
 from slicesplat.prepare.load import load_stacks
 from slicesplat.prepare.mask_faults import mended
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared images are not beside this checkout")
 
 AFFINE = np.diag([1.5, 1.5, 3.0, 1.0])
