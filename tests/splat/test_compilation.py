@@ -76,7 +76,7 @@ def compile_kernels(capability: int) -> None:
 def test_the_kernels_compile_for_a_device_and_use_no_atomics(tmp_path: Path) -> None:
     # The interpreter is laxer than the compiler. In a process of its own: Triton is one or the other.
     environment = os.environ | {"TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path), "CUDA_VISIBLE_DEVICES": ""}
-    code = "import sys; sys.path.append('..'); import test_compilation as t; t.compile_kernels(80)"
+    code = "import sys; sys.path.append('../helpers'); import test_compilation as t; t.compile_kernels(80)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, cwd=Path(__file__).parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

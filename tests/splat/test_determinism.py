@@ -62,4 +62,4 @@ def test_threads_work_in_a_forked_process() -> None:
         "if child: raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
         "made.apply(p[3], p[6]); os._exit(0)"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1] / "helpers", check=True, timeout=120)
