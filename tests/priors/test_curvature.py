@@ -43,9 +43,7 @@ def test_faint_bends_cost_their_square_and_edges_the_root_of_their_size() -> Non
 
 def test_prior_is_an_integral_whatever_the_lattice() -> None:
     # In the region of the faint, half of the integral of |H V|^2 / EDGE^(3/2).
-    fine, coarse = (
-        form_of(h, lambda x: 1e-4 * (x[:, 0] ** 2 + x[:, 1] * x[:, 2]) / LATTICE_SUM) for h in (0.75, 1.5)
-    )
+    fine, coarse = (form_of(h, lambda x: 1e-4 * (x[:, 0] ** 2 + x[:, 1] * x[:, 2]) / LATTICE_SUM) for h in (0.75, 1.5))
     assert fine / coarse == pytest.approx(1.0, rel=0.25)  # the rim, where no second difference is complete, differs
     volume = 4 / 3 * np.pi * 9.0**3
     assert fine == pytest.approx(volume * 6e-8 / 2 / EDGE**1.5, rel=0.3)

@@ -1,4 +1,4 @@
-"""Conjugate gradients find what a direct solver finds, sooner with a preconditioner, and stop where they are told to."""
+"""Conjugate gradients find what a direct solver finds, sooner with a preconditioner, and stop where they are told."""
 
 from __future__ import annotations
 

@@ -17,7 +17,11 @@ from slicesplat.solvers.precondition import Preconditioner
 def test_preconditioned_the_solver_needs_half_the_iterations(strength: float) -> None:
     slices, rng = ball(), np.random.default_rng(1)
     lattice = lattice_over(slices, 1.5)
-    forward_model, prior, start = placed(lattice.field(), slices), make_prior("curvature", lattice), torch.zeros(len(lattice))
+    forward_model, prior, start = (
+        placed(lattice.field(), slices),
+        make_prior("curvature", lattice),
+        torch.zeros(len(lattice)),
+    )
     prior.majorise(torch.tensor(rng.normal(size=len(lattice)) * 0.01, dtype=torch.float32), strength)
     weights, gain = torch.from_numpy(slices.mask.astype(np.float32)), np.ones(len(slices))
     pixels = torch.tensor(rng.normal(size=forward_model.pixels)).float()
