@@ -93,8 +93,8 @@ def scene(profile: SliceProfile = "gaussian", n: int = 16, seed: int = 1) -> tup
         rng.uniform(-0.7, 1.1, (n, 3)),
         rng.normal(size=(n, 4)) * 2.0,
         rng.normal(size=n),
-        turn @ slices.nominal[:, :3, :3],
-        slices.nominal[:, :3, 3] + rng.normal(size=(len(slices), 3)) * 0.5,
+        turn @ slices.frame.rotation,
+        slices.frame.translation + rng.normal(size=(len(slices), 3)) * 0.5,
         rng.uniform(0.5, 1.5, len(slices)),
     )
     return slices, tuple(map(torch.from_numpy, values))
@@ -168,7 +168,7 @@ def test_a_box_is_the_mean_over_the_thickness_of_the_slice() -> None:
     # As sharp as the lattice of the fit for such pixels, 0.7 mm, and oblique.
     values = (rng.normal(size=(20, 3)) * 3, rng.uniform(np.log(0.7), np.log(1.4), (20, 3)), rng.normal(size=(20, 4)))
     field = GaussianField(*map(torch.from_numpy, (*values, rng.normal(size=20))))
-    turns, shifts = torch.from_numpy(slices.pose[:, :3, :3]), torch.from_numpy(slices.pose[:, :3, 3])
+    turns, shifts = torch.from_numpy(slices.pose.rotation), torch.from_numpy(slices.pose.translation)
     gains = torch.ones(len(slices), dtype=torch.float64)
     observed = reference.render(field, turns, shifts, gains, slices)
     # Planes without thickness, by the midpoint rule.
@@ -205,8 +205,10 @@ def replace_slices(slices: Slices, chosen: list[int]) -> Slices:
         "psf_weights",
         "psf_covariances",
         "psf_offsets",
-        "nominal",
-        "pose",
+        "time",
+        "package",
+        "frame",
+        "motion",
     )
     pixel = np.concatenate([np.arange(slices.offset[s], slices.offset[s + 1]) for s in chosen] or [np.arange(0)])
     counts = [slices.offset[s + 1] - slices.offset[s] for s in chosen]
