@@ -37,7 +37,7 @@ from cases import (
     quick_case,
     say,
     stack_files,
-    true_poses,
+    true_motion,
 )
 from known_pose_least_squares import least_squares
 from nibabel.spatialimages import SpatialImage
@@ -104,9 +104,9 @@ def with_true_poses(case: Case, config: Config) -> Row:
     start = time.perf_counter()
     scaled, _ = scale_intensities(case.stacks)
     slices = cut_slices(scaled, config.slice_profile)
-    slices = slices.with_poses(true_poses(case, slices))
+    slices = slices.moved(true_motion(case, slices))
     still = FitSettings(pose_steps=0)
-    fit = joint_fit(slices, slices.mask, still, [1] * len(scaled), np.random.default_rng(config.seed))
+    fit = joint_fit(slices, slices.mask, still, np.random.default_rng(config.seed))
     region = region_field(slices, fit.weights.slice)
     affine, shape = grid_over(region, config.resolution)
     values = np.maximum(sample_on_grid(fit.field, affine, shape), 0.0) * region_mask(region, affine, shape)
@@ -256,7 +256,7 @@ def main() -> None:
             rows.add(case=case.name, run="motion unknown", **measured(case, config, args.pictures))
             if args.one_mask:
                 rows.add(case=case.name, run="one mask", **measured(with_one_mask(case), config))
-            if args.true_poses:
+            if args.true_motion:
                 rows.add(case=case.name, run="true poses", **with_true_poses(case, config))
             if args.least_squares:
                 found = least_squares(case)

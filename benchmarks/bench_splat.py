@@ -128,7 +128,7 @@ def operations(
     """What is timed, by its name."""
     there = partial(backend.tensor, dtype=torch.float64)
     shape = [there(parameters[key]) for key in ("means", "log_scales", "rotations")]
-    pose = there(slices.pose[:, :3, :3].copy()), there(slices.pose[:, :3, 3].copy())
+    pose = there(slices.pose.rotation.copy()), there(slices.pose.translation.copy())
     amplitudes, gains = there(parameters["amplitudes"]), there(np.ones(len(slices)))
     upstream = backend.tensor(np.random.default_rng(1).normal(size=made.pixels))
     pixels, weights = backend.tensor(slices.pixels), backend.tensor(slices.mask)
@@ -263,7 +263,7 @@ def count_pairs(slices: Slices, parameters: Parameters) -> int:
     """Pairs of a pixel and a Gaussian inside the cut-off, counted one by one."""
     made = CpuForwardModel(slices)
     shape = (parameters[key] for key in ("means", "log_scales", "rotations"))
-    made.set_geometry(*shape, slices.pose[:, :3, :3], slices.pose[:, :3, 3])
+    made.set_geometry(*shape, slices.pose.rotation, slices.pose.translation)
     return made.pixel_pairs()
 
 

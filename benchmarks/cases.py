@@ -18,6 +18,7 @@ from records import Record, Row, add_json_option
 from rich.console import Console
 from rich.table import Table
 
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.nifti import load_volume
@@ -156,11 +157,11 @@ def chosen_cases(args: argparse.Namespace) -> Iterator[Case]:
         yield from (made_case(phantom_source(), level, 0) for level in STACKS)
 
 
-def true_poses(case: Case, slices: Slices) -> Float:
-    """(S, 4, 4) where each slice really was: slice frame to the truth's world."""
+def true_motion(case: Case, slices: Slices) -> Rigid:
+    """How each slice (S) really moved: to the truth's world."""
     assert case.motion is not None
     moved = [case.motion.transforms(stack) for stack in range(len(case.stacks))]
-    return np.array([moved[i][k] for i, k in zip(slices.stack, slices.index, strict=True)]) @ slices.nominal
+    return Rigid(np.array([moved[i][k] for i, k in zip(slices.stack, slices.index, strict=True)]))
 
 
 def true_dropouts(case: Case) -> set[SliceKey]:
@@ -172,7 +173,7 @@ def true_dropouts(case: Case) -> set[SliceKey]:
     slices = cut_slices(case.stacks)
     profile, coarse = case.motion.settings.profile, Quadrature(subdivisions=1, nodes=7, reach=2.5)
     lost = set()
-    for s, pose in enumerate(true_poses(case, slices)):
+    for s, pose in enumerate((true_motion(case, slices) @ slices.frame).matrix):
         corner = np.eye(4)
         corner[:2, 3] = slices.origin[s]
         rows, columns = (int(n) for n in slices.shape[s])

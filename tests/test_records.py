@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slicesplat.geometry.rigid import rigid
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.records import USED_WEIGHT, SliceRecord
 
-MOVED = rigid(np.array([0.1, -0.2, 0.3]), np.array([1.0, 2.0, 3.0]))
+MOVED = Rigid.exp([1.0, 2.0, 3.0, 0.1, -0.2, 0.3]).matrix
 RECORD = SliceRecord(1, 7, MOVED, weight=0.123456, gain=1.23456, ncc=0.98765, left_out=None)
 
 

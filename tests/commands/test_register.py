@@ -15,14 +15,14 @@ import SimpleITK as sitk
 from command_line import refused
 
 from slicesplat.cli import main
-from slicesplat.geometry.rigid import rigid
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.slices import load_slices
 from slicesplat.io.transforms import to_itk
 from slicesplat.records import SliceRecord
 
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
-MOTION = rigid(np.array([0.1, 0.2, -0.1]), np.array([1.0, 2.0, 3.0]))
+MOTION = Rigid.exp([1.0, 2.0, 3.0, 0.1, 0.2, -0.1]).matrix
 
 
 @pytest.fixture

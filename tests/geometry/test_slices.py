@@ -7,13 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from balls import some_poses
 from scipy.spatial.transform import Rotation
 
 from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.acquisition import acquisition_times
 from slicesplat.geometry.psf import slice_psf
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices, cut_slices, pixel_indices
 from slicesplat.geometry.stack import Stack
-from slicesplat.splat import CpuForwardModel
+from slicesplat.splat import CpuForwardModel, set_geometry
 
 SIZE = (13, 10, 5)
 
@@ -29,10 +32,6 @@ def stack(flip: bool = False, number: int = 0) -> Stack:
     index = np.indices(SIZE).reshape(3, -1).T - (np.array(SIZE) - 1) / 2
     mask = (np.linalg.norm(index / (4.6, 3.6, 2.4), axis=1) < 1).reshape(SIZE)
     return Stack(rng.uniform(1, 9, SIZE).astype(np.float32), mask, affine, 2.5, f"stack-{number}")
-
-
-def to_world(slices: Slices, s: int, points: np.ndarray) -> np.ndarray:
-    return points @ slices.pose[s, :3, :3].T + slices.pose[s, :3, 3]
 
 
 @pytest.mark.parametrize("flip", [False, True])
@@ -73,13 +72,13 @@ def test_cut_slices_show_the_pixels_of_the_stack_at_their_world_positions(flip: 
         assert slices.image(slices.mask, s).sum() == source.mask[:, :, k].sum()
         index = np.indices(source.data.shape[:2])[:, i : i + rows, j : j + columns].reshape(2, -1).T
         world = np.column_stack([index, np.full(len(index), k)]) @ source.affine[:3, :3].T + source.affine[:3, 3]
-        np.testing.assert_allclose(to_world(slices, s, slices.plane_points(s, inside=False)), world, atol=1e-9)
+        np.testing.assert_allclose(slices.pose[s].map(slices.plane_points(s, inside=False)), world, atol=1e-9)
 
 
 def test_masked_points_are_those_of_the_slices() -> None:
     given = stack()
     slices = cut_slices([given], min_pixels=1)
-    points = np.concatenate([to_world(slices, s, slices.plane_points(s)) for s in range(len(slices))])
+    points = np.concatenate([slices.world_points(s) for s in range(len(slices))])
     assert len(points) == given.mask.sum()
     found, wanted = (np.round(p, 6)[np.lexsort(np.round(p, 6).T)] for p in (points, given.masked_points()))
     np.testing.assert_allclose(found, wanted, atol=1e-5)
@@ -126,18 +125,49 @@ def test_psf_is_that_of_the_spacing_and_the_thickness() -> None:
 
 def test_slices_start_where_the_scanner_put_them() -> None:
     slices = cut_slices([stack(), stack(True, 1)])
-    np.testing.assert_allclose(slices.world_transforms(), np.tile(np.eye(4), (len(slices), 1, 1)), atol=1e-12)
+    np.testing.assert_array_equal(slices.motion.matrix, np.tile(np.eye(4), (len(slices), 1, 1)))
+    np.testing.assert_array_equal(slices.pose.matrix, slices.frame.matrix)
 
 
-def test_world_transform_takes_the_scanned_position_to_the_corrected_one() -> None:
-    slices = cut_slices([stack(flip=True)])
-    motion = np.eye(4)
-    motion[:3, :3] = Rotation.from_rotvec([0.1, 0.2, -0.3]).as_matrix()
-    motion[:3, 3] = [1.0, -2.0, 4.0]
-    moved = slices.with_poses(motion @ slices.nominal)
-    np.testing.assert_allclose(moved.world_transforms(), np.tile(motion, (len(slices), 1, 1)), atol=1e-12)
-    # The slices themselves have not been touched.
-    np.testing.assert_allclose(slices.pose, slices.nominal)
+def test_motion_takes_the_scanned_position_to_the_corrected_one_whatever_the_crop() -> None:
+    motion = Rigid.exp([1.0, -2.0, 4.0, 0.1, 0.2, -0.3])
+    for margin in (0, 4):
+        slices = cut_slices([stack(flip=True)], margin=margin)
+        moved = slices.moved(Rigid(np.tile(motion.matrix, (len(slices), 1, 1))))
+        for s in range(len(slices)):
+            np.testing.assert_allclose(moved.world_points(s), motion.map(slices.world_points(s)), atol=1e-12)
+        # The slices themselves have not been touched.
+        np.testing.assert_array_equal(slices.pose.matrix, slices.frame.matrix)
+
+
+@pytest.mark.parametrize(
+    ("interleave", "order"),
+    [(1, [0, 1, 2, 3, 4, 5, 6]), (2, [0, 2, 4, 6, 1, 3, 5]), (3, [0, 3, 6, 1, 4, 2, 5])],
+)
+def test_slices_know_when_and_in_which_package_they_were_acquired(interleave: int, order: list[int]) -> None:
+    assert np.argsort(acquisition_times(7, interleave)).tolist() == order
+    given = [stack(), Stack(np.ones((9, 9, 7), np.float32), np.ones((9, 9, 7), bool), np.eye(4), 1.0)]
+    slices = cut_slices(given, min_pixels=1, interleave=[1, interleave])
+    own = np.flatnonzero(slices.stack == 1)
+    assert slices.time[own[order]].tolist() == list(range(7))
+    assert slices.package[own].tolist() == [k % interleave for k in range(7)]
+    assert slices.index[slices.in_time(1)].tolist() == order
+    # The other stack has a clock of its own, and nobody said that it was interleaved.
+    assert slices.time[slices.stack == 0].tolist() == slices.index[slices.stack == 0].tolist()
+    assert not slices.package[slices.stack == 0].any()
+
+
+def test_time_is_the_stacks_whatever_the_mask_leaves_of_it() -> None:
+    mask = np.zeros((9, 9, 7), bool)
+    mask[:, :, [1, 2, 5]] = True
+    slices = cut_slices([Stack(np.ones(mask.shape, np.float32), mask, np.eye(4), 1.0)], interleave=[2])
+    # The slices 0, 2, 4, 6, then 1, 3, 5.
+    assert slices.index.tolist() == [1, 2, 5]
+    assert slices.time.tolist() == [4, 1, 6]
+    assert slices.package.tolist() == [1, 0, 1]
+    # And whatever the order that they come in.
+    turned = slices.take(np.array([2, 0, 1]))
+    assert turned.index[turned.in_time(0)].tolist() == [2, 1, 5]
 
 
 def test_every_pixel_knows_its_slice() -> None:
@@ -146,9 +176,6 @@ def test_every_pixel_knows_its_slice() -> None:
     for s in range(len(slices)):
         assert (slices.image(owner, s) == s).all()
     assert len(owner) == len(slices.pixels)
-
-
-# --- averaging
 
 
 @pytest.mark.parametrize("factor", [2, 3])
@@ -177,7 +204,7 @@ def test_binned_pixel_lies_in_the_middle_of_its_block(factor: int) -> None:
         np.testing.assert_allclose(coarse[0, 0], fine[:factor, :factor].mean(axis=(0, 1)), atol=1e-12)
         last = np.s_[(len(coarse) - 1) * factor : len(coarse) * factor, :factor]
         np.testing.assert_allclose(coarse[-1, 0], fine[last].mean(axis=(0, 1)), atol=1e-12)
-    np.testing.assert_allclose(binned.pose, slices.pose)
+    np.testing.assert_array_equal(binned.pose.matrix, slices.pose.matrix)
 
 
 @pytest.mark.parametrize("factor", [2, 3])
@@ -191,9 +218,7 @@ def test_psf_of_binned_pixels_explains_the_average_of_what_the_fine_ones_show(fa
 
     def shown(where: Slices) -> np.ndarray:
         forward_model = CpuForwardModel(where, 5.0)
-        forward_model.set_geometry(
-            means, field.log_scales, field.rotations, where.pose[:, :3, :3], where.pose[:, :3, 3]
-        )
+        set_geometry(forward_model, field, where.pose)
         return forward_model.apply(ones, np.ones(len(where))).numpy()
 
     fine = replace(slices, pixels=shown(slices)).binned(factor)
@@ -213,11 +238,9 @@ def test_binning_by_one_changes_nothing_and_by_too_much_is_an_error() -> None:
         slices.binned(50)
 
 
-# --- picking
-
-
 def test_taken_slices_carry_their_pixels_in_the_order_asked_for() -> None:
-    slices = cut_slices([stack(), replace(stack(True, 1), thickness=4.0)], "box")
+    slices = cut_slices([stack(), replace(stack(True, 1), thickness=4.0)], "box", interleave=[2, 3])
+    slices = slices.moved(some_poses(len(slices)))
     which = np.array([4, 0, 4, 2])
     taken = slices.take(which)
     assert len(taken) == 4
@@ -225,8 +248,10 @@ def test_taken_slices_carry_their_pixels_in_the_order_asked_for() -> None:
         np.testing.assert_array_equal(taken.image(taken.pixels, place), slices.image(slices.pixels, s))
         np.testing.assert_array_equal(taken.image(taken.mask, place), slices.image(slices.mask, s))
         psf = ("psf_weights", "psf_covariances", "psf_offsets")
-        for name in ("stack", "index", "corner", "origin", "step", *psf, "nominal", "pose"):
+        for name in ("stack", "index", "corner", "origin", "step", *psf, "time", "package"):
             np.testing.assert_array_equal(getattr(taken, name)[place], getattr(slices, name)[s])
+        for name in ("frame", "motion", "pose"):
+            np.testing.assert_array_equal(getattr(taken, name).matrix[place], getattr(slices, name).matrix[s])
 
 
 def test_pixel_indices_pick_what_take_takes() -> None:

@@ -51,8 +51,8 @@ def scene(profile: SliceProfile = "gaussian", n: int = 16, seed: int = 1) -> tup
         rng.uniform(-0.7, 1.1, (n, 3)),
         rng.normal(size=(n, 4)) * 2.0,
         rng.normal(size=n),
-        turn @ slices.nominal[:, :3, :3],
-        slices.nominal[:, :3, 3] + rng.normal(size=(len(slices), 3)) * 0.5,
+        turn @ slices.frame.rotation,
+        slices.frame.translation + rng.normal(size=(len(slices), 3)) * 0.5,
         rng.uniform(0.5, 1.5, len(slices)),
     )
     return slices, tuple(map(torch.from_numpy, values))

@@ -10,7 +10,7 @@ import pytest
 from nibabel.affines import apply_affine
 
 from slicesplat.errors import InputError
-from slicesplat.geometry.rigid import rigid
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import MANIFEST, UNFINISHED
 from slicesplat.io.slices import load_slices, save_slices
@@ -21,7 +21,8 @@ SHAPE = (9, 7, 5)
 
 def make_stack(seed: int, mirrored: bool = False, thickness: float = 2.5) -> Stack:
     rng = np.random.default_rng(seed)
-    affine = rigid(rng.normal(0, 0.5, 3), rng.normal(0, 20, 3)) @ np.diag([1.1, 0.9, -3.3 if mirrored else 3.3, 1.0])
+    pose = Rigid.exp([*rng.normal(0, 20, 3), *rng.normal(0, 0.5, 3)]).matrix
+    affine = pose @ np.diag([1.1, 0.9, -3.3 if mirrored else 3.3, 1.0])
     data = rng.uniform(1, 900, SHAPE).astype(np.float32)
     return Stack(data, rng.random(SHAPE) < 0.5, affine, thickness, f"stack-{seed}.nii.gz")
 
@@ -29,7 +30,7 @@ def make_stack(seed: int, mirrored: bool = False, thickness: float = 2.5) -> Sta
 def records(stacks: list[Stack], seed: int = 0) -> list[SliceRecord]:
     rng = np.random.default_rng(seed)
     return [
-        SliceRecord(number, index, rigid(rng.normal(0, 0.4, 3), rng.normal(0, 8, 3)))
+        SliceRecord(number, index, Rigid.exp([*rng.normal(0, 8, 3), *rng.normal(0, 0.4, 3)]).matrix)
         for number, stack in enumerate(stacks)
         for index in range(1, stack.n_slices)
     ]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from slicesplat.geometry.rigid import rigid
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import MANIFEST
 from slicesplat.io.slices import save_slices
@@ -21,9 +21,9 @@ LPS = np.array([-1.0, -1.0, 1.0])
 
 def some_transforms() -> list[np.ndarray]:
     rng = np.random.default_rng(4)
-    moved = [rigid(rng.normal(0, 1.0, 3), rng.normal(0, 20, 3)) for _ in range(12)]
+    moved = [Rigid.exp([*rng.normal(0, 20, 3), *rng.normal(0, 1.0, 3)]).matrix for _ in range(12)]
     # A quarter turn about x is where Euler angles would not be unique.
-    return [np.eye(4), rigid(np.array([np.pi / 2, 0, 0]), np.ones(3)), *moved]
+    return [np.eye(4), Rigid.exp([1, 1, 1, np.pi / 2, 0, 0]).matrix, *moved]
 
 
 def as_records(transforms: list[np.ndarray]) -> list[SliceRecord]:
@@ -62,8 +62,8 @@ def sitk_image(values: np.ndarray, affine: np.ndarray) -> sitk.Image:
 
 
 def test_resampling_through_the_transform_lands_where_the_affine_with_the_pose_does(tmp_path: Path) -> None:
-    motion = rigid(np.array([0.2, -0.3, 0.25]), np.array([4.0, -3.0, 2.0]))
-    affine = rigid(np.array([0.1, 0.4, -0.2]), np.array([-12.0, -10.0, 3.0])) @ np.diag([1.0, 1.2, 3.0, 1.0])
+    motion = Rigid.exp([4.0, -3.0, 2.0, 0.2, -0.3, 0.25]).matrix
+    affine = Rigid.exp([-12.0, -10.0, 3.0, 0.1, 0.4, -0.2]).matrix @ np.diag([1.0, 1.2, 3.0, 1.0])
     data = np.random.default_rng(6).uniform(1, 9, (20, 16, 4)).astype(np.float32)
     stack, k = Stack(data, data > 0, affine, 3.0), 2
     record = SliceRecord(0, k, motion)
@@ -93,7 +93,7 @@ def test_resampling_through_the_transform_lands_where_the_affine_with_the_pose_d
 
 
 def test_itk_transform_turns_as_the_matrix_does() -> None:
-    quarter = rigid(np.array([0, 0, np.pi / 2]), np.zeros(3))
+    quarter = Rigid.exp([0, 0, 0, 0, 0, np.pi / 2]).matrix
     # In RAS a quarter turn about z takes right to anterior; in LPS that is left to posterior.
     np.testing.assert_allclose(to_itk(quarter).TransformPoint([1.0, 0.0, 0.0]), [0, 1, 0], atol=1e-12)
 

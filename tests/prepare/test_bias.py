@@ -15,11 +15,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from reconstructions import BRIEF
 
-import slicesplat.pipeline
+import slicesplat.pipeline.stages
 from slicesplat.cli import main
 from slicesplat.config import Config
-from slicesplat.estimate.joint import FitSettings
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import MANIFEST
 from slicesplat.pipeline import reconstruct
@@ -133,7 +133,6 @@ def test_number_of_threads_changes_no_bit(tmp_path: Path) -> None:
 
 
 def test_reconstruction_is_corrected_only_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(slicesplat.pipeline, "FitSettings", lambda: FitSettings(iterations=10))
     config = SimulationConfig(motion="none", pixel=2.0, spacing=4.0, thickness=4.0, dropout=0.0, seed=1)
     stacks = simulate(*brain_phantom(32.0, 1.4), config).stacks
     asked = []
@@ -142,10 +141,10 @@ def test_reconstruction_is_corrected_only_when_asked(monkeypatch: pytest.MonkeyP
         asked.append(stack)
         return correct_bias_field(stack)
 
-    monkeypatch.setattr(slicesplat.pipeline, "correct_bias_field", counted)
-    reconstruct(stacks, Config(resolution=2.0, threads=1))
+    monkeypatch.setattr(slicesplat.pipeline.stages, "correct_bias_field", counted)
+    reconstruct(stacks, Config(resolution=2.0, threads=1, fit=BRIEF))
     assert not asked
-    made = reconstruct(stacks, Config(resolution=2.0, threads=1, bias_field_correction=True))
+    made = reconstruct(stacks, Config(resolution=2.0, threads=1, bias_field_correction=True, fit=BRIEF))
     assert len(asked) == len(stacks)
     assert made.json()["settings"]["bias_field_correction"] is True
 

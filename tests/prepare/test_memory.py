@@ -17,13 +17,13 @@ import pytest
 
 import slicesplat.pipeline
 from slicesplat import machine
-from slicesplat.config import Config
+from slicesplat.config import Config, FitSettings
 from slicesplat.errors import InputError
-from slicesplat.estimate.joint import FitSettings
 from slicesplat.field.lattice import LATTICE_SIGMA
 from slicesplat.geometry.stack import Stack
 from slicesplat.machine import available_memory
-from slicesplat.pipeline import FIT_MARGIN, reconstruct, register
+from slicesplat.pipeline import reconstruct, register
+from slicesplat.pipeline.stages import FIT_MARGIN
 from slicesplat.prepare import memory
 from slicesplat.prepare.memory import GB, estimate_memory, within_memory
 from slicesplat.prepare.region import RIM_MM
@@ -73,21 +73,18 @@ def test_estimate_is_within_30_percent_of_the_peak() -> None:
 
 _MEASURED = """
 import resource, sys
-from slicesplat.estimate.joint import FitSettings
-import slicesplat.pipeline
-from slicesplat.motion import register as find
+from slicesplat.config import Config, FitSettings, RegistrationSettings
 from slicesplat.validation.phantom import brain_phantom
-from slicesplat.pipeline import Config, reconstruct
+from slicesplat.pipeline import reconstruct
 from slicesplat.prepare.memory import estimate_memory
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
 scan = simulate(*brain_phantom(70.0, 1.6), SimulationConfig(motion="none", pixel=0.8, dropout=0.0, seed=1))
 # As much memory in a fraction of the time.
-settings = FitSettings(pose_rounds=1, final_rounds=1, rounds=1, iterations=1)
-slicesplat.pipeline.FitSettings = lambda: settings
-find.COARSE, find.FINE = find.COARSE[:1], find.FINE[:1]
-config = Config(threads=1, device="cpu", resolution=1.0)
-estimate = estimate_memory(scan.stacks, config, settings.spacings)
+fit, levels = FitSettings(pose_rounds=1, final_rounds=1, rounds=1, iterations=1), RegistrationSettings()
+levels = RegistrationSettings(coarse=levels.coarse[:1], fine=levels.fine[:1])
+config = Config(threads=1, device="cpu", resolution=1.0, fit=fit, registration=levels)
+estimate = estimate_memory(scan.stacks, config, fit.spacings)
 print(estimate.resident, estimate.peak)
 reconstruct(scan.stacks, config)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))

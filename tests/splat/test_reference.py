@@ -45,7 +45,7 @@ def test_a_box_is_the_mean_over_the_thickness_of_the_slice() -> None:
     # As sharp as the lattice of the fit for such pixels, 0.7 mm, and oblique.
     values = (rng.normal(size=(20, 3)) * 3, rng.uniform(np.log(0.7), np.log(1.4), (20, 3)), rng.normal(size=(20, 4)))
     field = GaussianField(*map(torch.from_numpy, (*values, rng.normal(size=20))))
-    turns, shifts = torch.from_numpy(slices.pose[:, :3, :3]), torch.from_numpy(slices.pose[:, :3, 3])
+    turns, shifts = torch.from_numpy(slices.pose.rotation), torch.from_numpy(slices.pose.translation)
     gains = torch.ones(len(slices), dtype=torch.float64)
     observed = reference.render(field, turns, shifts, gains, slices)
     # Planes without thickness, by the midpoint rule.

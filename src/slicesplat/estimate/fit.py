@@ -25,6 +25,7 @@ from slicesplat.field.lattice import prune
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.likelihood.robust import Weights
+from slicesplat.priors import prior_named
 from slicesplat.progress import ReportProgress
 from slicesplat.splat import CPU, Backend
 
@@ -55,6 +56,19 @@ class Fit:
     weights: Weights
     ncc: Float
     validation_error: float
+
+
+def check_names(settings: FitSettings) -> None:
+    """Know ahead of any work that there are a strategy and a prior of the names given.
+
+    Raises
+    ------
+    ValueError
+        There is none.
+    """
+    if settings.strategy not in STRATEGIES:
+        raise ValueError(f"field strategy {settings.strategy!r}: choose one of {', '.join(sorted(STRATEGIES))}")
+    prior_named(settings.prior)
 
 
 def joint_fit(
@@ -88,10 +102,9 @@ def joint_fit(
     Raises
     ------
     ValueError
-        There is no strategy or no prior of the name that the settings give.
+        As `check_names`.
     """
-    if settings.strategy not in STRATEGIES:
-        raise ValueError(f"field strategy {settings.strategy!r}: choose one of {', '.join(sorted(STRATEGIES))}")
+    check_names(settings)
     strategy = STRATEGIES[settings.strategy](settings, time)
     progress = _Sweeps(report_progress, settings)
     observations = observe(slices, inside, settings, random, backend)

@@ -42,7 +42,7 @@ def reconstruct(
     Raises
     ------
     InputError
-        The stacks hold nothing to reconstruct, or there is no such device.
+        The stacks hold nothing to reconstruct, or there is no such device, prior or strategy.
 
     Examples
     --------

@@ -11,6 +11,7 @@ import torch
 
 from slicesplat.config import Config
 from slicesplat.errors import InputError
+from slicesplat.estimate.fit import check_names
 from slicesplat.estimate.warm_up import compile_kernels
 from slicesplat.geometry.stack import Stack
 from slicesplat.jit import keeps_kernels, when_compiling
@@ -33,8 +34,14 @@ def ready(stacks: Sequence[Stack], config: Config, volume: bool = True) -> Itera
     Raises
     ------
     InputError
-        The work would take more memory than there is.
+        The work would take more memory than there is, or a volume is to be made and the settings name no prior or no
+        strategy that there is.
     """
+    if volume:
+        try:
+            check_names(config.fit)
+        except ValueError as error:
+            raise InputError(str(error)) from error
     found = find_copies(stacks)
     copies = {} if config.keep_duplicates else found
     used = [stack for number, stack in enumerate(stacks) if number not in copies]

@@ -197,7 +197,7 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     Raises
     ------
     InputError
-        No slice matches the others, or there is no such prior or strategy.
+        No slice matches the others.
     """
     slices, stacks = registered.slices, registered.stacks
     kept = slices.mask & slices.measured & (registered.poses.weight > 0)[slices.slice_of_pixel()]

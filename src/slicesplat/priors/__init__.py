@@ -38,8 +38,8 @@ PRIORS: dict[str, Callable[[Lattice, Backend], Prior]] = {"curvature": Curvature
 """By the name that `FitSettings.prior` gives."""
 
 
-def make_prior(name: str, lattice: Lattice, backend: Backend = CPU) -> Prior:
-    """The prior of that name on a lattice.
+def prior_named(name: str) -> Callable[[Lattice, Backend], Prior]:
+    """What makes the prior of that name on a lattice.
 
     Raises
     ------
@@ -48,4 +48,9 @@ def make_prior(name: str, lattice: Lattice, backend: Backend = CPU) -> Prior:
     """
     if name not in PRIORS:
         raise ValueError(f"prior {name!r}: choose one of {', '.join(sorted(PRIORS))}")
-    return PRIORS[name](lattice, backend)
+    return PRIORS[name]
+
+
+def make_prior(name: str, lattice: Lattice, backend: Backend = CPU) -> Prior:
+    """The prior of that name on a lattice; errors as `prior_named`."""
+    return prior_named(name)(lattice, backend)

@@ -9,16 +9,14 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, map_coordinates
 
-import slicesplat.pipeline
-from slicesplat.config import Config
-from slicesplat.estimate.background import BACKGROUND_MARGIN
-from slicesplat.estimate.joint import FitSettings
+from slicesplat.config import Config, FitSettings, SampleSettings
 from slicesplat.pipeline import reconstruct
 from slicesplat.result import Reconstruction
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
 VOXEL = 1.4
+BRIEF = FitSettings(spacings=(1.05,), strengths=(), pose_rounds=3, final_rounds=1, rounds=2, iterations=8)
 
 
 @cache
@@ -36,10 +34,8 @@ def surrounded() -> tuple[NDArray, NDArray, NDArray]:
 @cache
 def made(with_background: bool) -> Reconstruction:
     config = SimulationConfig(motion="mild", pixel=2.0, spacing=4.0, thickness=4.0, dropout=0.0, noise=0.02, seed=1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(slicesplat.pipeline, "FitSettings", lambda: FitSettings(iterations=20))
-        settings = Config(resolution=VOXEL, threads=1, with_background=with_background)
-        return reconstruct(simulate(*surrounded(), config).stacks, settings)
+    settings = Config(resolution=VOXEL, threads=1, with_background=with_background, fit=BRIEF)
+    return reconstruct(simulate(*surrounded(), config).stacks, settings)
 
 
 def values(result: Reconstruction) -> tuple[NDArray, NDArray]:
@@ -48,7 +44,7 @@ def values(result: Reconstruction) -> tuple[NDArray, NDArray]:
 
 def test_inside_is_what_it_is_without_the_background() -> None:
     plain, with_it = made(False), made(True)
-    margin = int(np.ceil(BACKGROUND_MARGIN / VOXEL))
+    margin = int(np.ceil(SampleSettings().background_margin / VOXEL))
     inner = (slice(margin, -margin),) * 3
     (volume, inside), (wide, wide_inside) = values(plain), values(with_it)
     assert wide_inside[inner].tobytes() == inside.tobytes()

@@ -72,9 +72,6 @@ def test_a_saved_field_comes_back_bit_by_bit(field: GaussianField, dtype: torch.
         assert torch.equal(loaded.tensors()[name], value.detach())
 
 
-# --- files of others
-
-
 def with_row(tensor: torch.Tensor, value: float) -> torch.Tensor:
     changed = tensor.clone()
     changed[3] = value

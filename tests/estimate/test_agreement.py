@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from slicesplat.estimate.agreement import agreement
-from slicesplat.geometry.rigid import rigid
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.validation.phantom import brain_phantom
@@ -30,11 +30,9 @@ def test_stacks_of_one_still_subject_agree() -> None:
 def test_a_stack_that_is_turned_does_not_agree() -> None:
     slices = still()
     own = slices.stack == 2
-    centre = slices.pose[:, :3, 3].mean(axis=0)
-    turn = rigid(np.deg2rad([0.0, 0.0, 85.0]), centre)
-    turn[:3, 3] -= turn[:3, :3] @ centre
-    pose = np.where(own[:, None, None], turn @ slices.pose, slices.pose)
-    found = agreement(slices.with_poses(pose), np.ones(len(slices)), 3)
+    turn = Rigid.exp([0, 0, 0, 0, 0, np.deg2rad(85.0)]).about(slices.pose.translation.mean(axis=0))
+    turned = (turn @ slices.motion).where(own, slices.motion)
+    found = agreement(slices.moved(turned), np.ones(len(slices)), 3)
     assert [seen.doubtful for seen in found] == [False, False, True]
 
 

@@ -1,0 +1,97 @@
+"""Sweeps and turns go on for as long as they bring something."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from balls import distance, some_field
+from brains import still_slices
+
+from slicesplat.config import FitSettings, TimePriorSettings
+from slicesplat.estimate.alternate import alternate, limited, sweep
+from slicesplat.estimate.lattice import LatticeStrategy
+from slicesplat.estimate.objective import empty_estimate
+from slicesplat.estimate.observations import Estimate, Observations, observe
+from slicesplat.estimate.strategy import Candidate
+from slicesplat.geometry.rigid import Rigid
+from slicesplat.likelihood.robust import initial_weights
+
+COARSE = FitSettings(spacings=(3.0,))
+
+
+def observations() -> Observations:
+    slices = still_slices()
+    return observe(slices, slices.mask, COARSE, np.random.default_rng(0))
+
+
+@dataclass
+class Scripted:
+    """An objective whose sweeps come to the errors given."""
+
+    errors: list[float]
+
+    def irls_sweep(self, observations: Observations, estimate: Estimate) -> Estimate:
+        return replace(estimate, error=self.errors.pop(0))
+
+
+@pytest.mark.parametrize(
+    ("before", "errors", "rival", "swept"),
+    [
+        (np.inf, [1.0, 1.1, 0.4, 0.3], 0.5, 2),  # it rises
+        (np.inf, [1.0, 0.9, 0.6, 0.4], 0.5, 2),  # by 0.1 a sweep it comes to 0.7 at most
+        (np.inf, [1.0, 0.7, 0.65, 0.4], 0.5, 3),  # at first it may come to 0.1, then to 0.6 at most
+        (np.inf, [1.0, 0.7, 0.5, 0.4], 0.5, 4),
+        (np.inf, [1.0, 1.1, 1.2, 1.3], np.inf, 4),  # nobody to lose against
+        (0.5, [0.51, 0.4], 0.5, 1),  # under another prior it goes on from where the rival is
+    ],
+)
+def test_a_trial_ends_when_it_cannot_win_any_more_and_not_before(
+    before: float, errors: list[float], rival: float, swept: int
+) -> None:
+    slices = still_slices()
+    data = observations()
+    begun = empty_estimate(some_field(), slices.motion, initial_weights(slices, data.fitted))
+    told: list[float] = []
+    candidate = Candidate(Scripted(list(errors)), replace(begun, error=before))  # type: ignore[arg-type]
+    found = sweep(data, candidate, len(errors), told.append, rival)
+    assert told == errors[:swept]
+    assert found.estimate.error == errors[swept - 1]
+    assert candidate.estimate.error == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "turns"),
+    [
+        (replace(COARSE, still=np.inf), 1),  # they have not moved
+        (replace(COARSE, still=0.0, stalled=np.inf), 3),
+        (replace(COARSE, still=0.0, stalled=0.0), 2),  # they move no less than before
+        (replace(COARSE, pose_steps=0), 1),
+    ],
+    ids=["still", "moving", "stalled", "held"],
+)
+def test_field_and_poses_take_turns_until_the_slices_are_still(settings: FitSettings, turns: int) -> None:
+    data, told = observations(), []  # type: ignore[var-annotated]
+    start = LatticeStrategy(settings, TimePriorSettings()).initialise(data, data.slices.motion)
+    alternate(data, start, 3, told.append)
+    assert len(told) == turns
+
+
+def test_slice_that_is_a_little_off_comes_closer() -> None:
+    data, truth = observations(), still_slices()
+    off = np.arange(len(truth)) == 12
+    # A little, in the plane of the slice and about its normal.
+    motion = (truth.frame @ Rigid.exp(np.outer(off, [0.6, -0.5, 0, 0, 0, 0.03]))) @ ~truth.frame
+    start = LatticeStrategy(COARSE, TimePriorSettings()).initialise(data, motion)
+    found = alternate(data, start, 4, lambda error: None).estimate
+    before, after = (distance(truth, where @ truth.frame, truth.pose)[off] for where in (motion, found.motion))
+    assert before > 0.7
+    assert after < 0.6 * before
+
+
+def test_no_slice_is_moved_ahead_further_than_allowed() -> None:
+    step = np.array([[3.0, 0.0, 4.0, 0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.0, 0.0, 0.0], [0, 0, 0, 0, 0.2, 0]])
+    # The last one is five millimetres at the lever arm.
+    expected = [[0.3, 0.0, 0.4, 0.0, 0.0, 0.0], step[1], 0.1 * step[2]]
+    np.testing.assert_allclose(limited(step, 0.5), expected)

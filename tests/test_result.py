@@ -1,0 +1,51 @@
+"""A result says what was asked, what it took, and what was found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from reconstructions import COMPILING, STEPS, brief, result, small
+
+
+def test_json_says_what_was_asked_what_it_took_and_where_every_slice_is() -> None:
+    made = result()
+    written = json.loads(json.dumps(made.json(), allow_nan=False))
+    assert written["settings"]["resolution"] == 1.4
+    assert {"settings", "versions", "steps", "reference_stack", "gaussians", "noise", "slices"} <= written.keys()
+    assert {"slicesplat", "python", "torch", "numba", "numpy"} <= written["versions"].keys()
+    assert [step["step"].replace(COMPILING, STEPS[0]) for step in written["steps"]] == STEPS
+    for step in written["steps"]:
+        assert step["seconds"] >= 0 and step["peak_memory_mb"] > 10
+    assert written["gaussians"] == len(made.field) > 100
+    keys = set()
+    for record in written["slices"]:
+        assert record.keys() >= {"stack", "slice", "world_transform", "weight", "gain"}
+        transform = np.array(record["world_transform"])
+        np.testing.assert_allclose(transform[:3, :3] @ transform[:3, :3].T, np.eye(3), atol=1e-9)
+        np.testing.assert_allclose(transform[3], [0, 0, 0, 1])
+        assert 0 <= record["weight"] <= 1 and 0.2 <= record["gain"] <= 5
+        keys.add((record["stack"], record["slice"]))
+    # Every slice that shows enough of the region, once.
+    expected = {
+        (i, k)
+        for i, stack in enumerate(small().stacks)
+        for k in range(stack.n_slices)
+        if stack.mask[:, :, k].sum() >= 16
+    }
+    assert keys == expected and len(written["slices"]) == len(expected)
+
+
+def test_simulated_stacks_are_the_measured_ones_without_noise() -> None:
+    scale = np.float32(20)
+    stacks = [small().stacks[0], replace(small().stacks[1], data=small().stacks[1].data * scale), small().stacks[2]]
+    made = brief(stacks)
+    for given, predicted in zip(stacks, made.simulated(), strict=True):
+        np.testing.assert_array_equal(predicted.affine, given.affine)
+        assert predicted.data.shape == given.data.shape and predicted.data.dtype == np.float32
+        used = given.mask & (given.mask.sum(axis=(0, 1)) >= 16)
+        assert np.corrcoef(predicted.data[used], given.data[used])[0, 1] > 0.9
+        # Each on its own scale.
+        assert predicted.data[used].mean() == pytest.approx(given.data[used].mean(), rel=0.03)
