@@ -37,13 +37,13 @@ from cases import (
     quick_case,
     say,
     stack_files,
-    true_poses,
+    true_motion,
 )
 from known_pose_least_squares import least_squares
 from nibabel.spatialimages import SpatialImage
 
-from slicesplat.config import Config
-from slicesplat.estimate.joint import FitSettings, joint_fit
+from slicesplat.config import Config, FitSettings
+from slicesplat.estimate.fit import joint_fit
 from slicesplat.geometry.slices import cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.nifti import save_volume
@@ -101,9 +101,9 @@ def with_true_poses(case: Case, config: Config) -> Row:
     start = time.perf_counter()
     scaled, _ = scale_intensities(case.stacks)
     slices = cut_slices(scaled, config.slice_profile)
-    slices = slices.with_poses(true_poses(case, slices))
+    slices = slices.moved(true_motion(case, slices))
     still = FitSettings(pose_steps=0)
-    fit = joint_fit(slices, slices.mask, still, [1] * len(scaled), np.random.default_rng(config.seed))
+    fit = joint_fit(slices, slices.mask, still, np.random.default_rng(config.seed))
     region = region_field(slices, fit.weights.slice)
     affine, shape = grid_over(region, config.resolution)
     values = np.maximum(sample_on_grid(fit.field, affine, shape), 0.0) * region_mask(region, affine, shape)

@@ -66,7 +66,7 @@ def reached(row: Row, level: Motion) -> bool:
 def measured(case: Case, config: Config) -> Row:
     """Pose errors of one reconstruction, and the seconds of its steps."""
     result = reconstruct(case.stacks, config)
-    seconds = step_seconds(step for step in result.steps if step["step"] in ("register", "fit"))
+    seconds = step_seconds(step for step in result.steps if step.step in ("register", "fit"))
     return {**pose_quality(result.slice_records(), case), **seconds}
 
 

@@ -36,6 +36,7 @@ from cases import (
 )
 
 from slicesplat.io.nifti import load_volume
+from slicesplat.progress import StepRecord
 from slicesplat.splat import available_devices
 from slicesplat.validation.simulate import SimulationConfig, save, simulate
 
@@ -83,7 +84,7 @@ def run(case: Path, folder: Path, cache: Path, threads: int, resolution: float, 
     result, known = json.loads(record.read_text(encoding="utf-8")), load_case(case)
     poses = pose_quality(result["slices"], known)
     row: Row = {
-        **step_seconds(result["steps"]),
+        **step_seconds(StepRecord(**step) for step in result["steps"]),
         "wall_s": round(wall, 1),
         "peak_mb": max(step["peak_memory_mb"] for step in result["steps"]),
         **image_quality(load_volume(volume), known),

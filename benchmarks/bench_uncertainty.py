@@ -35,7 +35,7 @@ def calibration(case: Case, config: Config) -> Row:
     ratio = error[use] / said[use]
     tenth = np.searchsorted(np.quantile(said[use], np.arange(1, _TENTHS) / _TENTHS), said[use])
     near = np.sqrt(gaussian_filter(error**2, _WINDOW) / np.maximum(gaussian_filter(use * 1.0, _WINDOW), 1e-3))
-    seconds = {step["step"]: step["seconds"] for step in result.steps}
+    seconds = {step.step: step.seconds for step in result.steps}
     return {
         "covered_share": float(use.sum() / found.mask.sum()),
         "overall": float(ratio.std()),

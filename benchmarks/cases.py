@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.nifti import load_volume
 from slicesplat.prepare.load import load_stacks
+from slicesplat.progress import StepRecord
 from slicesplat.validation.evaluate import pose_error, score
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import Motion, Quadrature, SimulationConfig, Subject, rigid_about, simulate
@@ -156,11 +158,11 @@ def chosen_cases(args: argparse.Namespace) -> Iterator[Case]:
         yield from (made_case(phantom_source(), level, 0) for level in STACKS)
 
 
-def true_poses(case: Case, slices: Slices) -> Float:
-    """(S, 4, 4) where each slice really was: slice frame to the truth's world."""
+def true_motion(case: Case, slices: Slices) -> Rigid:
+    """The motions (S) of the slices as they really were: from where the scanner put them to the truth's world."""
     assert case.motion is not None
     parameters = [case.motion["poses_deg_mm"][i][k] for i, k in zip(slices.stack, slices.index, strict=True)]
-    return rigid_about(case.motion["centre"], parameters) @ slices.nominal
+    return Rigid(rigid_about(case.motion["centre"], parameters))
 
 
 def true_dropouts(case: Case) -> set[SliceKey]:
@@ -172,7 +174,7 @@ def true_dropouts(case: Case) -> set[SliceKey]:
     slices = cut_slices(case.stacks)
     profile, coarse = case.motion["args"]["profile"], Quadrature(subdivisions=1, nodes=7, reach=2.5)
     lost = set()
-    for s, pose in enumerate(true_poses(case, slices)):
+    for s, pose in enumerate(slices.moved(true_motion(case, slices)).pose.matrix):
         corner = np.eye(4)
         corner[:2, 3] = slices.origin[s]
         rows, columns = (int(n) for n in slices.shape[s])
@@ -213,9 +215,9 @@ def pose_quality(records: Sequence[Mapping[str, Any]], case: Case) -> Row:
     }
 
 
-def step_seconds(steps: Iterable[Mapping[str, Any]]) -> Row:
+def step_seconds(steps: Iterable[StepRecord]) -> Row:
     """Seconds of each step of a reconstruction."""
-    return {f"{step['step']}_s": round(step["seconds"], 2) for step in steps}
+    return {f"{step.step}_s": round(step.seconds, 2) for step in steps}
 
 
 def say(message: str) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from cases import Case, Float, Row, Rows, chosen_cases, image_quality, parser, true_poses
+from cases import Case, Float, Row, Rows, chosen_cases, image_quality, parser, true_motion
 from numba import njit, prange
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -165,7 +165,7 @@ class Projector:
         plane = np.exp(-0.5 * (np.arange(-count, count + 1) * step / sigma) ** 2)
         depth = ((np.arange(THROUGH_NODES) + 0.5) / THROUGH_NODES * 2 - 1) * PROFILE_REACH[profile]
         through = profile_function(profile, depth)
-        to_voxel = np.linalg.inv(affine) @ slices.pose
+        to_voxel = np.linalg.inv(affine) @ slices.pose.matrix
         first = np.concatenate([slices.origin - count * step, np.zeros((len(slices), 1)), np.ones((len(slices), 1))], 1)
         geometry = (
             np.einsum("sij,sj->si", to_voxel, first)[:, :3],
@@ -260,7 +260,7 @@ def pose_problem(case: Case) -> tuple[Problem, Float]:
     affine = affine.copy()
     affine[:3, 3] += affine[:3, :3] @ np.array([part.start - 8.0 for part in window])
     slices = cut_slices(case.stacks, profile, margin=0)
-    slices = slices.with_poses(true_poses(case, slices))
+    slices = slices.moved(true_motion(case, slices))
     pixels = slices.pixels / np.float32(np.percentile(slices.pixels[slices.mask], 99))
     shape = (inside.shape[0], inside.shape[1], inside.shape[2])
     projector = Projector.of(slices, case.stacks[0].thickness, profile, affine, shape)
