@@ -42,8 +42,8 @@ from cases import (
 from known_pose_least_squares import least_squares
 from nibabel.spatialimages import SpatialImage
 
-from slicesplat.config import Config
-from slicesplat.estimate.joint import FitSettings, joint_fit
+from slicesplat.config import Config, FitSettings
+from slicesplat.estimate.fit import joint_fit
 from slicesplat.geometry.slices import cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.nifti import save_volume

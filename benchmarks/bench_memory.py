@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from cases import REAL, SIMULATED, Row, Rows, case_folder, load_case, parser, quick_case, stack_files
 
-from slicesplat.config import Config
-from slicesplat.estimate.joint import FitSettings
+from slicesplat.config import Config, FitSettings
 from slicesplat.geometry.stack import Stack
 from slicesplat.pipeline import reconstruct, register
 from slicesplat.prepare.load import load_stacks

@@ -29,13 +29,13 @@ import torch
 from _machine import copy_bandwidth, median_seconds, processor, sgemm_flops
 from records import Record, add_json_option
 
-from slicesplat.estimate.joint import FitSettings
-from slicesplat.field.lattice import lattice
+from slicesplat.config import FitSettings
+from slicesplat.field.lattice import lattice_over
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.prepare.load import load_stacks
-from slicesplat.priors.curvature import Curvature
+from slicesplat.priors import make_prior
 from slicesplat.solvers.amplitudes import AmplitudeSolver, placed_lattice
 from slicesplat.solvers.precondition import Preconditioner
 from slicesplat.solvers.replay import repeated
@@ -85,7 +85,7 @@ def shared_slices(folder: Path) -> Slices:
 
 def gaussians(slices: Slices, spacing: float) -> Parameters:
     """A lattice that a fit has been at: moved, turned, stretched by a fifth."""
-    field, rng = lattice(slices, spacing), np.random.default_rng(0)
+    field, rng = lattice_over(slices, spacing).field(), np.random.default_rng(0)
     n = len(field)
     return {
         "means": field.means.numpy() + rng.normal(size=(n, 3)) * 0.15 * spacing,
@@ -99,7 +99,7 @@ def about(slices: Slices, number: int) -> Parameters:
     """About so many Gaussians over the slices."""
     spacing = 4.0
     for _ in range(4):
-        spacing *= (len(lattice(slices, spacing)) / number) ** (1 / 3)
+        spacing *= (len(lattice_over(slices, spacing)) / number) ** (1 / 3)
     return gaussians(slices, spacing)
 
 
@@ -205,11 +205,13 @@ def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: i
     numba.set_num_threads(threads)
     torch.set_num_threads(1)  # as in the pipeline
     spacing = FitSettings().spacings[0] * float(np.median(slices.step))
-    field, forward_model = placed_lattice(slices, spacing, backend)
-    prior = Curvature(field, spacing, backend)
-    prior.reweight(field.amplitudes, 1e-3)
-    preconditioner = Preconditioner(prior, slices, backend)
-    solver = AmplitudeSolver(forward_model, len(field), prior.apply, preconditioner.apply)
+    lattice, forward_model = placed_lattice(slices, spacing, backend)
+    start = torch.zeros(len(lattice), device=backend.device)
+    prior = make_prior(FitSettings().prior, lattice, backend)
+    prior.majorise(start, 1e-3)
+    preconditioner = Preconditioner(lattice, prior, slices, backend)
+    given = (forward_model, len(lattice), prior.matvec, preconditioner.matvec, backend.name)
+    solver = AmplitudeSolver(*given)
     weights, gains = backend.tensor(slices.mask), torch.ones(len(slices), device=backend.device)
     preconditioner.update(forward_model.adjoint(weights, gains))
 
@@ -223,17 +225,17 @@ def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: i
         finished()
         return median_seconds(finished, repeats)[clock]
 
-    solver.solve(backend.tensor(slices.pixels), weights, gains, field.amplitudes, 0)
-    whole = timed(solver.iterate)
+    solver.solve(backend.tensor(slices.pixels), weights, gains, start, 0)
+    whole = timed(solver.cg.iterate)
 
     def products() -> None:
-        forward_model.adjoint(forward_model.apply(field.amplitudes, gains), gains)
+        forward_model.adjoint(forward_model.apply(start, gains), gains)
 
     part = timed(products)
     return {
         "backend": backend.name,
         "threads": threads,
-        "gaussians": len(field),
+        "gaussians": len(lattice),
         "iteration_ms": 1e3 * whole,
         "forward_ms": 1e3 * part,
         "outside": 1 - part / whole,

@@ -193,18 +193,12 @@ class LikelihoodSettings:
         Residual, in sigma, beyond which a pixel's influence on the field falls off.
     slice_limit : float
         Root-mean-square residual of a slice, in units of its stack's typical one, beyond which its weight falls.
-    pose_loss : {"geman-mcclure", "pixel-weights"}
-        Loss of the poses: Geman and McClure's, or the field's own, by the pixels' weights.
-    pose_limit : float
-        Residual, in sigma, beyond which a pixel loses influence on its slice's pose under the first of them.
     validation_share : float
         Pixels that are left out of the fit to choose by.
     """
 
     pixel_limit: float = 5.0
     slice_limit: float = 1.25
-    pose_loss: Literal["geman-mcclure", "pixel-weights"] = "geman-mcclure"
-    pose_limit: float = 4.0
     validation_share: float = 0.02
 
 

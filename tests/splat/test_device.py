@@ -72,7 +72,7 @@ def test_an_iteration_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatc
     prior = Curvature(lattice, backend)
     preconditioner = Preconditioner(lattice, prior, scan, backend)
     solver = AmplitudeSolver(forward_model, len(lattice), prior.matvec, preconditioner.matvec)
-    inner, launched = solver._solver, []  # type: ignore[var-annotated]
+    inner, launched = solver.cg, []  # type: ignore[var-annotated]
     for kind in (InterpretedFunction, JITFunction):
         monkeypatch.setattr(kind, "__getitem__", lambda self, grid: lambda *given, **named: launched.append(1))
     seen: dict[int, Any] = {}

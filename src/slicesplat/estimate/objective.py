@@ -39,7 +39,7 @@ from slicesplat.solvers.amplitudes import AmplitudeSolver
 from slicesplat.solvers.precondition import Preconditioner
 from slicesplat.splat import ForwardModel, set_geometry
 
-_UNLIMITED = 1e4  # sigma; no residual is as large
+_UNLIMITED = 1e4  # sigma; no residual is as large: the weights are those of the field, and stay during the steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,15 +181,15 @@ class Objective:
 
     def refine_poses(self, observations: Observations, estimate: Estimate) -> Estimate:
         """Gauss-Newton steps of all poses against the field."""
-        slices, settings = observations.slices.moved(estimate.motion), self.settings.likelihood
-        sigma, counted, limit = np.full(len(slices), estimate.weights.sigma), observations.fitted, settings.pose_limit
-        if settings.pose_loss == "pixel-weights":
-            counted, limit = observations.fitted * estimate.weights.pixel, _UNLIMITED
+        slices, weights = observations.slices.moved(estimate.motion), estimate.weights
+        # The rim helps the field to its edge, and judges nothing.
+        counted = observations.fitted * weights.total(observations.slices)
+        sigma = np.full(len(slices), weights.sigma)
         found = align(
-            *(estimate.field, slices, observations.pixels, counted, estimate.weights.gain, limit * sigma),
+            *(estimate.field, slices, observations.pixels, counted, weights.gain, _UNLIMITED * sigma),
             iterations=self.settings.pose_steps,
             forward_model=self.workspace.lent(),
-            prior=time_prior(slices, estimate.weights.slice, self.time),
+            prior=time_prior(slices, weights.slice, self.time),
             sigma=sigma,
         )
         return estimate.moved(found.motion, found.ncc)

@@ -70,7 +70,7 @@ class AmplitudeSolver:
         def normal_equations(direction: Tensor) -> tuple[Tensor, Tensor]:
             return this.normal_equations(direction)
 
-        self._solver = ConjugateGradients(normal_equations, amplitudes, image, preconditioner, forward_model.backend)
+        self.cg = ConjugateGradients(normal_equations, amplitudes, image, preconditioner, forward_model.backend)
 
     def normal_equations(self, direction: Tensor) -> tuple[Tensor, Tensor]:
         """The matrix times amplitudes (N,), and their image (P,)."""
@@ -103,7 +103,7 @@ class AmplitudeSolver:
         image = self.forward_model.apply(start, self._gain) if image is None else image
         residual = self.forward_model.adjoint(self._weights * (pixels - image), self._gain)
         residual = residual if self.prior is None else residual - self.prior(start)
-        return self._solver.solve(start, residual, image, iterations)
+        return self.cg.solve(start, residual, image, iterations)
 
 
 def fit_lattice(
