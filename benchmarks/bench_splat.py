@@ -210,7 +210,7 @@ def iteration_seconds(slices: Slices, backend: Backend, threads: int, repeats: i
     prior = make_prior(FitSettings().prior, lattice, backend)
     prior.majorise(start, 1e-3)
     preconditioner = Preconditioner(lattice, prior, slices, backend)
-    given = (forward_model, len(lattice), prior.matvec, preconditioner.matvec, backend.name)
+    given = (forward_model, len(lattice), prior.matvec, preconditioner.matvec)
     solver = AmplitudeSolver(*given)
     weights, gains = backend.tensor(slices.mask), torch.ones(len(slices), device=backend.device)
     preconditioner.update(forward_model.adjoint(weights, gains))

@@ -149,10 +149,9 @@ def paths_in(page: Path) -> set[str]:
 
 
 # The layout that these pages describe is being moved into.
-AHEAD = pytest.mark.xfail(strict=True, reason="names modules that the redesign of the inference core brings")
 
 
-@pytest.mark.parametrize("page", [pytest.param(name, marks=AHEAD) for name in ("docs/method.md", "CONTRIBUTING.md")])
+@pytest.mark.parametrize("page", ["docs/method.md", "CONTRIBUTING.md"])
 def test_modules_that_the_documents_name_exist(page: str) -> None:
     named = paths_in(ROOT / page)
     assert named
@@ -176,7 +175,6 @@ assert not np.array_equal(*volumes)
 """
 
 
-@AHEAD
 def test_a_prior_is_added_as_the_contributors_page_says() -> None:
     code = first_code_below(ROOT / "CONTRIBUTING.md", "Add a prior")
     done = subprocess.run([sys.executable, "-c", code + CHANGED], capture_output=True, text=True, check=False)

@@ -54,8 +54,8 @@ def alternate(observations: Observations, candidate: Candidate, rounds: int, swe
         if turn + 1 == rounds or moved < settings.still or moved > settings.stalled * previous:
             break
         momentum = momentum + 1 if mean_product(observations, estimate.weights, step, going) > 0 else 0
-        ahead = limited(momentum / (momentum + 3) * going, settings.max_extrapolation)
-        estimate = estimate.moved(pose @ Rigid.exp(ahead) @ ~frame)
+        extrapolation = limited(momentum / (momentum + 3) * going, settings.max_extrapolation)
+        estimate = estimate.moved(pose @ Rigid.exp(extrapolation) @ ~frame)
         before = pose
     return Candidate(objective, estimate)
 

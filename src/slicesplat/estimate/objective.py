@@ -6,15 +6,14 @@
     likelihood      rho: Gaussian noise with outliers, pixels and whole slices, as weights w (`likelihood.robust`)
     prior           E: few places are curved (`priors`); lambda in units of the variance of the noise
 
-Each block minimises its own majoriser of it:
+Each block minimises a majoriser of it, for the others as they are:
 
     amplitudes   1/2 sum w_p (g_s (A a)_p - y_p)^2 + 1/2 a' P a, P the form that touches lambda E (`irls_sweep`)
     gains        sum_p w_p (g_s (A a)_p - y_p)^2, drawn to 1 a little (`likelihood.robust.fit_gains`)
-    weights      of M-estimators with medians for scales; not of one loss (`likelihood.robust.reweight`)
-    poses        Geman and McClure's loss at `pose_limit` sigma, and the time prior (`refine_poses`)
+    weights      pixels: those of an M-estimator; slices and sigma: robust scales (`likelihood.robust.reweight`)
+    poses        sum_p w_p (g_s (A(T) a)_p - y_p)^2, the same w, and the time prior (`refine_poses`)
 
-The pose block has a loss of its own on purpose, and does without the pixels' weights: docs/method.md, Objective, has
-the measurement.
+docs/method.md, Objective, says where they differ and what that does.
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ differential equation with varying coefficients: Lindgren, Rue and Lindstroem, J
 B 73, 2011, 423-498). The error's covariance is sampled by acting it out: draw an anatomy from the prior, scan it as the
 subject was scanned, noise included, reconstruct it as well as the model allows, and take the difference (conditional
 simulation: Journel and Huijbregts, Mining Geostatistics, 1978; perturb and maximise: Papandreou and Yuille, 2010). What
-no slice saw keeps the prior's spread. The poses are taken as they are: their error is not part of it.
+no slice saw keeps the prior's spread. The poses are taken as they are: their error is not part of it. docs/method.md,
+Uncertainty.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ single pixels (motion within a slice, fat, pulsation) beyond `pixel_limit` sigma
 whole slices (dropouts, slices that have not found their place) whose root-mean-square residual is out of proportion in
 their stack, whose weight falls with its fourth power. A stack with more noise than the others has the weight of its
 inverse variance: it counts for less, and does not vanish. Scales are medians, so that up to half of either may be
-contaminated (Huber and Ronchetti, Robust Statistics, 2nd ed., chapters 4 and 5).
+contaminated (Huber and Ronchetti, Robust Statistics, 2nd ed., chapters 4 and 5). docs/method.md, Likelihood.
 """
 
 from __future__ import annotations

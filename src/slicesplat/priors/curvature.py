@@ -8,6 +8,7 @@ images have heavy tails, exponents between 0.5 and 0.8 (Levin, Fergus, Durand an
 article 70), so that few sharp folds are likelier than many faint ones. On a lattice the derivatives are differences of
 neighbouring amplitudes. E is lowered by solving weighted least squares again and again (lagged diffusivity: Vogel and
 Oman, SIAM J. Sci. Comput. 17, 1996, 227-238), from a smooth field on: E is not convex.
+docs/method.md, Prior.
 """
 
 from __future__ import annotations
