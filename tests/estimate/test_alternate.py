@@ -43,6 +43,7 @@ class Scripted:
         (np.inf, [1.0, 0.9, 0.6, 0.4], 0.5, 2),  # by 0.1 a sweep it comes to 0.7 at most
         (np.inf, [1.0, 0.7, 0.65, 0.4], 0.5, 3),  # at first it may come to 0.1, then to 0.6 at most
         (np.inf, [1.0, 0.7, 0.5, 0.4], 0.5, 4),
+        (np.inf, [1.0, 0.8, 0.6, 0.45], 0.5, 4),  # two more by 0.2 come to 0.4
         (np.inf, [1.0, 1.1, 1.2, 1.3], np.inf, 4),  # nobody to lose against
         (0.5, [0.51, 0.4], 0.5, 1),  # under another prior it goes on from where the rival is
     ],

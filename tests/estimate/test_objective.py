@@ -60,6 +60,7 @@ def test_step_depends_on_what_it_is_given_and_not_on_what_was_done_before() -> N
     observations, objective, estimate = begun()
     once = objective.irls_sweep(observations, estimate)
     moved = objective.refine_poses(observations, once)
+    assert arrays(objective.irls_sweep(observations, estimate)) == arrays(once)
     objective.with_strength(50.0).irls_sweep(observations, moved)
     assert arrays(objective.irls_sweep(observations, estimate)) == arrays(once)
     assert arrays(objective.refine_poses(observations, once)) == arrays(moved)
