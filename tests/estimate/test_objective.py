@@ -16,6 +16,8 @@ from slicesplat.estimate.lattice import LatticeStrategy
 from slicesplat.estimate.objective import Objective
 from slicesplat.estimate.observations import Estimate, Observations, observe
 from slicesplat.likelihood.robust import LEAST_NOISE
+from slicesplat.priors import Prior, make_prior
+from slicesplat.splat import predict
 
 SETTINGS = FitSettings(spacings=(2.5,))
 
@@ -66,6 +68,10 @@ def test_step_depends_on_what_it_is_given_and_not_on_what_was_done_before() -> N
     assert arrays(objective.refine_poses(observations, once)) == arrays(moved)
 
 
+def prior_of(objective: Objective) -> Prior:
+    return make_prior(SETTINGS.prior, objective.workspace.lattice)
+
+
 def test_amplitudes_lower_misfit_and_prior() -> None:
     observations, objective, estimate = begun()
     strength = SETTINGS.smoothness * max(observations.noise, LEAST_NOISE) ** 2
@@ -75,7 +81,7 @@ def test_amplitudes_lower_misfit_and_prior() -> None:
     def value(of: Estimate) -> float:
         assert of.image is not None
         misfit = (weights * (gain * of.image - observations.pixels) ** 2).sum()
-        return 0.5 * float(misfit) + strength * objective.workspace.prior.energy(of.field.amplitudes)
+        return 0.5 * float(misfit) + strength * prior_of(objective).energy(of.field.amplitudes)
 
     values, now = [value(estimate)], estimate
     for _ in range(3):
@@ -88,7 +94,7 @@ def test_amplitudes_lower_misfit_and_prior() -> None:
 def test_estimate_keeps_the_image_of_its_amplitudes_until_a_slice_moves() -> None:
     observations, objective, estimate = begun()
     gains = np.ones(len(observations.slices))
-    shown = objective.workspace.at(estimate.motion).apply(estimate.field.amplitudes, gains)
+    shown = predict(estimate.field, observations.slices.moved(estimate.motion), gains)
     torch.testing.assert_close(estimate.image, shown, rtol=0, atol=1e-5)
     moved = objective.refine_poses(observations, estimate)
     assert moved.image is None
@@ -99,7 +105,7 @@ def test_estimate_keeps_the_image_of_its_amplitudes_until_a_slice_moves() -> Non
 def test_stronger_prior_makes_a_smoother_field() -> None:
     observations, objective, estimate = begun()
     curvature = [
-        objective.workspace.prior.energy(
+        prior_of(objective).energy(
             objective.with_strength(strength).amplitudes(observations, estimate, 8).field.amplitudes
         )
         for strength in (0.1, 1.0, 10.0)

@@ -32,6 +32,10 @@ class Named:
 
     name: str
     error: float
+    released: list[str] = field(default_factory=list)
+
+    def release(self, kept: Named) -> None:
+        self.released.append(kept.name)
 
     def irls_sweep(self, observations: Observations, estimate: Estimate) -> Estimate:
         return replace(estimate, error=self.error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
@@ -17,6 +16,7 @@ from slicesplat.geometry.stack import Stack
 from slicesplat.pipeline import register
 from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.result import Registration
+from slicesplat.validation.demo import as_scanned
 from slicesplat.validation.motion import Motion, apply_motion
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.pose_error import PoseError, pose_error
@@ -53,20 +53,12 @@ def registered(motion: Motion) -> Registration:
 
 def errors(motion: Motion, found: Registration) -> PoseError:
     """How far a registration of that scan is from the truth."""
-    return pose_error(found.slice_records(), scan(motion).truth, _masks(motion))
+    return pose_error(found.slice_records(), scan(motion).truth, scan(motion).masks)
 
 
 def errors_as_scanned(motion: Motion) -> PoseError:
     """How far the slices of that scan are from where the scanner put them."""
-    identity, stacks = np.eye(4).tolist(), enumerate(scan(motion).stacks)
-    records = [
-        {"stack": i, "slice": k, "world_transform": identity} for i, stack in stacks for k in range(stack.n_slices)
-    ]
-    return pose_error(records, scan(motion).truth, _masks(motion))
-
-
-def _masks(motion: Motion) -> list[nib.Nifti1Image]:
-    return [nib.Nifti1Image(stack.mask.astype(np.uint8), stack.affine) for stack in scan(motion).stacks]
+    return pose_error(as_scanned(scan(motion).stacks), scan(motion).truth, scan(motion).masks)
 
 
 @cache
@@ -89,7 +81,7 @@ def in_place(stacks: tuple[Stack, ...]) -> Slices:
     slices, truth = cut_slices(scale_intensities(stacks)[0]), scan("mild").truth
     corners, motion = np.concatenate([np.zeros((1, 3)), np.eye(3)]), []
     for stack, index in zip(slices.stack, slices.index, strict=True):
-        moved = apply_motion(corners, truth["centre"], truth["poses_deg_mm"][stack][index])
+        moved = apply_motion(corners, truth.centre, truth.motion[stack][index])
         matrix = np.eye(4)
         matrix[:3, :3], matrix[:3, 3] = (moved[1:] - moved[0]).T, moved[0]
         motion.append(matrix)

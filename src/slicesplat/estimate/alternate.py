@@ -65,7 +65,7 @@ def limited(step: Float, longest: float) -> Float:
 
     Examples
     --------
-    >>> limited(np.array([[3.0, 0, 4, 0, 0, 0]]), 0.5).tolist()
+    >>> limited(np.array([[3.0, 0, 4, 0, 0, 0]]), 0.5).round(6).tolist()
     [[0.3, 0.0, 0.4, 0.0, 0.0, 0.0]]
     """
     size = np.sqrt(step_product(step, step))

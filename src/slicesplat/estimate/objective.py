@@ -146,6 +146,11 @@ class Objective:
         """Lattice constant, mm."""
         return self.workspace.lattice.spacing
 
+    def release(self, kept: Objective) -> None:
+        """Give back the memory that an objective that is kept does not use."""
+        if self.workspace is not kept.workspace:
+            self.workspace.release()
+
     def with_strength(self, strength: float) -> Objective:
         """The same under a prior of another strength, in units of the usual one."""
         return Objective(self.workspace, self.settings, self.time, strength)

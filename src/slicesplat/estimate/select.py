@@ -22,8 +22,7 @@ def _tried(observations: Observations, trials: Trials, best: Candidate, swept: S
         trial = sweep(observations, move(best), trials.sweeps, swept, best.estimate.error)
         better = trial.estimate.error < best.estimate.error
         best, other = (trial, best) if better else (best, trial)
-        if other.objective.workspace is not best.objective.workspace:
-            other.objective.workspace.release()  # the next one needs its memory
+        other.objective.release(best.objective)  # the next one needs the memory
         if better != trials.chain:
             break
     return best
