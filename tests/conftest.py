@@ -11,7 +11,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-# PyTorch gets one thread, as in the pipeline: its share of the work is small. Numba comes first, since its threads, when
-# they are launched, give OpenMP all cores, and PyTorch with it.
+# PyTorch gets one thread, as in the pipeline: its share of the work is small. Numba comes first: when its threads are
+# launched they give OpenMP all cores, and PyTorch with it.
 numba.set_num_threads(numba.get_num_threads())
 torch.set_num_threads(1)
