@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 
+import numba
 import torch
 
 # Triton reads this when it is imported: without a CUDA device its kernels run through the interpreter, on the CPU.
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-# As the pipeline does: its share of the work is small, and a second thread waits for the cores of the first.
+# PyTorch gets one thread, as in the pipeline: its share of the work is small. Numba comes first: when its threads are
+# launched they give OpenMP all cores, and PyTorch with it.
+numba.set_num_threads(numba.get_num_threads())
 torch.set_num_threads(1)

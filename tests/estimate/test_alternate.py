@@ -84,7 +84,7 @@ def test_slice_that_is_a_little_off_comes_closer() -> None:
     off = np.arange(len(truth)) == 12
     # A little, in the plane of the slice and about its normal.
     motion = (truth.frame @ Rigid.exp(np.outer(off, [0.6, -0.5, 0, 0, 0, 0.03]))) @ ~truth.frame
-    start = LatticeStrategy(COARSE, TimePriorSettings()).initialise(data, motion)
+    start = LatticeStrategy(FitSettings(), TimePriorSettings()).initialise(data, motion)
     found = alternate(data, start, 4, lambda error: None).estimate
     before, after = (distance(truth, where @ truth.frame, truth.pose)[off] for where in (motion, found.motion))
     assert before > 0.7

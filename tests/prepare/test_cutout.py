@@ -125,7 +125,7 @@ def error_of(result: Reconstruction, other: Reconstruction) -> float:
 
 
 def test_stacks_that_are_cut_out_give_the_volume_of_the_stacks_as_scanned(stacks: list[Stack]) -> None:
-    random, config = np.random.default_rng(0), Config(resolution=1.6)
+    random, config = np.random.default_rng(0), Config(resolution=1.6, threads=1)
     as_scanned = reconstruct(stacks, config)
     # Not of one value, what was cut away passes for a measurement of nothing.
     unnoticed = [replace(s, data=np.where(s.mask, s.data, random.random(s.data.shape, np.float32))) for s in stacks]

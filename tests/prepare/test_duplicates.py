@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from reconstructions import BRIEF
 from scipy.ndimage import gaussian_filter, map_coordinates
 
 from slicesplat.config import Config
@@ -197,7 +198,7 @@ def named(stack: Stack, name: str) -> Stack:
 
 def test_copies_change_nothing_and_stacks_keep_their_numbers(caplog: pytest.LogCaptureFixture) -> None:
     first, second, third = small()
-    config = Config(resolution=2.0, threads=1)
+    config = Config(resolution=2.0, threads=1, fit=BRIEF)
     given = [first, named(first, "again.nii.gz"), second, third, named(third, "twin.nii.gz")]
     with caplog.at_level(logging.WARNING, "slicesplat"):
         alone, result = reconstruct([first, second, third], config), reconstruct(given, config)

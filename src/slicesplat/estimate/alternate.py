@@ -65,8 +65,8 @@ def limited(step: Float, longest: float) -> Float:
 
     Examples
     --------
-    >>> limited(np.array([[3.0, 0, 4, 0, 0, 0]]), 0.5).round(6).tolist()
-    [[0.3, 0.0, 0.4, 0.0, 0.0, 0.0]]
+    >>> limited(np.array([[3.0, 0, 4, 0, 0, 0]]), 2.5).tolist()
+    [[1.5, 0.0, 2.0, 0.0, 0.0, 0.0]]
     """
     size = np.sqrt(step_product(step, step))
     return np.asarray(step * np.minimum(1.0, longest / np.maximum(size, 1e-12))[:, None])
