@@ -39,6 +39,7 @@ COMMANDS = {
     "reconstruct": "Reconstruct a volume from stacks of slices.",
     "register": "Find the pose of every slice and write it, without a volume.",
     "assess": "Show how much each stack moved, what it covers and what it lost.",
+    "segment-stack": "Write a mask of every stack from one that is drawn, a mask of the volume, or thresholds.",
     "correct-bias-field": "Divide stacks by their bias fields, found by N4.",
     "simulate": "Simulate moved, noisy stacks from a known volume.",
     "evaluate": "Score a reconstruction against the known truth.",

@@ -47,4 +47,4 @@ def test_wrong_number_of_files_is_refused_before_anything_is_read(
 ) -> None:
     args = ["correct-bias-field", "--input-stacks", "never.nii.gz", "read.nii.gz", "--output-corrected-stacks"]
     refused(capsys, [*args, str(tmp_path / "one.nii.gz")], "one.nii.gz", "wrong number of outputs, 1 for 2 stacks")
-    refused(capsys, args, "nothing to write")
+    refused(capsys, args, "--output-corrected-stacks", "nothing to write")
