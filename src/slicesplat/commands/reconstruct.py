@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -24,6 +24,7 @@ from slicesplat.io.files import save_json
 from slicesplat.io.nifti import save_volume
 from slicesplat.io.slices import SLICE_FILES, save_slices
 from slicesplat.pipeline import reconstruct
+from slicesplat.prepare.choose import Choice, log_excluded, rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +54,8 @@ class Command(StackCommand):
         Pixels far from the volume lose weight; without, all pixels of a slice count alike.
     slice_variance : bool
         Slices far from the volume, and stacks of more noise, lose weight; without, all slices that match count alike.
+    choice : Choice
+        What the stacks are ranked by, and which are left out.
     config : Settings
         Settings of the reconstruction.
     """
@@ -67,6 +70,7 @@ class Command(StackCommand):
     transformation_optimization: bool = True
     pixel_variance: bool = True
     slice_variance: bool = True
+    choice: Annotated[Choice, tyro.conf.arg(name="")] = field(default_factory=Choice)
     config: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
 
     def execute(self, console: Console) -> None:
@@ -80,8 +84,14 @@ class Command(StackCommand):
         outputs.add_file(self.output_json, suffixes=(".json",))
         self._check_mean()
         stacks = self.load_stacks()
+        ranked = rank(stacks, self.choice)
+        log_excluded(stacks, ranked, self.choice)
+        excluded = {seen.stack for seen in ranked if seen.excluded}
+        used = [number for number in range(len(stacks)) if number not in excluded]
         with ProgressDisplay(console) as progress:
-            result = reconstruct(stacks, self._settings(), progress=progress)
+            result = reconstruct([stacks[number] for number in used], self._settings(), progress=progress)
+        if excluded:
+            result = result.counted(stacks, used)
         factor = 1.0 if self.output_intensity_mean is None else self._factor(result.volume, result.mask)
         with outputs.writing() as write:
             write(self.output_volume, partial(save_volume, _scaled(result.volume, factor)))
@@ -90,7 +100,8 @@ class Command(StackCommand):
             write(self.output_slices, lambda path: save_slices(path, result.stacks, result.slice_records()))
             write(self.simulated_slices, lambda path: save_slices(path, result.simulated(), result.slice_records()))
             write(self.output_model, lambda path: _save_model(result.field, path))
-            write(self.output_json, lambda path: save_json(result.json(), path))
+            ranking = {"ranking": [asdict(seen) for seen in ranked]} if ranked else {}
+            write(self.output_json, lambda path: save_json({**result.json(), **ranking}, path))
 
     def _settings(self) -> Config:
         """The settings that the flags ask for."""
