@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from slicesplat.nesvor_flags import MANY_VALUES, NO_VALUE, SAID_HERE, UNUSED
@@ -106,11 +107,24 @@ def _model(name: str, value: str) -> tuple[list[str], str]:
     """NeSVoR's models are pickles, which run whatever is in them."""
     if not value.endswith(".pt"):
         return [name, value], ""
-    other = f"{value.removesuffix('.pt')}.safetensors"
-    return [name, other], f"written as {other}, a model of another kind, never as .pt"
+    return [name, _renamed(value)], f"written as {_renamed(value)}, a model of another kind, never as .pt"
 
 
-_REWRITTEN: dict[str, Callable[[str, str], tuple[list[str], str]]] = {"--device": _device, "--output-model": _model}
+def _model_read(name: str, value: str) -> tuple[list[str], str]:
+    """What `_model` has called otherwise is found by the name that it was given."""
+    there = value.endswith(".pt") and Path(_renamed(value)).is_file() and not Path(value).exists()
+    return ([name, _renamed(value)], f"{_renamed(value)} is read") if there else ([name, value], "")
+
+
+def _renamed(model: str) -> str:
+    return f"{model.removesuffix('.pt')}.safetensors"
+
+
+_REWRITTEN: dict[str, Callable[[str, str], tuple[list[str], str]]] = {
+    "--device": _device,
+    "--output-model": _model,
+    "--input-model": _model_read,
+}
 
 
 def _grouped(args: list[str]) -> tuple[list[str], list[list[str]], list[str]]:

@@ -66,7 +66,10 @@ _VOLUME = {
     "--no-slice-scale": "every slice has a gain of its own",
     "--weight-transformation": "slices are held to their neighbours in time",
 }
-_ANYWAY = _for("", "--device --seed")
+_JSON = {"--output-json": "the images are all that is found"}
+_SCALE = {"--output-intensity-mean": "the volume is on the scale of the stacks"}
+_SLICES = {"--sample-mask": "slices are shown as far as they have masks"}
+_DEVICE, _SEED = {"--device": ""}, {"--seed": ""}
 
 UNUSED: dict[str, dict[str, str]] = {
     "reconstruct": (
@@ -74,11 +77,11 @@ UNUSED: dict[str, dict[str, str]] = {
         | _SAMPLING | _VOLUME
     ),
     "register": _REGISTRATION,
-    "assess": _ASSESSMENT | _ANYWAY,
-    "correct-bias-field": _N4 | _ANYWAY,
-    "segment-stack": _SEGMENTATION | _ANYWAY,
-    "sample-volume": _SAMPLING,
-    "sample-slices": _SAMPLING,
+    "assess": _ASSESSMENT | _DEVICE | _SEED,
+    "correct-bias-field": _N4 | _JSON | _DEVICE | _SEED,
+    "segment-stack": _SEGMENTATION | _JSON | _DEVICE | _SEED,
+    "sample-volume": _SAMPLING | _SCALE | _JSON | _SEED,
+    "sample-slices": _SLICES | _JSON | _SEED,
 }  # fmt: skip
 """For every command, its flags that change nothing, and why; with nothing to say, they ask for what is done anyway."""
 

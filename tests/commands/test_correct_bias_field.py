@@ -48,3 +48,13 @@ def test_wrong_number_of_files_is_refused_before_anything_is_read(
     args = ["correct-bias-field", "--input-stacks", "never.nii.gz", "read.nii.gz", "--output-corrected-stacks"]
     refused(capsys, [*args, str(tmp_path / "one.nii.gz")], "one.nii.gz", "wrong number of outputs, 1 for 2 stacks")
     refused(capsys, args, "--output-corrected-stacks", "nothing to write")
+
+
+def test_each_volume_of_a_4d_file_has_a_name_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    volumes = np.random.default_rng(0).uniform(1, 2, (*SHAPE, 2)).astype(np.float32)
+    args = ["correct-bias-field", "--input-stacks", write(tmp_path / "d.nii.gz", volumes), "--quiet"]
+    out = tmp_path / "out"
+    refused(capsys, [*args, "--output-corrected-stacks", str(out)], "d.nii.gz", "--split-4d")
+    assert main([*args, "--split-4d", "--output-corrected-stacks", str(out)]) == 0
+    assert {path.name for path in out.glob("d*")} == {"d.nii.gz", "d.json", "d-2.nii.gz", "d-2.json"}
+    refused(capsys, [*args, "--split-4d", "--output-corrected-stacks", f"{out}/x.nii"], "x.nii", "1 for 2 stacks")

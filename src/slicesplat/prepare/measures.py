@@ -1,7 +1,7 @@
 """Measures of a stack's quality that need no network, under the names that FetMRQC gives them.
 
-The names are those of Sanchez et al. (FetMRQC, Medical Image Analysis 97, 2024, 103282), so that figures of several tools
-stand in one table; what is computed is written at each field, and is of the same kind, not equal to the digit.
+The names are those of Sanchez et al. (FetMRQC, Medical Image Analysis 97, 2024, 103282), so that figures of several
+tools stand in one table; what is computed is written at each field, and is of the same kind, not equal to the digit.
 """
 
 from __future__ import annotations
