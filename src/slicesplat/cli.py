@@ -23,7 +23,8 @@ import tyro
 
 import slicesplat
 from slicesplat.errors import InputError, OutputError
-from slicesplat.flags import join_repeated, several_values
+from slicesplat.flags import join_repeated, several_values, without_unused
+from slicesplat.nesvor_flags import RENAMED
 from slicesplat.terminal import Messages, open_standard_streams, printable, written_to_stdout
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ COMMANDS = {
     "reconstruct": "Reconstruct a volume from stacks of slices.",
     "register": "Find the pose of every slice and write it, without a volume.",
     "assess": "Show how much each stack moved, what it covers and what it lost.",
+    "segment-stack": "Write a mask of every stack from one that is drawn, a mask of the volume, or thresholds.",
     "correct-bias-field": "Divide stacks by their bias fields, found by N4.",
     "simulate": "Simulate moved, noisy stacks from a known volume.",
     "evaluate": "Score a reconstruction against the known truth.",
@@ -119,8 +121,9 @@ def _parse(args: list[str]) -> tuple[BaseCommand | None, list[str]]:
             _tyro(commands, [*([name] if name else []), "--help"])
         return None, []
     _refuse_empty(name, flags)
+    flags, unused = without_unused(name, flags)
     flags, notes = join_repeated(flags, several_values(commands[name]))
-    return _parsed(commands, name, flags), notes
+    return _parsed(commands, name, flags), notes + unused
 
 
 def _split(args: list[str]) -> tuple[str, list[str]]:
@@ -128,6 +131,7 @@ def _split(args: list[str]) -> tuple[str, list[str]]:
     ahead = list(itertools.takewhile(lambda arg: arg in _BEFORE_THE_COMMAND, args))
     name, *flags = args[len(ahead) :] or [""]
     known = name.replace("_", "-")
+    known = RENAMED.get(known, known)
     return known if known in COMMANDS else name, ahead + flags
 
 

@@ -1,12 +1,18 @@
-"""Flags that are given more than once: where a flag takes several values they are joined, where one, the last counts.
+"""Flags as they are given, before they are parsed.
 
-Parsers keep the last of either kind and say nothing: a stack would be left out, a seed not be the one that was meant.
+A flag that is given more than once: where it takes several values they are joined, where one, the last counts. Parsers
+keep the last of either kind and say nothing: a stack would be left out, a seed not be the one that was meant. Flags of
+NeSVoR that mean nothing here are taken out, and one sentence says what happens instead.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_origin, get_type_hints
+
+from slicesplat.nesvor_flags import MANY_VALUES, NO_VALUE, SAID_HERE, UNUSED
 
 
 def several_values(command: type[Any]) -> set[str]:
@@ -30,14 +36,7 @@ def join_repeated(args: list[str], several: set[str]) -> tuple[list[str], list[s
     >>> join_repeated(["--masks", "a", "b", "--seed", "1", "--masks=c", "--seed=2"], {"--masks"})
     (['--masks', 'a', 'b', 'c', '--seed=2'], ['--seed is given more than once: 2 is taken, not 1'])
     """
-    end = args.index("--") if "--" in args else len(args)
-    ahead: list[str] = []
-    groups: list[list[str]] = []  # a flag as it is written, and the words after it
-    for arg in args[:end]:
-        if arg.startswith("--"):
-            groups.append([arg])
-        else:
-            (groups[-1] if groups else ahead).append(arg)
+    ahead, groups, rest = _grouped(args)
     kept: dict[str, list[str]] = {}
     notes = []
     for group in groups:
@@ -49,7 +48,96 @@ def join_repeated(args: list[str], several: set[str]) -> tuple[list[str], list[s
             taken, lost = (" ".join(_values(each)) for each in (group, kept[name]))
             notes.append(f"{name} is given more than once: {taken} is taken, not {lost}")
         kept[name] = group
-    return [*ahead, *(word for group in kept.values() for word in group), *args[end:]], notes
+    return [*ahead, *(word for group in kept.values() for word in group), *rest], notes
+
+
+def without_unused(command: str, args: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments in our own flags, and a sentence about those that are not used, if there are any.
+
+    Parameters
+    ----------
+    command : str
+    args : list of str
+        Flags of it and their values, as NeSVoR has them.
+
+    Examples
+    --------
+    >>> without_unused("reconstruct", ["--n-iter", "5000", "--seed", "1", "--verbose", "0", "--batch-size=8"])
+    (['--seed', '1', '--quiet'], ['--n-iter, --batch-size: not used, the fit stops by itself'])
+    """
+    ahead, groups, rest = _grouped(args)
+    kept: list[str] = []
+    told: dict[str, list[str]] = {}
+    for group in groups:
+        words, sentence = _said_here(command, group)
+        kept += words
+        if sentence:
+            told.setdefault(sentence, [])
+            told[sentence] += [_flag(group[0])] * (_flag(group[0]) not in told[sentence])
+    parts = [f"{', '.join(names)}: {sentence}" for sentence, names in told.items()]
+    return [*ahead, *kept, *rest], ["; ".join(parts)] * bool(parts)
+
+
+def _said_here(command: str, group: list[str]) -> tuple[list[str], str]:
+    """A flag and its values in our own flags, and what to tell about it."""
+    name, values = _flag(group[0]), _values(group)
+    known = SAID_HERE.get((name, " ".join(values)))
+    if known is not None:
+        return list(known[0]), f"not used, {known[1]}" if known[1] else ""
+    if name in UNUSED.get(command, {}):
+        taken = 0 if name in NO_VALUE else len(values) if name in MANY_VALUES else 1
+        instead = UNUSED[command][name]
+        # What does not belong to it is left for the parser to refuse.
+        return values[taken:], f"not used, {instead}" if instead else ""
+    if name in _REWRITTEN and len(values) == 1:
+        return _REWRITTEN[name](name, values[0])
+    return group, ""
+
+
+def _device(name: str, value: str) -> tuple[list[str], str]:
+    """NeSVoR numbers its GPUs, and takes the CPU for a negative number."""
+    if not value.lstrip("-").isdecimal():
+        return [name, value], ""
+    if int(value) < 0:
+        return [name, "cpu"], ""
+    return [name, "auto"], "" if int(value) == 0 else "the first GPU is used; CUDA_VISIBLE_DEVICES names another"
+
+
+def _model(name: str, value: str) -> tuple[list[str], str]:
+    """NeSVoR's models are pickles, which run whatever is in them."""
+    if not value.endswith(".pt"):
+        return [name, value], ""
+    return [name, _renamed(value)], f"written as {_renamed(value)}, a model of another kind, never as .pt"
+
+
+def _model_read(name: str, value: str) -> tuple[list[str], str]:
+    """What `_model` has called otherwise is found by the name that it was given."""
+    there = value.endswith(".pt") and Path(_renamed(value)).is_file() and not Path(value).exists()
+    return ([name, _renamed(value)], f"{_renamed(value)} is read") if there else ([name, value], "")
+
+
+def _renamed(model: str) -> str:
+    return f"{model.removesuffix('.pt')}.safetensors"
+
+
+_REWRITTEN: dict[str, Callable[[str, str], tuple[list[str], str]]] = {
+    "--device": _device,
+    "--output-model": _model,
+    "--input-model": _model_read,
+}
+
+
+def _grouped(args: list[str]) -> tuple[list[str], list[list[str]], list[str]]:
+    """What stands before the first flag, every flag with the words after it, and what stands from a ``--`` on."""
+    end = args.index("--") if "--" in args else len(args)
+    ahead: list[str] = []
+    groups: list[list[str]] = []
+    for arg in args[:end]:
+        if arg.startswith("--"):
+            groups.append([arg])
+        else:
+            (groups[-1] if groups else ahead).append(arg)
+    return ahead, groups, args[end:]
 
 
 def _flag(word: str) -> str:

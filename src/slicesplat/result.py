@@ -6,14 +6,14 @@ import importlib.metadata
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.config import Config
-from slicesplat.estimate.agreement import Agreement
+from slicesplat.estimate.agreement import UNKNOWN, Agreement
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
@@ -22,6 +22,9 @@ from slicesplat.prepare.intensity import Intensities
 from slicesplat.progress import StepRecord
 from slicesplat.records import USED_WEIGHT, SliceRecord
 from slicesplat.splat import predict
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _PACKAGES = ("slicesplat", "torch", "numba", "numpy", "nibabel")
 """Versions of these are part of a result."""
@@ -116,6 +119,29 @@ class Registration:
             )
             for s, transform in enumerate(self.poses.matrix)
         ]
+
+    def counted(self, given: Sequence[Stack], numbers: Sequence[int]) -> Self:
+        """The same with its stacks counted as they were given, where some of them were left out before.
+
+        Parameters
+        ----------
+        given : sequence of Stack
+            All of them.
+        numbers : sequence of int
+            Places among them of the stacks that there are here.
+        """
+        stacks, agreement, places = list(given), [UNKNOWN] * len(given), np.array(numbers, np.int32)
+        for number, stack, seen in zip(numbers, self.stacks, self.agreement, strict=True):
+            stacks[number], agreement[number] = stack, seen
+        return replace(
+            self,
+            slices=replace(self.slices, stack=places[self.slices.stack]),
+            reference=numbers[self.reference],
+            stacks=stacks,
+            agreement=agreement,
+            intensities=self.intensities.counted(numbers, len(given)),
+            copies={numbers[copy]: numbers[original] for copy, original in self.copies.items()},
+        )
 
     def _counts(self) -> str:
         used = sum(weight >= USED_WEIGHT for weight in self.weight)

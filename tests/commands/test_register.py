@@ -87,7 +87,7 @@ def test_folder_that_cannot_be_used_is_refused_before_anything_is_read(
     def register(output: Path | str, given: str = "never-read.nii.gz") -> list[str]:
         return ["register", "--input-stacks", given, flag, str(output)]
 
-    refused(capsys, register(tmp_path / "none" / "slices"), "does not exist")
+    refused(capsys, register(f"{stack}/slices"), "is not a folder")
     refused(capsys, register(stack), "is a file")
     refused(capsys, register(tmp_path, stack), "holds inputs")
 

@@ -25,9 +25,18 @@ def test_output_that_can_be_written_is_accepted(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_output_without_folder_is_refused(tmp_path: Path) -> None:
-    refused(lambda: check_output(tmp_path / "none" / "v.nii.gz"), "v.nii.gz", "does not exist")
-    refused(lambda: check_output_folder(tmp_path / "none" / "deep"), "deep", "does not exist")
+def test_missing_folders_of_an_output_are_accepted_and_not_there_before_it_is_written(tmp_path: Path) -> None:
+    check_output(tmp_path / "new" / "deep" / "v.nii.gz")
+    check_output_folder(tmp_path / "new" / "deep" / "slices")
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    refused(lambda: check_output(tmp_path / "new" / ("y" * 300) / "v.nii.gz"), "v.nii.gz", "cannot be made")
+    refused(lambda: check_output_folder(tmp_path / "new" / ("y" * 300) / "slices"), "slices", "cannot be made")
+    (tmp_path / "link").symlink_to(tmp_path / "none")
+    refused(lambda: check_output(tmp_path / "link" / "new" / "v.nii.gz"), "v.nii.gz", "link is not a folder")
+    assert [path.name for path in tmp_path.iterdir()] == ["link"]
 
 
 def test_output_in_a_file_is_refused(stack: Path) -> None:

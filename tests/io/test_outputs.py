@@ -144,3 +144,12 @@ def test_one_failing_output_does_not_stop_the_others_and_is_named(tmp_path: Path
         write(tmp_path / "folder", folder)
         write(None, full)
     assert (tmp_path / "b.nii").read_text() == (tmp_path / "folder" / "0.txt").read_text() == "new"
+
+
+def test_missing_folders_of_an_output_are_made_when_it_is_written(tmp_path: Path) -> None:
+    outputs = Outputs([])
+    outputs.add_file(tmp_path / "new" / "deep" / "b.nii", (".nii",))
+    assert not (tmp_path / "new").exists()
+    with outputs.writing() as write:
+        write(tmp_path / "new" / "deep" / "b.nii", lambda path: path.write_text("new"))
+    assert (tmp_path / "new" / "deep" / "b.nii").read_text() == "new"

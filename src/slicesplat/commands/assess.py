@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from typing import Annotated, Any
 
+import tyro
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
@@ -14,10 +16,13 @@ from rich.text import Text
 
 from slicesplat.commands.base import OptionalPath, show
 from slicesplat.commands.stacks import StackCommand
+from slicesplat.geometry.stack import Stack
 from slicesplat.io.files import save_json
 from slicesplat.prepare.assess import StackAssessment, assess, by_motion, least_motion, warn_of_shading
+from slicesplat.prepare.choose import Choice, RankedStack, log_excluded, rank
 from slicesplat.prepare.duplicates import find_copies, warn_of_copies
 from slicesplat.prepare.intensity import signal
+from slicesplat.prepare.measures import measure
 from slicesplat.terminal import printable
 
 
@@ -28,10 +33,13 @@ class Command(StackCommand):
     Attributes
     ----------
     output_json : path
-        Where to write the figures.
+        Where to write the figures, and measures of quality under the names that FetMRQC gives them.
+    choice : Choice
+        What the stacks are ranked by, and which would be left out.
     """
 
     output_json: OptionalPath = None
+    choice: Annotated[Choice, tyro.conf.arg(name="")] = field(default_factory=lambda: Choice(metric="motion"))
 
     def execute(self, console: Console) -> None:
         """Check, assess, write, print."""
@@ -41,19 +49,43 @@ class Command(StackCommand):
         warn_of_copies(stacks, find_copies(stacks), "a reconstruction leaves it out unless --keep-duplicates is given")
         assessments = assess(stacks)
         warn_of_shading(assessments)
-        order = by_motion(assessments)
-        entries = [{"stack": index, **asdict(assessments[index])} for index in order]
-        figures = {"least_motion": least_motion(stacks, assessments), "stacks": entries}
+        ranked = rank(stacks, self.choice)
+        log_excluded(stacks, ranked, self.choice)
+        order = sorted(range(len(stacks)), key=lambda i: ranked[i].rank) if ranked else by_motion(assessments)
+        figures = {
+            "least_motion": least_motion(stacks, assessments),
+            "metric": self.choice.metric,
+            "stacks": [_figures(index, stacks[index], assessments[index], ranked) for index in order],
+        }
         with outputs.writing() as write:
             write(self.output_json, partial(save_json, figures))
         show(_table([assessments[index] for index in order]))
+        if ranked and self.choice.metric != "motion":
+            show(_ranking([ranked[index] for index in order], assessments, self.choice.metric))
+
+
+def _figures(index: int, stack: Stack, seen: StackAssessment, ranked: Sequence[RankedStack]) -> dict[str, Any]:
+    """A stack's entry in the JSON file."""
+    place = asdict(ranked[index]) if ranked else {}
+    return {"stack": index, **asdict(seen), **place, "measures": asdict(measure(stack))}
+
+
+def _ranking(ranked: Sequence[RankedStack], assessments: Sequence[StackAssessment], metric: str) -> Table:
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("stack", overflow="fold")
+    for title in (metric, "rank", "used"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for place in ranked:
+        name = Text(printable(assessments[place.stack].name))
+        table.add_row(name, f"{place.score:.4g}", str(1 + place.rank), "no" if place.excluded else "yes")
+    return table
 
 
 def _table(assessments: Sequence[StackAssessment]) -> Table:
     table = Table(
         box=SIMPLE,
         padding=(0, 1, 0, 0),
-        caption="Least motion first; lengths in mm. motion: median shift between neighbouring slices; "
+        caption="The best first; lengths in mm. motion: median shift between neighbouring slices; "
         "shading: brightest over darkest part of the region, smoothly; lost: slices without signal.",
     )
     table.add_column("stack", overflow="fold")

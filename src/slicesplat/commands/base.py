@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 import warnings
@@ -17,6 +18,9 @@ import tyro
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from slicesplat.errors import OutputError
+from slicesplat.io.atomic import atomic_path
+from slicesplat.io.files import check_output
 from slicesplat.terminal import Messages, printable, written_to_stdout
 
 if TYPE_CHECKING:
@@ -40,11 +44,14 @@ class BaseCommand(ABC):
         Tell nothing but warnings and errors.
     debug : bool
         Show the traceback of an error.
+    output_log : path
+        Where to write the messages too, .log or .txt.
     """
 
     verbose: bool = False
     quiet: bool = False
     debug: bool = False
+    output_log: OptionalPath = None
 
     @abstractmethod
     def execute(self, console: Console) -> None:
@@ -55,13 +62,55 @@ class BaseCommand(ABC):
         stream = cast(TextIO, Messages(sys.stderr))
         console = Console(file=stream, quiet=self.quiet)
         # Warnings are shown in any case; a message must not break the progress bar, where there is one.
-        with _messages(Console(file=stream) if self.quiet else console, self._level(), warned):
+        shown = Console(file=stream) if self.quiet else console
+        with _logged(self.output_log, warned), _messages(shown, self._level(), warned):
             self.execute(console)
 
     def _level(self) -> int:
         if self.quiet:
             return logging.WARNING
         return logging.DEBUG if self.verbose else logging.INFO
+
+
+class _Lines(logging.Handler):
+    """Keeps messages as lines."""
+
+    def __init__(self, warned: Sequence[str]) -> None:
+        super().__init__()
+        self.lines = [f"warning: {text}" for text in warned]
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname.lower()}: {record.getMessage()}")
+
+
+@contextmanager
+def _logged(path: Path | None, warned: Sequence[str]) -> Iterator[None]:
+    """Write the messages of the block to a file, those of a run that fails too; None: nowhere."""
+    if path is None:
+        yield
+        return
+    check_output(path, (".log", ".txt"))
+    handler = _Lines(warned)
+    log.addHandler(handler)
+    try:
+        yield
+    except Exception as error:
+        handler.lines.append(f"error: {error}")
+        with contextlib.suppress(OSError):
+            _save(handler.lines, path)
+        raise
+    finally:
+        log.removeHandler(handler)
+    try:
+        _save(handler.lines, path)
+    except OSError as error:
+        raise OutputError(f"{path} ({error.strerror}): could not be written; name another place") from error
+
+
+def _save(lines: Sequence[str], path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(f"{printable(line)}\n" for line in lines), encoding="utf-8")
 
 
 class _ConsoleHandler(logging.Handler):

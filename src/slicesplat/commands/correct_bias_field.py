@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import re
-from collections.abc import Mapping, Sequence
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,18 @@ from typing import Any
 from rich.console import Console
 
 from slicesplat.commands.base import log
+from slicesplat.commands.per_stack import PerStack
 from slicesplat.commands.stacks import StackCommand
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.files import save_json
-from slicesplat.io.folder import output_folder
-from slicesplat.io.inputs import distinct_names
 from slicesplat.io.nifti import save_stack
-from slicesplat.io.sidecar import stem_of
+from slicesplat.io.sidecar import sidecar_of
 from slicesplat.prepare.bias import correct_bias_field
 from slicesplat.prepare.intensity import signal
 from slicesplat.prepare.slice_axis import clearly_larger
+
+_EQUAL = 1e-3
+"""Relative difference of two lengths that is a header's rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,35 +30,46 @@ class Command(StackCommand):
 
     Attributes
     ----------
-    output_corrected_stacks : path
+    output_corrected_stacks : paths
         Folder for the corrected stacks: named as the inputs, after their folders too where names repeat, .nii.gz, on
         their grids, each with a JSON file beside it that holds the slice thickness, and the axis of the slices where
-        the spacing does not show it. Other files there are kept.
+        the spacing does not show it. Other files there are kept. Or a file, .nii or .nii.gz, for each of the stacks.
     """
 
-    output_corrected_stacks: Path
+    output_corrected_stacks: tuple[Path, ...]
 
     def execute(self, console: Console) -> None:
         """Check, correct, write."""
-        folder = self.output_corrected_stacks
-        names = _output_names(self.input_stacks)
-        owned = re.compile(rf"({'|'.join(map(re.escape, names))})\.(nii\.gz|json)", re.IGNORECASE)
         outputs = self.outputs()
-        outputs.add_folder(folder, owned)
+        targets = PerStack.checked(
+            self.output_corrected_stacks, self.file_of_each_stack(), outputs, "--output-corrected-stacks"
+        )
         stacks, intensities = signal(self.load_stacks())
         corrected = []
         for number, stack in enumerate(stacks):
             corrected.append(intensities.on_input_scale(correct_bias_field(stack), number))
             log.info("%s: corrected", stack.name)
+
+        def save(number: int, path: Path) -> None:
+            save_stack(corrected[number], path)
+            if targets.folder:
+                save_json(_sidecar(corrected[number]), sidecar_of(path))
+
         with outputs.writing() as write:
-            write(folder, lambda path: _save(dict(zip(names, corrected, strict=True)), path, owned))
+            targets.write(write, save)
+        if not targets.folder:
+            for path, stack in zip(targets.files, corrected, strict=True):
+                _warn_of_thickness(path, stack)
 
 
-def _save(stacks: Mapping[str, Stack], folder: Path, owned: re.Pattern[str]) -> None:
-    with output_folder(folder, owned) as files:
-        for name, stack in stacks.items():
-            save_stack(stack, files / f"{name}.nii.gz")
-            save_json(_sidecar(stack), files / f"{name}.json")
+def _warn_of_thickness(path: Path, stack: Stack) -> None:
+    """A file by itself cannot tell a thickness that is not the distance between slices."""
+    if not math.isclose(stack.thickness, float(stack.spacing[2]), rel_tol=_EQUAL):
+        log.warning(
+            "%s: does not tell that its slices are %.3g mm thick; give --thicknesses where it is read",
+            path.name,
+            stack.thickness,
+        )
 
 
 def _sidecar(stack: Stack) -> dict[str, Any]:
@@ -67,15 +78,3 @@ def _sidecar(stack: Stack) -> dict[str, Any]:
     if clearly_larger(stack.spacing) is None:
         sidecar["SliceEncodingDirection"] = "ijk"[stack.slice_axis]
     return sidecar
-
-
-def _output_names(paths: Sequence[Path]) -> list[str]:
-    """What the corrected stacks are called, without suffix; no two alike on any file system."""
-    names: list[str] = []
-    for name in map(Path, distinct_names(paths)):
-        folders = name.parent.parts[1:] if name.is_absolute() else name.parent.parts
-        stem = "-".join([*folders, stem_of(name)])
-        taken = {other.casefold() for other in names}
-        numbered = (stem if number == 1 else f"{stem}-{number}" for number in itertools.count(1))
-        names.append(next(candidate for candidate in numbered if candidate.casefold() not in taken))
-    return names

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import math
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import nibabel as nib
+import numpy as np
 import tyro
 from rich.console import Console
 
-from slicesplat.commands.base import OptionalPath, ProgressDisplay
+from slicesplat.commands.base import OptionalPath, ProgressDisplay, log
 from slicesplat.commands.settings import Settings
 from slicesplat.commands.stacks import StackCommand
+from slicesplat.config import Config
+from slicesplat.errors import InputError
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.io.atomic import atomic_path
 from slicesplat.io.files import save_json
 from slicesplat.io.nifti import save_volume
 from slicesplat.io.slices import SLICE_FILES, save_slices
 from slicesplat.pipeline import reconstruct
+from slicesplat.prepare.choose import Choice, log_excluded, rank
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,17 @@ class Command(StackCommand):
         The volume as Gaussians, .safetensors.
     output_json : path
         Settings, time and memory of each step, and the pose, weight and gain of each slice.
+    output_intensity_mean : float
+        Mean intensity that the volume, and with it the map of its errors, is to have inside its mask. None: the
+        stacks' scale.
+    transformation_optimization : bool
+        Refine the slices' poses together with the volume; without, they stay where the registration puts them.
+    pixel_variance : bool
+        Pixels far from the volume lose weight; without, all pixels of a slice count alike.
+    slice_variance : bool
+        Slices far from the volume, and stacks of more noise, lose weight; without, all slices that match count alike.
+    choice : Choice
+        What the stacks are ranked by, and which are left out.
     config : Settings
         Settings of the reconstruction.
     """
@@ -49,6 +66,11 @@ class Command(StackCommand):
     simulated_slices: OptionalPath = None
     output_model: OptionalPath = None
     output_json: OptionalPath = None
+    output_intensity_mean: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
+    transformation_optimization: bool = True
+    pixel_variance: bool = True
+    slice_variance: bool = True
+    choice: Annotated[Choice, tyro.conf.arg(name="")] = field(default_factory=Choice)
     config: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
 
     def execute(self, console: Console) -> None:
@@ -60,18 +82,60 @@ class Command(StackCommand):
         outputs.add_folder(self.simulated_slices, SLICE_FILES)
         outputs.add_file(self.output_model, suffixes=(".safetensors",))
         outputs.add_file(self.output_json, suffixes=(".json",))
+        self._check_mean()
         stacks = self.load_stacks()
-        config = replace(self.config, uncertainty=self.output_uncertainty is not None)
+        ranked = rank(stacks, self.choice)
+        log_excluded(stacks, ranked, self.choice)
+        excluded = {seen.stack for seen in ranked if seen.excluded}
+        used = [number for number in range(len(stacks)) if number not in excluded]
         with ProgressDisplay(console) as progress:
-            result = reconstruct(stacks, config, progress=progress)
+            result = reconstruct([stacks[number] for number in used], self._settings(), progress=progress)
+        if excluded:
+            result = result.counted(stacks, used)
+        factor = 1.0 if self.output_intensity_mean is None else self._factor(result.volume, result.mask)
         with outputs.writing() as write:
-            write(self.output_volume, partial(save_volume, result.volume))
+            write(self.output_volume, partial(save_volume, _scaled(result.volume, factor)))
             if self.output_uncertainty and result.uncertainty:
-                write(self.output_uncertainty, partial(save_volume, result.uncertainty))
+                write(self.output_uncertainty, partial(save_volume, _scaled(result.uncertainty, factor)))
             write(self.output_slices, lambda path: save_slices(path, result.stacks, result.slice_records()))
             write(self.simulated_slices, lambda path: save_slices(path, result.simulated(), result.slice_records()))
             write(self.output_model, lambda path: _save_model(result.field, path))
-            write(self.output_json, lambda path: save_json(result.json(), path))
+            ranking = {"ranking": [asdict(seen) for seen in ranked]} if ranked else {}
+            write(self.output_json, lambda path: save_json({**result.json(), **ranking}, path))
+
+    def _settings(self) -> Config:
+        """The settings that the flags ask for."""
+        fit, likelihood = self.config.fit, self.config.fit.likelihood
+        if not self.pixel_variance:
+            likelihood = replace(likelihood, pixel_limit=math.inf)
+        if not self.slice_variance:
+            likelihood = replace(likelihood, slice_limit=math.inf)
+        steps = fit.pose_steps if self.transformation_optimization else 0
+        fit = replace(fit, likelihood=likelihood, pose_steps=steps)
+        return replace(self.config, fit=fit, uncertainty=self.output_uncertainty is not None)
+
+    def _check_mean(self) -> None:
+        mean = self.output_intensity_mean
+        if mean is not None and not (math.isfinite(mean) and mean > 0):
+            raise InputError(f"--output-intensity-mean {mean:g}: is no intensity; give a positive number")
+
+    def _factor(self, volume: nib.Nifti1Image, mask: nib.Nifti1Image) -> float:
+        """What brings the mean inside the mask to the one that was asked for."""
+        assert self.output_intensity_mean is not None
+        found = float(np.mean(np.asarray(volume.dataobj)[np.asarray(mask.dataobj) > 0], dtype=np.float64))
+        if not found > 0:
+            log.warning(
+                "--output-intensity-mean: the volume's mean is %.4g, not above zero; it is left as it is", found
+            )
+            return 1.0
+        return self.output_intensity_mean / found
+
+
+def _scaled(image: nib.Nifti1Image, factor: float) -> nib.Nifti1Image:
+    """The image itself where there is nothing to change."""
+    if factor == 1.0:
+        return image
+    return nib.Nifti1Image((np.asarray(image.dataobj) * factor).astype(np.float32), image.affine)
 
 
 def _save_model(field: GaussianField, path: Path) -> None:

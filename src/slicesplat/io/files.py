@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def check_output(path: str | PathLike[str], suffixes: Sequence[str] = ()) -> Non
     ------
     InputError
         The name has another ending or is too long; something else than a file is there, or a file that is
-        write-protected; its folder is missing or cannot be written.
+        write-protected; its folder cannot be written or, where it is missing, cannot be made.
     """
     path = Path(path)
     if suffixes and not path.name.endswith(tuple(suffixes)):
@@ -52,9 +53,7 @@ def check_output(path: str | PathLike[str], suffixes: Sequence[str] = ()) -> Non
 
 
 def check_output_folder(folder: str | PathLike[str]) -> None:
-    """Refuse a folder of outputs that could not be made or written.
-
-    It may be missing; the one around it may not.
+    """Refuse a folder of outputs that could not be made or written; it and those around it may be missing.
 
     Parameters
     ----------
@@ -63,8 +62,7 @@ def check_output_folder(folder: str | PathLike[str]) -> None:
     Raises
     ------
     InputError
-        It is a file, its name is too long, or it, or the folder that it would be made in, is missing or cannot be
-        written.
+        It is a file, its name is too long, or it, or a folder that it would be made in, cannot be made or written.
     """
     folder = Path(folder)
     status = _status(folder)
@@ -141,15 +139,36 @@ def _status(output: Path) -> os.stat_result | None:
 
 
 def _check_place(output: Path) -> None:
-    """Refuse an output whose folder is missing or cannot be written."""
+    """Refuse an output whose folder cannot be written, or made."""
     folder = output.parent
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{output}: {folder} is not a folder; write to another place")
-    if not folder.exists():
-        raise InputError(f"{output}: its folder does not exist; create {folder} first")
-    # Where a link leads is where the output goes.
-    target = real_path(output)
-    _check_writable(target, target.parent, output)
+    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not there.is_dir():
+        raise InputError(f"{output}: {there} is not a folder; write to another place")
+    if there == folder:
+        # Where a link leads is where the output goes.
+        target = real_path(output)
+        _check_writable(target, target.parent, output)
+        return
+    try:
+        with _made(folder):
+            _check_writable(output, folder, output)
+    except OSError as error:
+        reason = error.strerror or "its folder is not to be made"
+        raise InputError(f"{output}: its folder {folder} cannot be made ({reason}); write to another place") from error
+
+
+@contextlib.contextmanager
+def _made(folder: Path) -> Iterator[None]:
+    """A missing folder, and those around it, for the time of the block: only making it shows that it can be made."""
+    missing = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for each in missing:
+            # One that is not empty has got another owner in the meantime.
+            with contextlib.suppress(OSError):
+                each.rmdir()
 
 
 def _check_writable(target: Path, folder: Path, output: Path) -> None:

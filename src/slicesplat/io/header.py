@@ -38,12 +38,15 @@ MAX_SHEAR = 1e-3
 MAX_QUATERNION = 1.002
 """Squared length of a qform's quaternion that was rounded to three decimals."""
 
+ONE_VOLUME = "give one 3-D image per file, split it as by fslsplit or mrconvert"
+"""What to do about a file of several volumes, as a rule."""
+
 _UNITS = {1: ("metres", 1e3), 3: ("micrometres", 1e-3)}
 """Spatial part of xyzt_units, and mm in one of them. Every other code is read as mm, as most files leave it unset."""
 _SPATIAL_UNIT = 0b111
 
 
-def parse_header(path: Path, content: bytes, single: bool) -> nib.Nifti1Header:
+def parse_header(path: Path, content: bytes, single: bool, remedy: str | None = ONE_VOLUME) -> nib.Nifti1Header:
     """The header that a file begins with.
 
     Parameters
@@ -54,6 +57,8 @@ def parse_header(path: Path, content: bytes, single: bool) -> nib.Nifti1Header:
         The first `HEADER_BYTES` of the file, or all if there are fewer.
     single : bool
         The voxels follow in the same file.
+    remedy : str or None
+        As for `check_shape`.
 
     Raises
     ------
@@ -61,7 +66,7 @@ def parse_header(path: Path, content: bytes, single: bool) -> nib.Nifti1Header:
         It is no NIfTI header, or gives no three dimensions, no plain intensities or more voxels than can be read.
     """
     header = _recognised(path, content, single)
-    _check_shape(path, header)
+    _check_shape(path, header, remedy)
     _check_values(path, header)
     return header
 
@@ -133,14 +138,24 @@ def in_millimetres(
     return affine, notes
 
 
-def check_shape(source: Source, shape: Sequence[int]) -> None:
-    """Refuse what is no 3-D image, but for further axes of length one, or has more voxels than can be read."""
+def check_shape(source: Source, shape: Sequence[int], remedy: str | None = ONE_VOLUME) -> None:
+    """Refuse what is no 3-D image, but for further axes of length one, or has more voxels than can be read.
+
+    Parameters
+    ----------
+    source : Path or str
+        For messages.
+    shape : sequence of int
+    remedy : str or None
+        What to do about several volumes; None: nothing, they are accepted.
+
+    Raises
+    ------
+    InputError
+    """
     count = len(shape)
-    if count > 3 and math.prod(shape[3:]) > 1:
-        raise InputError(
-            f"{source}: has {count} dimensions, {math.prod(shape[3:])} volumes; "
-            "give one 3-D image per file, split it as by fslsplit or mrconvert"
-        )
+    if remedy and count > 3 and math.prod(shape[3:]) > 1:
+        raise InputError(f"{source}: has {count} dimensions, {math.prod(shape[3:])} volumes; {remedy}")
     if count < 3:
         raise InputError(f"{source}: has {count} dimensions; give one 3-D image per file")
     if math.prod(shape) > MAX_VOXELS:
@@ -179,12 +194,12 @@ def _recognised(path: Path, content: bytes, single: bool) -> nib.Nifti1Header:
     return kind(content[: kind.sizeof_hdr], check=False)
 
 
-def _check_shape(path: Path, header: nib.Nifti1Header) -> None:
+def _check_shape(path: Path, header: nib.Nifti1Header, remedy: str | None) -> None:
     count = int(header["dim"][0])
     shape = [int(length) for length in header["dim"][1 : count + 1]]
     if not 1 <= count <= MAX_DIMENSIONS or min(shape) < 1:
         raise InputError(f"{path}: its header is damaged (dim); convert it again from the original")
-    check_shape(path, shape)
+    check_shape(path, shape, remedy)
 
 
 def _check_values(path: Path, header: nib.Nifti1Header) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import glob
 import itertools
 import os
+import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from slicesplat.errors import InputError
@@ -15,6 +17,71 @@ DICOM_PREAMBLE = 128
 """Bytes before the four letters DICM (DICOM PS3.10, 7.1)."""
 LOOKED_AT = 50
 """Entries of a folder that are looked at to tell what it holds."""
+
+_NIFTI = re.compile(r".*\.nii(\.gz|\.bz2)?", re.IGNORECASE | re.DOTALL)
+_SLICE = re.compile(r"0\.nii(\.gz)?", re.IGNORECASE)
+_MASK = re.compile(r"(^|[^a-z])mask([^a-z]|$)", re.IGNORECASE)
+"""A word of the names of masks that lie beside their stacks."""
+
+
+def image_files(given: Sequence[Path], masks: bool = False) -> list[Path]:
+    """The files that are meant by paths, folders and patterns.
+
+    Parameters
+    ----------
+    given : sequence of Path
+        A folder stands for the NIfTI files in it, a pattern (``*``, ``?``, ``[...]``) for what matches it, in the order
+        of their names, numbers by their value.
+    masks : bool
+        Masks are meant: of a folder that holds files with the word mask in their names, these. Otherwise all others.
+
+    Raises
+    ------
+    InputError
+        A folder holds no such file, or slices of a stack, one in each file; nothing matches a pattern.
+
+    Examples
+    --------
+    >>> image_files([Path("a.nii.gz"), Path("b.nii.gz")]) == [Path("a.nii.gz"), Path("b.nii.gz")]
+    True
+    """
+    return [file for path in given for file in _meant(path, masks)]
+
+
+def _meant(path: Path, masks: bool) -> list[Path]:
+    if os.path.isdir(path):
+        files = _in_order(path / name for name in _listed(path) if _NIFTI.fullmatch(name))
+        named = [file for file in files if _MASK.search(file.name)]
+        found = (named or files) if masks else [file for file in files if file not in named]
+        if not found or any(_SLICE.fullmatch(file.name) for file in files):
+            # What is refused as a file says what to give instead.
+            check_input(path)
+        return found
+    if not glob.has_magic(str(path)) or os.path.lexists(path):
+        return [path]
+    matches = _in_order(map(Path, glob.glob(str(path))))
+    if not matches:
+        raise InputError(f"{path}: no file matches; check the pattern")
+    return matches
+
+
+def _listed(folder: Path) -> list[str]:
+    """The names of files in a folder; none where it cannot be looked into."""
+    try:
+        with os.scandir(folder) as entries:
+            return [entry.name for entry in entries if entry.is_file()]
+    except OSError:
+        return []
+
+
+def _in_order(paths: Iterable[Path]) -> list[Path]:
+    """Paths by their names, numbers in them by their value."""
+
+    def key(path: Path) -> list[tuple[int, str]]:
+        parts = re.split(r"(\d+)", str(path))
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+    return sorted(paths, key=key)
 
 
 def check_input(path: Path) -> int:

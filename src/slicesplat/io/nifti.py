@@ -24,7 +24,7 @@ from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.atomic import atomic_path
 from slicesplat.io.compressed import check_length, opened
-from slicesplat.io.header import HEADER_BYTES, affine_of, parse_header, stated_axis, voxel_offset
+from slicesplat.io.header import HEADER_BYTES, ONE_VOLUME, affine_of, parse_header, stated_axis, voxel_offset
 from slicesplat.io.inputs import check_input, is_dicom
 
 FilePath: TypeAlias = str | PathLike[str]
@@ -114,6 +114,39 @@ def read_image(path: Path) -> Image:
         The file is missing, damaged or not NIfTI, holds no plain intensities, not three dimensions or too many voxels,
         or its geometry is not given, sheared, singular or not in mm.
     """
+    return _read(path, ONE_VOLUME)[0]
+
+
+def read_stacks(path: Path, split: bool = False) -> list[Image]:
+    """Read an image as `read_image` does, or every volume of a 4-D one.
+
+    Parameters
+    ----------
+    path : Path
+    split : bool
+        Take several volumes for as many images; without, they are refused.
+
+    Raises
+    ------
+    InputError
+        As `read_image`.
+    """
+    return _read(path, None if split else f"--split-4d takes each for a stack, or {ONE_VOLUME}")
+
+
+def count_volumes(path: Path) -> int:
+    """How many 3-D images a file holds, by its header.
+
+    Raises
+    ------
+    InputError
+        As `read_image`, as far as the header shows it.
+    """
+    return math.prod(_header(path, None)[1]["dim"][4:8].tolist())
+
+
+def _header(path: Path, remedy: str | None) -> tuple[tuple[Path, Path], nib.Nifti1Header]:
+    """Files of header and voxels, and the header, checked; ones for axes that it does not have."""
     size = check_input(path)
     if size and is_dicom(path):
         raise InputError(f"{path}: is DICOM; convert its series first, as by dcm2niix -z y FOLDER")
@@ -121,16 +154,26 @@ def read_image(path: Path) -> Image:
         raise InputError(f"{path}: {'is not' if size else 'is empty, not'} NIfTI; convert it to .nii.gz first")
     head, voxels = _files_of(path)
     with opened(head) as stream:
-        header = parse_header(path, stream.read(HEADER_BYTES), single=head == voxels)
+        header = parse_header(path, stream.read(HEADER_BYTES), head == voxels, remedy)
+    # What stands behind the last axis means nothing.
+    header["dim"][1 + int(header["dim"][0]) :] = 1
+    return (head, voxels), header
+
+
+def _read(path: Path, remedy: str | None) -> list[Image]:
+    """The volumes of a file; more than one is refused with the remedy, if there is one."""
+    (_, voxels), header = _header(path, remedy)
     affine, notes = affine_of(path, header)
-    offset, shape, dtype = voxel_offset(path, header), header["dim"][1:4].tolist(), header.get_data_dtype()
-    check_length(voxels, offset + math.prod(shape) * dtype.itemsize)
+    offset, dtype = voxel_offset(path, header), header.get_data_dtype()
+    shape, count = header["dim"][1:4].tolist(), math.prod(header["dim"][4:8].tolist())
+    check_length(voxels, offset + math.prod(shape) * count * dtype.itemsize)
     slope, inter = header.get_slope_inter()
     with opened(voxels) as stream, np.errstate(all="ignore"):
         # What is not finite after scaling is found where it matters, inside the region.
-        proxy = ArrayProxy(stream, (tuple(shape), dtype, offset, slope or 1.0, inter or 0.0), mmap=False)
+        proxy = ArrayProxy(stream, ((*shape, count), dtype, offset, slope or 1.0, inter or 0.0), mmap=False)
         data = np.asarray(proxy, dtype=np.float32)
-    return Image(path, data, affine, stated_axis=stated_axis(header), notes=tuple(notes))
+    told, axis = tuple(notes), stated_axis(header)
+    return [Image(path, data[..., k], affine, stated_axis=axis, notes=told) for k in range(count)]
 
 
 def load_volume(path: FilePath) -> nib.Nifti1Image:
@@ -170,12 +213,7 @@ def save_volume(image: nib.Nifti1Image, path: FilePath) -> None:
     path : path
         Ends in .nii or .nii.gz.
     """
-    volume = nib.Nifti1Image(np.asarray(image.dataobj, dtype=np.float32), image.affine)
-    volume.header.set_xyzt_units("mm")
-    volume.set_sform(image.affine, code=1)
-    volume.set_qform(image.affine, code=1)
-    with atomic_path(path) as temporary:
-        nib.save(volume, temporary)
+    _save(np.asarray(image.dataobj, dtype=np.float32), image.affine, path)
 
 
 def save_stack(stack: Stack, path: FilePath) -> None:
@@ -188,8 +226,33 @@ def save_stack(stack: Stack, path: FilePath) -> None:
     path : path
         Ends in .nii or .nii.gz.
     """
+    _save_on_grid_of_file(stack, stack.data, path)
+
+
+def save_mask(stack: Stack, path: FilePath) -> None:
+    """Write a stack's mask, 0 and 1 in 8 bits, on the grid of the file that the stack was read from.
+
+    Parameters
+    ----------
+    stack : Stack
+    path : path
+        Ends in .nii or .nii.gz.
+    """
+    _save_on_grid_of_file(stack, stack.mask.astype(np.uint8), path)
+
+
+def _save_on_grid_of_file(stack: Stack, values: NDArray[np.generic], path: FilePath) -> None:
     order = np.insert([0, 1], stack.slice_axis, 2)
-    save_volume(nib.Nifti1Image(stack.data.transpose(order), stack.affine[:, [*order, 3]]), path)
+    _save(values.transpose(order), stack.affine[:, [*order, 3]], path)
+
+
+def _save(values: NDArray[np.generic], affine: Float, path: FilePath) -> None:
+    image = nib.Nifti1Image(values, affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=1)
+    image.set_qform(affine, code=1)
+    with atomic_path(path) as temporary:
+        nib.save(image, temporary)
 
 
 def _files_of(path: Path) -> tuple[Path, Path]:

@@ -85,7 +85,7 @@ class Outputs:
     def writing(self) -> Iterator[Write]:
         """Lend a function that writes one output by calling a writer with its path, if it is asked for.
 
-        One that fails does not keep the others from being written.
+        Folders around an output that are missing are made. One that fails does not keep the others from being written.
 
         Raises
         ------
@@ -99,6 +99,7 @@ class Outputs:
             if path is None:
                 return
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 writer(path)
             except Exception as error:
                 reason = error.strerror if isinstance(error, OSError) else None

@@ -110,7 +110,7 @@ class _Planes:
 
     @classmethod
     def of(cls, stack: Stack) -> _Planes:
-        data, mask = _cropped(stack)
+        data, mask = cropped(stack)
         pixel = stack.spacing[:2]
         reach = (math.ceil(_REACH / pixel[0]), math.ceil(_REACH / pixel[1]))
         size = (next_fast_len(data.shape[0] + 2 * reach[0], True), next_fast_len(data.shape[1] + 2 * reach[1], True))
@@ -121,7 +121,7 @@ class _Planes:
         for k in range(data.shape[2]):
             plane = np.pad(data[:, :, k] * mask[:, :, k] * scale[k], [(r, r) for r in reach])
             spectra[k] = rfft2(gaussian_filter(plane, _SMOOTHING / pixel), size)
-        return cls(spectra, size, reach, pixel, _usable(mask))
+        return cls(spectra, size, reach, pixel, usable_slices(mask))
 
     @cached_property
     def shifts(self) -> dict[int, Float]:
@@ -251,17 +251,18 @@ def _interleave(planes: _Planes) -> int:
 
 def _neighbour_ncc(stack: Stack) -> Float:
     """NCC of neighbouring slices inside the intersection of their masks."""
-    data, mask = _cropped(stack)
-    usable = _usable(mask)
+    data, mask = cropped(stack)
+    usable = usable_slices(mask)
     values = []
     for k in np.flatnonzero(usable[:-1] & usable[1:]):
         both = mask[:, :, k] & mask[:, :, k + 1]
         if both.any():
-            values.append(_ncc(data[:, :, k][both], data[:, :, k + 1][both]))
+            values.append(ncc(data[:, :, k][both], data[:, :, k + 1][both]))
     return np.array([value for value in values if math.isfinite(value)])
 
 
-def _ncc(a: Float, b: Float) -> float:
+def ncc(a: Float, b: Float) -> float:
+    """Normalised cross-correlation; NaN where one of them is constant."""
     a, b = a - a.mean(), b - b.mean()
     norm = math.sqrt((a @ a) * (b @ b))
     return float(a @ b) / norm if norm > 0 else math.nan
@@ -269,7 +270,7 @@ def _ncc(a: Float, b: Float) -> float:
 
 def lost_slices(stack: Stack) -> NDArray[np.int64]:
     """Slices whose mean inside the mask falls out of the trend of the slices around them, along the third axis."""
-    present = np.flatnonzero(_usable(stack.mask))
+    present = np.flatnonzero(usable_slices(stack.mask))
     means = _means(stack.data, stack.mask)[present]
     lost = np.zeros(len(present), bool)
     for i, mean in enumerate(means):
@@ -304,7 +305,7 @@ def _lost_in_runs(means: Float) -> NDArray[np.bool_]:
     return dark
 
 
-def _cropped(stack: Stack) -> tuple[Float, NDArray[np.bool_]]:
+def cropped(stack: Stack) -> tuple[Float, NDArray[np.bool_]]:
     """Data and mask inside the mask's bounding box in the plane; every slice is kept."""
     rows, columns = (np.flatnonzero(stack.mask.any(axis=axes)) for axes in ((1, 2), (0, 2)))
     if not len(rows):
@@ -313,7 +314,7 @@ def _cropped(stack: Stack) -> tuple[Float, NDArray[np.bool_]]:
     return stack.data[box].astype(np.float64), stack.mask[box]
 
 
-def _usable(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def usable_slices(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """(n_slices,) slices that cut through enough of the region."""
     area = mask.sum(axis=(0, 1))
     usable: NDArray[np.bool_] = area >= max(_LEAST_AREA * area.max(initial=0), 1)

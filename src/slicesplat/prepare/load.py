@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from nibabel.spatialimages import SpatialImage
@@ -18,9 +19,10 @@ from slicesplat.geometry.stack import Stack
 from slicesplat.io.arrays import image_in_memory, mask_in_memory
 from slicesplat.io.inputs import distinct_names
 from slicesplat.io.masks import finite_values
-from slicesplat.io.nifti import FilePath, Image, box_corners, read_image
+from slicesplat.io.nifti import FilePath, Image, box_corners, read_image, read_stacks
 from slicesplat.prepare.cutout import without_what_is_not_finite
 from slicesplat.prepare.masks import regions as find_regions
+from slicesplat.prepare.narrow import Narrowing, narrowed
 from slicesplat.prepare.slice_axis import SliceAxis, axes_last
 from slicesplat.prepare.thickness import thicknesses as find_thicknesses
 
@@ -32,6 +34,8 @@ MIN_SLICES = 3
 MIN_EXTENT = 8.0
 """mm along the longest axis: less than the brain of a mouse."""
 
+_NONE = Narrowing()
+
 
 def load_stacks(
     paths: Sequence[FilePath],
@@ -39,6 +43,12 @@ def load_stacks(
     thicknesses: float | Sequence[float] | None = None,
     slice_axes: SliceAxis | Sequence[SliceAxis] | None = None,
     mask_of: int | None = None,
+    *,
+    volume_mask: FilePath | None = None,
+    stacks_intersection: bool = False,
+    background_threshold: float | None = None,
+    otsu_thresholding: bool = False,
+    split_4d: bool = False,
 ) -> list[Stack]:
     """Read stacks of slices, check them, and give each its mask and slice thickness.
 
@@ -61,6 +71,16 @@ def load_stacks(
         one along which the images change from slice to slice as only slices do.
     mask_of : int, optional
         Which stack, counted from 1, the single mask is drawn on. Not given: the first on the mask's grid.
+    volume_mask : path, optional
+        A mask on any grid; what lies outside of it in world space is left out of all regions.
+    stacks_intersection : bool
+        Leave out of each region what another stack does not show. Not beside `volume_mask`.
+    background_threshold : float, optional
+        Leave out pixels up to this value.
+    otsu_thresholding : bool
+        Leave out the air around the tissue, by Otsu's threshold in each stack.
+    split_4d : bool
+        Take every volume of a 4-D file for a stack; its mask, thickness and axis are those of the file.
 
     Returns
     -------
@@ -78,9 +98,37 @@ def load_stacks(
     if not paths:
         raise InputError("no stack given; name one NIfTI file or more")
     files = [Path(path) for path in paths]
-    read = [replace(read_image(path), label=name) for path, name in zip(files, distinct_names(files), strict=True)]
-    drawn = [read_image(Path(mask)) for mask in masks or ()]
-    return _checked(read, drawn, thicknesses, slice_axes, mask_of)
+    volumes = [read_stacks(path, split_4d) for path in files]
+    counts = [len(found) for found in volumes]
+    names = [_volume_names(name, count) for name, count in zip(distinct_names(files), counts, strict=True)]
+    read = [
+        replace(image, label=label)
+        for found, labels in zip(volumes, names, strict=True)
+        for image, label in zip(found, labels, strict=True)
+    ]
+    drawn = _for_each_volume([read_image(Path(mask)) for mask in masks or ()], counts)
+    if mask_of is not None and 1 <= mask_of <= len(counts):
+        mask_of = 1 + sum(counts[: mask_of - 1])
+    narrowing = Narrowing(
+        read_image(Path(volume_mask)) if volume_mask is not None else None,
+        stacks_intersection,
+        background_threshold,
+        otsu_thresholding,
+    )
+    depths, axes = (_for_each_volume(values, counts) for values in (thicknesses, slice_axes))
+    return _checked(read, drawn, depths, axes, mask_of, narrowing)
+
+
+def _volume_names(name: str, count: int) -> list[str]:
+    """What to call the volumes of a file."""
+    return [name] if count == 1 else [f"{name}, volume {1 + number}" for number in range(count)]
+
+
+def _for_each_volume(values: Any, counts: Sequence[int]) -> Any:
+    """What is given for each file, for each of its volumes; as it is where it is given for all."""
+    if values is None or np.ndim(values) == 0 or len(values) != len(counts) or max(counts) == 1:
+        return values
+    return [value for value, count in zip(values, counts, strict=True) for _ in range(count)]
 
 
 def stack_from_image(
@@ -109,6 +157,7 @@ def _checked(
     thicknesses: float | Sequence[float] | None,
     slice_axes: SliceAxis | Sequence[SliceAxis] | None,
     mask_of: int | None = None,
+    narrowing: Narrowing = _NONE,
 ) -> list[Stack]:
     """Stacks of images with their masks, as `load_stacks` says; the same for files and for what is in memory."""
     notes = [f"{image.name}: {note}" for image in given for note in image.notes]
@@ -116,6 +165,8 @@ def _checked(
     for image in images:
         _check_size(image)
     regions = find_regions(images, drawn, mask_of)
+    if narrowing != _NONE:
+        regions = narrowed(regions, images, narrowing)
     depths, depth_notes = find_thicknesses(images, thicknesses)
     inside = [
         without_what_is_not_finite(image.data, region) for image, region in zip(images, regions.masks, strict=True)

@@ -199,6 +199,7 @@ def demo(
     result = reconstruct(stacks, config, progress=progress)
     after = known.row("reconstruction", result.volume, result.slice_records())
     picture = known.picture(average, result.volume, size_mm * np.array(_SHOWN_POINT))
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with output_folder(folder, DEMO_FILES) as files:
         known.write(files)
         nib.save(average, files / "average.nii.gz")
