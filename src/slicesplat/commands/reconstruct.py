@@ -13,9 +13,8 @@ from rich.console import Console
 from slicesplat.commands.base import OptionalPath, ProgressDisplay
 from slicesplat.commands.settings import Settings
 from slicesplat.commands.stacks import StackCommand
-from slicesplat.field.gaussians import GaussianField
-from slicesplat.io.atomic import atomic_path
 from slicesplat.io.files import save_json
+from slicesplat.io.model import save_model
 from slicesplat.io.nifti import save_volume
 from slicesplat.io.slices import SLICE_FILES, save_slices
 from slicesplat.pipeline import reconstruct
@@ -36,7 +35,7 @@ class Command(StackCommand):
     simulated_slices : path
         Folder for the same slices as the volume predicts them, numbered alike, gains included.
     output_model : path
-        The volume as Gaussians, .safetensors.
+        The volume as Gaussians, .safetensors, for sample-volume and sample-slices.
     output_json : path
         Settings, time and memory of each step, and the pose, weight and gain of each slice.
     config : Settings
@@ -70,10 +69,5 @@ class Command(StackCommand):
                 write(self.output_uncertainty, partial(save_volume, result.uncertainty))
             write(self.output_slices, lambda path: save_slices(path, result.stacks, result.slice_records()))
             write(self.simulated_slices, lambda path: save_slices(path, result.simulated(), result.slice_records()))
-            write(self.output_model, lambda path: _save_model(result.field, path))
+            write(self.output_model, partial(save_model, result.model))
             write(self.output_json, lambda path: save_json(result.json(), path))
-
-
-def _save_model(field: GaussianField, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        field.save(temporary)
