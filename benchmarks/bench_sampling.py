@@ -14,11 +14,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from multiprocessing import get_context
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from cases import REAL, Case, load_case, quick_case
+from cases import REAL, load_case, quick_case
 from records import Record, Row, add_json_option
 
 from slicesplat.config import Config
@@ -42,19 +43,25 @@ def run(*arguments: str) -> Row:
     }
 
 
-def measure(case: Case, resolutions: Sequence[float], folder: Path) -> Iterator[Row]:
-    """A row for each resolution, and one for the slices."""
+def prepare(quick: bool, folder: Path) -> tuple[str, int]:
+    """Leave the model and the slices of a reconstruction in a folder: the name of the case, the number of slices."""
+    case = quick_case() if quick or not REAL.exists() else load_case(REAL)
     made = reconstruct(case.stacks, Config())
-    model, out = str(folder / "model.safetensors"), str(folder / "volume.nii.gz")
-    save_model(made.model, model)
+    save_model(made.model, folder / "model.safetensors")
     save_slices(folder / "slices", made.stacks, made.slice_records())
+    return case.name, len(made.slices)
+
+
+def measure(name: str, slices: int, resolutions: Sequence[float], folder: Path) -> Iterator[Row]:
+    """A row for each resolution, and one for the slices."""
+    model, out = str(folder / "model.safetensors"), str(folder / "volume.nii.gz")
     for size in resolutions:
         row = run("sample-volume", "--input-model", model, "--output-volume", out, "--output-resolution", str(size))
         voxels = int(np.prod(nib.Nifti1Image.from_filename(out).shape))
-        yield {"case": case.name, "run": f"volume, {size:g} mm", "size": voxels, **row}
+        yield {"case": name, "run": f"volume, {size:g} mm", "size": voxels, **row}
     given = ("--input-slices", str(folder / "slices"), "--simulated-slices", str(folder / "shown"))
     row = run("sample-slices", "--input-model", model, *given)
-    yield {"case": case.name, "run": "slices", "size": len(made.slices), **row}
+    yield {"case": name, "run": "slices", "size": slices, **row}
 
 
 def main() -> int:
@@ -63,10 +70,12 @@ def main() -> int:
     options.add_argument("--resolutions", type=float, nargs="+", default=[0.8, 0.5, 0.3], metavar="MM")
     add_json_option(options, "sampling")
     args = options.parse_args()
-    case = quick_case() if args.quick or not REAL.exists() else load_case(REAL)
     record, rows = Record("sampling", args.json, {"quick": args.quick, "resolutions": args.resolutions}), []
     with tempfile.TemporaryDirectory() as folder:
-        for row in measure(case, [1.6] if args.quick else args.resolutions, Path(folder)):
+        # In a process of its own: the memory of the one that starts a command counts as the command's.
+        with get_context("spawn").Pool(1) as pool:
+            name, slices = pool.apply(prepare, (args.quick, Path(folder)))
+        for row in measure(name, slices, [1.6] if args.quick else args.resolutions, Path(folder)):
             rows.append(row)
             print(
                 f"{row['case']}, {row['run']}, {row['size']:,} of them: {row['wall_s']:.1f} s, {row['cpu_s']:.1f} s of "

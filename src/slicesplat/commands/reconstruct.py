@@ -12,7 +12,7 @@ from rich.console import Console
 
 from slicesplat.commands.base import OptionalPath, ProgressDisplay
 from slicesplat.commands.settings import Settings
-from slicesplat.commands.stacks import StackCommand
+from slicesplat.commands.slices import SlicesCommand
 from slicesplat.io.files import save_json
 from slicesplat.io.model import save_model
 from slicesplat.io.nifti import save_volume
@@ -21,7 +21,7 @@ from slicesplat.pipeline import reconstruct
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command(StackCommand):
+class Command(SlicesCommand):
     """Reconstruct a volume from stacks of slices.
 
     Attributes

@@ -60,7 +60,7 @@ def save_slices(
     with output_folder(folder, SLICE_FILES) as files:
         for number, record in zip(range(len(slices)) if numbers is None else numbers, slices, strict=True):
             stack, index = stacks[record.stack], record.slice
-            affine = record.world_transform @ _slice_affine(stack, index)
+            affine = record.world_transform @ stack.slice_affine(index)
             _write(stack.data[:, :, [index]], affine, files / f"{number}.nii.gz")
             _write(stack.mask[:, :, [index]].astype(np.uint8), affine, files / f"mask_{number}.nii.gz")
 
@@ -96,14 +96,6 @@ def load_slices(folder: str | PathLike[str]) -> list[Stack]:
     for note in itertools.chain.from_iterable(notes for _, notes in read):
         log.info(note)
     return [stack for stack, _ in read]
-
-
-def _slice_affine(stack: Stack, index: int) -> NDArray[np.float64]:
-    """Nominal affine of a slice as an image of its own."""
-    affine = stack.affine.copy()
-    affine[:3, 3] += stack.affine[:3, 2] * index
-    affine[:3, 2] *= stack.thickness / stack.spacing[2]
-    return affine
 
 
 def _write(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> None:

@@ -21,7 +21,7 @@ from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.model import Model
 from slicesplat.likelihood.robust import Weights
-from slicesplat.motion.coarse_to_fine import Poses, as_scanned, register, register_roughly
+from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, register, register_roughly
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.stacks import register_by_one_mask
 from slicesplat.prepare.assess import StackAssessment, assess, least_motion, warn_of_shading
@@ -146,9 +146,14 @@ def refine(prepared: Prepared, config: Config, report_progress: ReportProgress, 
     assessments = assess(scaled)
     reference = least_motion(scaled, assessments)
     slices = _cut(scaled, config, FIT_MARGIN)
-    found = register_by_one_mask(slices, reference, _dropouts(assessments, slices), config.registration, backend)
-    slices = slices.moved(found)
+    if config.motion != "none":
+        found = register_by_one_mask(slices, reference, _dropouts(assessments, slices), config.registration, backend)
+        slices = slices.moved(found)
     start = _by_name(slices)
+    if config.motion != "slices":
+        margin = config.masks.between_slices if config.motion == "stack" else config.masks.of_rough_poses
+        signals = refine_masks(prepared.signals, slices, np.ones(len(slices)), margin, backend)
+        return Prepared(signals, *scale_intensities(signals, prepared.intensities), start)
     # Once for what moved between the stacks, once for what moved within them.
     refined = refine_masks(scaled, slices, np.ones(len(slices)), config.masks.between_slices, backend)
     assessments = assess(refined)
@@ -180,10 +185,14 @@ def register_slices(
     log.info("reference stack: %s", stacks[reference].name)
     log.debug("packages: %s", interleave)
     dropout = _dropouts(assessments, slices)
-    if len(stacks) == 1:
+    known = None if prepared.start is None else _looked_up(prepared.start, slices)
+    if len(stacks) == 1 or config.motion == "none":
         poses = as_scanned(slices, dropout)
+    elif config.motion == "stack":
+        poses = as_stacks(wide, reference, dropout, known, backend, config.registration)
     else:
-        start = None if prepared.start is None else _looked_up(prepared.start, slices)
+        posed = any(stack.poses is not None for stack in scaled)
+        start = Rigid.identity(len(slices)) if known is None and posed else known
         random = np.random.default_rng(config.seed)
         given = (reference, dropout, random, report_progress, backend, start, config.registration)
         poses = register(wide, slices, *given)
@@ -203,9 +212,12 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     if not kept.any():
         raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
     # Nothing crosses the slices of a single stack: poses fitted to it would only follow its noise.
-    settings = config.fit if len(stacks) > 1 else replace(config.fit, pose_steps=0)
+    free = len(stacks) > 1 and config.motion == "slices"
+    settings = config.fit if free else replace(config.fit, pose_steps=0)
     random = np.random.default_rng(config.seed)
     fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration.time)
+    if config.motion == "none":
+        return Estimated(fit.field, slices, fit.weights, fit.ncc, fit.validation_error)
     # Field and slices may have moved as one.
     back = gauge(slices.moved(fit.motion), registered.reference, fit.weights.slice)
     slices = slices.moved(back @ fit.motion)
