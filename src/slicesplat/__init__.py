@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from slicesplat.errors import InputError
     from slicesplat.field.gaussians import GaussianField
     from slicesplat.geometry.stack import Stack
+    from slicesplat.io.model import Model, load_model, save_model
     from slicesplat.pipeline import reconstruct, register
     from slicesplat.prepare.load import load_stacks
     from slicesplat.prepare.survey import assess
+    from slicesplat.sampling import Grid, sample_slices, sample_volume
     from slicesplat.validation.images import evaluate, simulate
     from slicesplat.validation.simulate import SimulationConfig
 
@@ -32,28 +34,40 @@ if TYPE_CHECKING:
 _HOME = {
     "Config": "slicesplat.config",
     "GaussianField": "slicesplat.field.gaussians",
+    "Grid": "slicesplat.sampling",
     "InputError": "slicesplat.errors",
+    "Model": "slicesplat.io.model",
     "SimulationConfig": "slicesplat.validation.simulate",
     "Stack": "slicesplat.geometry.stack",
     "assess": "slicesplat.prepare.survey",
     "evaluate": "slicesplat.validation.images",
+    "load_model": "slicesplat.io.model",
     "load_stacks": "slicesplat.prepare.load",
     "reconstruct": "slicesplat.pipeline",
     "register": "slicesplat.pipeline",
+    "sample_slices": "slicesplat.sampling",
+    "sample_volume": "slicesplat.sampling",
+    "save_model": "slicesplat.io.model",
     "simulate": "slicesplat.validation.images",
 }
 __all__ = [
     "Config",
     "GaussianField",
+    "Grid",
     "InputError",
+    "Model",
     "SimulationConfig",
     "Stack",
     "__version__",
     "assess",
     "evaluate",
+    "load_model",
     "load_stacks",
     "reconstruct",
     "register",
+    "sample_slices",
+    "sample_volume",
+    "save_model",
     "simulate",
 ]
 

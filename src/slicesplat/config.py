@@ -332,6 +332,8 @@ class Config:
         Threads to use. 0: all cores.
     device : {"auto", "cpu", "cuda"}
         Where to compute. auto: on a CUDA device where there is one, else on the CPU.
+    motion : {"slices", "stack", "none"}
+        What is moved: every slice by itself, every stack as one, or nothing: the poses are taken as they are given.
     keep_duplicates : bool
         Use stacks that show the acquisition of another one too; by default one of each such pair is left out.
     max_memory : float
@@ -358,6 +360,7 @@ class Config:
     seed: int = 0
     threads: int = 0
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    motion: Literal["slices", "stack", "none"] = "slices"
     keep_duplicates: bool = False
     max_memory: float = 0.0
     uncertainty: bool = False

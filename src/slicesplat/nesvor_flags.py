@@ -53,9 +53,9 @@ _SEGMENTATION = _for(
     "--segmentation --batch-size-seg --no-augmentation-seg --dilation-radius-seg --threshold-small-seg",
 )
 _ASSESSMENT = _for("no network judges the stacks", "--batch-size-assess --no-augmentation-assess")
-_REGISTRATION = _for(
-    "slices are registered to the volume itself, without a network", "--registration --svort-version"
-) | _for("", "--scanner-space")
+_REGISTRATION = _for("slices are registered to the volume itself, without a network", "--svort-version") | _for(
+    "", "--scanner-space"
+)
 _SAMPLING = _for(
     "the volume is what the Gaussians are at its voxels",
     "--output-psf-factor --inference-batch-size --n-inference-samples",

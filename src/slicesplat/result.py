@@ -6,10 +6,12 @@ import importlib.metadata
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from slicesplat.config import Config
@@ -18,6 +20,7 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
+from slicesplat.io.model import Model
 from slicesplat.prepare.intensity import Intensities
 from slicesplat.progress import StepRecord
 from slicesplat.records import USED_WEIGHT, SliceRecord
@@ -175,8 +178,8 @@ class Reconstruction(Registration):
         signal, zero as a rule, unless the background was asked for.
     mask : nibabel image
         Where the motion-corrected masks say that the region is.
-    field : GaussianField
-        The volume inside `mask` as Gaussians: the signal on the scale of the input, without an offset if that has one.
+    model : Model
+        The volume as Gaussians, with what sampling it again needs: `sample_volume`, `save_model`.
     noise : float
         Standard deviation of the residuals, on the scale of the input.
     expected_error : float
@@ -188,7 +191,7 @@ class Reconstruction(Registration):
 
     volume: nib.Nifti1Image
     mask: nib.Nifti1Image
-    field: GaussianField
+    model: Model
     noise: float
     expected_error: float
     uncertainty: nib.Nifti1Image | None = None
@@ -207,6 +210,12 @@ class Reconstruction(Registration):
             f"Reconstruction({size} voxels of {spacing:.3g} mm, {len(self.field)} Gaussians, "
             f"noise {self.noise:.3g}, {self._counts()})"
         )
+
+    @cached_property
+    def field(self) -> GaussianField:
+        """The volume inside `mask` as Gaussians: on the scale of the input, without the offset that it may have."""
+        unscaled = self.model.field
+        return replace(unscaled, amplitudes=torch.nan_to_num(unscaled.amplitudes * self.model.brightest))
 
     def simulated(self) -> list[Stack]:
         """The stacks as the field predicts them, gains included: on the scale of the input, zero around the masks."""

@@ -42,9 +42,9 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     def fake(stacks: Any, config: Any, progress: Any) -> SimpleNamespace:
         seen.append(len(stacks))
-        return Result(volume=image, mask=image, stacks=[], simulated=list, slice_records=list, json=dict, field=None)
+        return Result(volume=image, mask=image, stacks=[], simulated=list, slice_records=list, json=dict, model=None)
 
     monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", fake)
-    monkeypatch.setattr("slicesplat.commands.reconstruct._save_model", lambda field, path: path.touch())
+    monkeypatch.setattr("slicesplat.commands.reconstruct.save_model", lambda model, path: path.touch())
     monkeypatch.setattr("slicesplat.commands.register.register", fake)
     return seen

@@ -78,7 +78,11 @@ def test_dicom_is_refused_with_what_converts_it(tmp_path: Path) -> None:
 
 def test_a_folder_of_slices_is_refused_with_what_to_give_instead(tmp_path: Path) -> None:
     write(tmp_path / "0.nii.gz", blob()[:, :, 2:3])
-    refused(lambda: read_image(tmp_path), str(tmp_path), "is a folder; single slices cannot be read as a stack yet")
+    refused(
+        lambda: read_image(tmp_path),
+        str(tmp_path),
+        "is a folder; single slices cannot be read as a stack, give the folder by --input-slices",
+    )
 
 
 def test_a_folder_of_stacks_is_refused(tmp_path: Path) -> None:

@@ -15,12 +15,11 @@ from rich.console import Console
 
 from slicesplat.commands.base import OptionalPath, ProgressDisplay, log
 from slicesplat.commands.settings import Settings
-from slicesplat.commands.stacks import StackCommand
+from slicesplat.commands.slices import SlicesCommand
 from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.field.gaussians import GaussianField
-from slicesplat.io.atomic import atomic_path
 from slicesplat.io.files import save_json
+from slicesplat.io.model import save_model
 from slicesplat.io.nifti import save_volume
 from slicesplat.io.slices import SLICE_FILES, save_slices
 from slicesplat.pipeline import reconstruct
@@ -28,7 +27,7 @@ from slicesplat.prepare.choose import Choice, log_excluded, rank
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command(StackCommand):
+class Command(SlicesCommand):
     """Reconstruct a volume from stacks of slices.
 
     Attributes
@@ -42,7 +41,7 @@ class Command(StackCommand):
     simulated_slices : path
         Folder for the same slices as the volume predicts them, numbered alike, gains included.
     output_model : path
-        The volume as Gaussians, .safetensors.
+        The volume as Gaussians, .safetensors, for sample-volume and sample-slices.
     output_json : path
         Settings, time and memory of each step, and the pose, weight and gain of each slice.
     output_intensity_mean : float
@@ -99,7 +98,7 @@ class Command(StackCommand):
                 write(self.output_uncertainty, partial(save_volume, _scaled(result.uncertainty, factor)))
             write(self.output_slices, lambda path: save_slices(path, result.stacks, result.slice_records()))
             write(self.simulated_slices, lambda path: save_slices(path, result.simulated(), result.slice_records()))
-            write(self.output_model, lambda path: _save_model(result.field, path))
+            write(self.output_model, lambda path: save_model(result.model, path))
             ranking = {"ranking": [asdict(seen) for seen in ranked]} if ranked else {}
             write(self.output_json, lambda path: save_json({**result.json(), **ranking}, path))
 
@@ -136,8 +135,3 @@ def _scaled(image: nib.Nifti1Image, factor: float) -> nib.Nifti1Image:
     if factor == 1.0:
         return image
     return nib.Nifti1Image((np.asarray(image.dataobj) * factor).astype(np.float32), image.affine)
-
-
-def _save_model(field: GaussianField, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        field.save(temporary)

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from slicesplat.commands.base import OptionalPath, ProgressDisplay
 from slicesplat.commands.settings import Settings
-from slicesplat.commands.stacks import StackCommand
+from slicesplat.commands.slices import SlicesCommand
 from slicesplat.errors import InputError
 from slicesplat.io.files import save_json
 from slicesplat.io.outputs import Outputs
@@ -20,7 +20,7 @@ from slicesplat.pipeline import register
 
 
 @dataclass(frozen=True, kw_only=True)
-class Command(StackCommand):
+class Command(SlicesCommand):
     """Find the pose of every slice and write it, without a volume.
 
     Attributes

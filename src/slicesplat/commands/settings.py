@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -22,6 +22,7 @@ class Settings(Config):
     """The settings of a reconstruction, under the names that users of other tools know."""
 
     resolution: Annotated[float, tyro.conf.arg(name="output-resolution")] = Config.resolution
+    motion: Annotated[Literal["slices", "stack", "none"], tyro.conf.arg(name="registration")] = Config.motion
     uncertainty: tyro.conf.Suppress[bool] = False  # the command that writes it asks for it
     # The stages' own settings are for scripts: `slicesplat.Config`.
     masks: tyro.conf.Suppress[MaskSettings] = field(default_factory=MaskSettings)

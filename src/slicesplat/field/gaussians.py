@@ -8,18 +8,14 @@ After Dannecker et al., MIDL 2026 (PMLR 315:1473-1491); additive, without their 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from slicesplat.errors import InputError
 from slicesplat.geometry.rigid import Rigid
 
-_SHAPES = {"means": (3,), "log_scales": (3,), "rotations": (4,), "amplitudes": ()}
+SHAPES = {"means": (3,), "log_scales": (3,), "rotations": (4,), "amplitudes": ()}
 """Of each parameter, without the number of Gaussians."""
 SHORTEST_QUATERNION = 1e-12  # torch.nn.functional.normalize takes a shorter one for zero
 
@@ -69,7 +65,7 @@ class GaussianField:
     amplitudes: Tensor
 
     def __post_init__(self) -> None:
-        for name, shape in _SHAPES.items():
+        for name, shape in SHAPES.items():
             found = getattr(self, name).shape
             if found != (len(self.means), *shape):
                 raise ValueError(f"{name} of shape {tuple(found)}: give {(len(self.means), *shape)}")
@@ -132,57 +128,3 @@ class GaussianField:
         offset = points[:, None, :] - self.means
         square = torch.einsum("mni,nij,mnj->mn", offset, torch.linalg.inv(self.covariances()), offset)
         return torch.exp(-0.5 * square) @ self.amplitudes
-
-    def save(self, path: str | Path) -> None:
-        """Write the parameters as safetensors."""
-        # The library's own writer makes files that nobody else can read, whatever the umask says.
-        Path(path).write_bytes(
-            save({name: value.detach().contiguous().cpu() for name, value in self.tensors().items()})
-        )
-
-    @classmethod
-    def load(cls, path: str | Path) -> GaussianField:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        InputError
-            The file cannot be read, is no safetensors file, or holds something else than Gaussians, all of them finite.
-        """
-        try:
-            tensors = load_file(path)
-        except FileNotFoundError as error:
-            raise InputError(f"{path}: no such file; check the path") from error
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the file") from error
-        # What PyTorch has no type for is a ValueError or a KeyError, by version.
-        except (SafetensorError, ValueError, KeyError) as error:
-            raise InputError(f"{path}: is no safetensors file, or a damaged one; write it again") from error
-        problem = _problem(tensors)
-        if problem:
-            raise InputError(f"{path}: holds no volume as Gaussians ({problem}); give what --output-model has written")
-        return cls(**tensors)
-
-
-def _problem(tensors: dict[str, Tensor]) -> str:
-    """What keeps the tensors of a file from being a field; empty where nothing does."""
-    if tensors.keys() != _SHAPES.keys():
-        return f"its tensors are not {', '.join(_SHAPES)}"
-    count = len(tensors["amplitudes"]) if tensors["amplitudes"].ndim else 0
-    if not count:
-        return "no Gaussian"
-    for name, shape in _SHAPES.items():
-        value = tensors[name]
-        if value.dtype not in (torch.float32, torch.float64):
-            return f"{name} are {value.dtype}, not float32 or float64"
-        if value.shape != (count, *shape):
-            return f"{name} are of shape {tuple(value.shape)}, not {(count, *shape)}"
-        if not value.isfinite().all():
-            return f"NaN or infinite {name}"
-    variances = (2 * tensors["log_scales"]).exp()
-    if not (variances.isfinite() & (variances > 0)).all():
-        return "log_scales beyond all sizes"
-    lengths = torch.linalg.vector_norm(tensors["rotations"].double(), dim=1)
-    if not (lengths.isfinite() & (lengths > SHORTEST_QUATERNION)).all():
-        return "a quaternion without direction"
-    return ""

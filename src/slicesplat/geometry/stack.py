@@ -6,11 +6,13 @@ World frame: RAS+ millimetres, as nibabel affines give.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from slicesplat.geometry.rigid import Rigid
 
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
@@ -41,6 +43,8 @@ class Stack:
     measured : (nx, ny, nz) bool, optional
         Where the scanner measured something; everywhere when not given. A stack that was cut out has one value where
         it was not.
+    poses : Rigid (nz), optional
+        Where each slice is known to be, from where the affine puts it; nowhere else when not given.
 
     Raises
     ------
@@ -57,6 +61,7 @@ class Stack:
     carried: bool = False
     slice_axis: int = 2
     measured: NDArray[np.bool_] | None = None
+    poses: Rigid | None = None
 
     def __post_init__(self) -> None:
         if self.data.ndim != 3 or self.data.dtype.kind != "f":
@@ -73,6 +78,8 @@ class Stack:
             raise ValueError(f"affine {self.affine.tolist()}: give a finite, invertible matrix (4, 4)")
         if not (np.isfinite(self.thickness) and self.thickness > 0):
             raise ValueError(f"thickness {self.thickness} mm: give a positive number")
+        if self.poses is not None and self.poses.matrix.shape != (self.n_slices, 4, 4):
+            raise ValueError(f"poses of shape {self.poses.matrix.shape}: give one for each of {self.n_slices} slices")
         if self.slice_axis not in (0, 1, 2):
             raise ValueError(f"slice axis {self.slice_axis}: give 0, 1 or 2")
 
@@ -143,8 +150,19 @@ class Stack:
         x, y = (self.affine[:3, :3] / self.spacing)[:, :2].T
         return np.stack([x, y, np.cross(x, y)], axis=1)
 
+    def posed(self, poses: Rigid) -> Stack:
+        """The same stack with its slices (nz) known to be elsewhere."""
+        return replace(self, poses=poses)
+
+    def slice_affine(self, index: int) -> Float:
+        """Affine (4, 4) of slice `index` as an image of its own, its third voxel size the slice thickness."""
+        affine = self.affine.copy()
+        affine[:3, 3] += self.affine[:3, 2] * index
+        affine[:3, 2] *= self.thickness / self.spacing[2]
+        return affine if self.poses is None else np.asarray(self.poses.matrix[index] @ affine)
+
     def pose(self, index: int, centre: Sequence[float] | None = None) -> Float:
-        """Nominal pose (4, 4) of slice `index`: slice frame to world.
+        """Pose (4, 4) of slice `index` before any motion is estimated: slice frame to world.
 
         Parameters
         ----------
@@ -158,7 +176,7 @@ class Stack:
         pose = np.eye(4)
         pose[:3, :3] = self.axes
         pose[:3, 3] = self.affine[:3, :3] @ [centre[0], centre[1], index] + self.affine[:3, 3]
-        return pose
+        return pose if self.poses is None else np.asarray(self.poses.matrix[index] @ pose)
 
     def masked_points(self) -> Float:
         """(n, 3) mm: world positions of the pixels inside the mask."""

@@ -156,7 +156,7 @@ def _what_to_give(folder: Path) -> str:
     except OSError:
         return "name a NIfTI file"
     if any(name in ("0.nii.gz", "0.nii") for name in names):
-        return "single slices cannot be read as a stack yet, name the stacks that they come from"
+        return "single slices cannot be read as a stack, give the folder by --input-slices"
     if "DICOMDIR" in names or any(is_dicom(folder / name) for name in names):
         return "convert its DICOM files first, as by dcm2niix -z y FOLDER, and name the NIfTI files"
     return "name a NIfTI file"

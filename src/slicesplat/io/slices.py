@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.folder import check_finished, output_folder
-from slicesplat.io.masks import load_masked_volume
-from slicesplat.io.nifti import load_volume
+from slicesplat.io.masks import finite_values, mask_on, masked_volume
+from slicesplat.io.nifti import load_volume, read_image
 from slicesplat.records import SliceRecord
 
 log = logging.getLogger("slicesplat")
@@ -32,7 +32,12 @@ SLICE_FILES = re.compile(_NAME.pattern, re.IGNORECASE)
 """The names of a folder of slices, also where the file system does not tell upper from lower case."""
 
 
-def save_slices(folder: str | PathLike[str], stacks: Sequence[Stack], slices: Sequence[SliceRecord]) -> None:
+def save_slices(
+    folder: str | PathLike[str],
+    stacks: Sequence[Stack],
+    slices: Sequence[SliceRecord],
+    numbers: Sequence[int] | None = None,
+) -> None:
     """Write every slice where the motion correction puts it.
 
     Parameters
@@ -44,6 +49,8 @@ def save_slices(folder: str | PathLike[str], stacks: Sequence[Stack], slices: Se
         What the slices come from; images and masks are written whole.
     slices : sequence of SliceRecord
         Image n of the folder is the n-th of them.
+    numbers : sequence of int, optional
+        What the images are called instead, each another number.
 
     Raises
     ------
@@ -51,9 +58,9 @@ def save_slices(folder: str | PathLike[str], stacks: Sequence[Stack], slices: Se
         The files cannot be written, or the folder holds numbered images that no earlier run wrote.
     """
     with output_folder(folder, SLICE_FILES) as files:
-        for number, record in enumerate(slices):
+        for number, record in zip(range(len(slices)) if numbers is None else numbers, slices, strict=True):
             stack, index = stacks[record.stack], record.slice
-            affine = record.world_transform @ _slice_affine(stack, index)
+            affine = record.world_transform @ stack.slice_affine(index)
             _write(stack.data[:, :, [index]], affine, files / f"{number}.nii.gz")
             _write(stack.mask[:, :, [index]].astype(np.uint8), affine, files / f"mask_{number}.nii.gz")
 
@@ -79,10 +86,8 @@ def load_slices(folder: str | PathLike[str]) -> list[Stack]:
         damaged, has more than one slice, or does not fit its mask.
     """
     source = Path(folder)
-    if not source.is_dir():
-        raise InputError(f"{source}: no such folder; check the path")
-    check_finished(source)
     numbered = _numbered(source)
+    check_finished(source)
     masks = {number: path for number, path in numbered if path.name.startswith("mask_")}
     images = [(number, path) for number, path in numbered if not path.name.startswith("mask_")]
     if not images:
@@ -91,14 +96,6 @@ def load_slices(folder: str | PathLike[str]) -> list[Stack]:
     for note in itertools.chain.from_iterable(notes for _, notes in read):
         log.info(note)
     return [stack for stack, _ in read]
-
-
-def _slice_affine(stack: Stack, index: int) -> NDArray[np.float64]:
-    """Nominal affine of a slice as an image of its own."""
-    affine = stack.affine.copy()
-    affine[:3, 3] += stack.affine[:3, 2] * index
-    affine[:3, 2] *= stack.thickness / stack.spacing[2]
-    return affine
 
 
 def _write(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> None:
@@ -110,10 +107,51 @@ def _write(data: NDArray[Any], affine: NDArray[np.float64], path: Path) -> None:
     nib.save(image, path)
 
 
+def slice_files(folder: str | PathLike[str]) -> list[Path]:
+    """The images and masks of a folder of slices.
+
+    Raises
+    ------
+    InputError
+        There is no such folder.
+    """
+    return [path for _, path in sorted(_numbered(Path(folder)))]
+
+
+def slice_number(name: str) -> int:
+    """The number in the name of a slice's file.
+
+    Examples
+    --------
+    >>> slice_number("12.nii.gz"), slice_number("mask_3.nii")
+    (12, 3)
+
+    Raises
+    ------
+    ValueError
+        It is no such name.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name}: is no slice of a folder of slices")
+    return int(match[2])
+
+
 def _numbered(folder: Path) -> list[tuple[int, Path]]:
     """Slices and masks in a folder, by number."""
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder; check the path")
     matches = [(_NAME.fullmatch(path.name), path) for path in folder.iterdir()]
     return [(int(match[2]), path) for match, path in matches if match]
+
+
+def _masked(path: Path, mask_path: Path) -> tuple[nib.Nifti1Image, nib.Nifti1Image, list[str]]:
+    """A slice, its mask, and what to tell about that. Other than a volume's, it may be empty."""
+    image, drawn = read_image(path), read_image(mask_path)
+    if (drawn.data > 0).any() or not np.isfinite(drawn.data).all():
+        return masked_volume(image, drawn)
+    empty = mask_on(drawn, image)
+    return nib.Nifti1Image(finite_values(image, empty), image.affine), nib.Nifti1Image(empty.astype(np.uint8), None), []
 
 
 def _read(path: Path, mask_path: Path | None) -> tuple[Stack, list[str]]:
@@ -123,7 +161,7 @@ def _read(path: Path, mask_path: Path | None) -> tuple[Stack, list[str]]:
         notes: list[str] = []
         mask = np.asarray(image.dataobj) != 0
     else:
-        image, region, notes = load_masked_volume(path, mask_path)
+        image, region, notes = _masked(path, mask_path)
         mask = np.asarray(region.dataobj) > 0
     data = np.asarray(image.dataobj, dtype=np.float32)
     if data.shape[2] != 1:

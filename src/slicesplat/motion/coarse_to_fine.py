@@ -116,6 +116,22 @@ def as_scanned(slices: Slices, dropout: NDArray[np.bool_]) -> Poses:
     return Poses(Rigid.identity(len(slices)), np.ones(len(slices)), trust, trust)
 
 
+def as_stacks(
+    wide: Slices,
+    reference: int,
+    dropout: NDArray[np.bool_],
+    start: Rigid | None = None,
+    backend: Backend = CPU,
+    settings: RegistrationSettings = _DEFAULT,
+) -> Poses:
+    """Every stack as one brought onto the reference stack, all slices trusted but those that lost their signal.
+
+    Where the stacks are, `start` (S), is found by their outlines when it is not given.
+    """
+    found = register_stacks(wide.binned(settings.binning), reference, settings, backend) if start is None else start
+    return replace(as_scanned(wide, dropout), motion=found)
+
+
 def register_roughly(
     slices: Slices,
     reference: int,

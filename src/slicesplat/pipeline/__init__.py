@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from slicesplat.config import Config
 from slicesplat.estimate.agreement import UNKNOWN, Agreement, agreement
@@ -67,7 +66,7 @@ def reconstruct(
             with clock.step("uncertainty") as report_progress:
                 uncertainty = standard_errors(registered, estimated, sampled, config, report_progress)
     given = _AsGiven(stacks, copies, registered, estimated.slices, agree)
-    brightest, field, weights = registered.intensities.brightest, sampled.field, estimated.weights
+    brightest, weights = registered.intensities.brightest, estimated.weights
     result = Reconstruction(
         slices=given.slices,
         weight=weights.slice,
@@ -84,7 +83,7 @@ def reconstruct(
         copies=copies,
         volume=sampled.volume,
         mask=sampled.mask,
-        field=replace(field, amplitudes=torch.nan_to_num(field.amplitudes * brightest)),
+        model=sampled.model,
         noise=_rounded(weights.sigma * brightest),
         expected_error=_rounded(estimated.validation_error * brightest),
         uncertainty=uncertainty,

@@ -6,9 +6,6 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numba
-import torch
-
 from slicesplat.config import Config
 from slicesplat.errors import InputError
 from slicesplat.estimate.fit import check_names
@@ -19,6 +16,7 @@ from slicesplat.prepare.duplicates import find_copies, warn_of_copies
 from slicesplat.prepare.memory import within_memory
 from slicesplat.progress import StepClock
 from slicesplat.splat import Backend, choose_backend
+from slicesplat.splat.cpu.threads import limited_threads
 
 log = logging.getLogger("slicesplat")
 
@@ -45,7 +43,7 @@ def ready(stacks: Sequence[Stack], config: Config, volume: bool = True) -> Itera
     found = find_copies(stacks)
     copies = {} if config.keep_duplicates else found
     used = [stack for number, stack in enumerate(stacks) if number not in copies]
-    with _threads(config.threads), within_memory(used, config, config.fit.spacings, volume):
+    with limited_threads(config.threads), within_memory(used, config, config.fit.spacings, volume):
         kept = (
             "both are used, as asked for" if config.keep_duplicates else "it is left out; --keep-duplicates uses both"
         )
@@ -80,21 +78,3 @@ def load_kernels(backend: Backend, clock: StepClock) -> None:
     compiles = f"compile kernels ({'once per installation' if keeps_kernels() else 'in memory'})"
     with clock.step(LOAD_KERNELS), when_compiling(lambda: clock.rename(compiles)):
         compile_kernels(backend)
-
-
-@contextmanager
-def _threads(threads: int) -> Iterator[None]:
-    """Use so many threads in our kernels; all that there are for 0.
-
-    PyTorch gets one: its share of the work is small, its sums depend on the number of threads, and a second pool of
-    threads would spin for the cores that the first one works on.
-    """
-    before = numba.get_num_threads(), torch.get_num_threads()
-    most = numba.config.NUMBA_NUM_THREADS
-    numba.set_num_threads(min(threads, most) or most)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(before[0])
-        torch.set_num_threads(before[1])

@@ -19,8 +19,9 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
+from slicesplat.io.model import Model
 from slicesplat.likelihood.robust import Weights
-from slicesplat.motion.coarse_to_fine import Poses, as_scanned, register, register_roughly
+from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, register, register_roughly
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.stacks import register_by_one_mask
 from slicesplat.prepare.assess import StackAssessment, assess, least_motion, warn_of_shading
@@ -28,14 +29,12 @@ from slicesplat.prepare.bias import correct_bias_field
 from slicesplat.prepare.coverage import unresolved
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
 from slicesplat.prepare.refine_masks import refine_masks
-from slicesplat.prepare.region import grid_over, region_field, region_mask
+from slicesplat.prepare.region import region_field
 from slicesplat.progress import ReportProgress
+from slicesplat.sampling import FIT_MARGIN, Grid, sample_volume
 from slicesplat.splat import Backend
-from slicesplat.splat.grid import sample_on_grid
 
 log = logging.getLogger("slicesplat")
-
-FIT_MARGIN = 2  # pixels around the mask: the fit sees its rim, and nothing beyond
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,13 +116,13 @@ class Sampled:
     Attributes
     ----------
     volume, mask : nibabel image
-    field : GaussianField
-        On the host.
+    model : Model
+        What they were sampled from, on the host.
     """
 
     volume: nib.Nifti1Image
     mask: nib.Nifti1Image
-    field: GaussianField
+    model: Model
 
 
 def prepare(stacks: Sequence[Stack], config: Config) -> Prepared:
@@ -147,9 +146,14 @@ def refine(prepared: Prepared, config: Config, report_progress: ReportProgress, 
     assessments = assess(scaled)
     reference = least_motion(scaled, assessments)
     slices = _cut(scaled, config, FIT_MARGIN)
-    found = register_by_one_mask(slices, reference, _dropouts(assessments, slices), config.registration, backend)
-    slices = slices.moved(found)
+    if config.motion != "none":
+        found = register_by_one_mask(slices, reference, _dropouts(assessments, slices), config.registration, backend)
+        slices = slices.moved(found)
     start = _by_name(slices)
+    if config.motion != "slices":
+        margin = config.masks.between_slices if config.motion == "stack" else config.masks.of_rough_poses
+        signals = refine_masks(prepared.signals, slices, np.ones(len(slices)), margin, backend)
+        return Prepared(signals, *scale_intensities(signals, prepared.intensities), start)
     # Once for what moved between the stacks, once for what moved within them.
     refined = refine_masks(scaled, slices, np.ones(len(slices)), config.masks.between_slices, backend)
     assessments = assess(refined)
@@ -181,10 +185,14 @@ def register_slices(
     log.info("reference stack: %s", stacks[reference].name)
     log.debug("packages: %s", interleave)
     dropout = _dropouts(assessments, slices)
-    if len(stacks) == 1:
+    known = None if prepared.start is None else _looked_up(prepared.start, slices)
+    if len(stacks) == 1 or config.motion == "none":
         poses = as_scanned(slices, dropout)
+    elif config.motion == "stack":
+        poses = as_stacks(wide, reference, dropout, known, backend, config.registration)
     else:
-        start = None if prepared.start is None else _looked_up(prepared.start, slices)
+        posed = any(stack.poses is not None for stack in scaled)
+        start = Rigid.identity(len(slices)) if known is None and posed else known
         random = np.random.default_rng(config.seed)
         given = (reference, dropout, random, report_progress, backend, start, config.registration)
         poses = register(wide, slices, *given)
@@ -204,9 +212,12 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     if not kept.any():
         raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
     # Nothing crosses the slices of a single stack: poses fitted to it would only follow its noise.
-    settings = config.fit if len(stacks) > 1 else replace(config.fit, pose_steps=0)
+    free = len(stacks) > 1 and config.motion == "slices"
+    settings = config.fit if free else replace(config.fit, pose_steps=0)
     random = np.random.default_rng(config.seed)
     fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration.time)
+    if config.motion == "none":
+        return Estimated(fit.field, slices, fit.weights, fit.ncc, fit.validation_error)
     # Field and slices may have moved as one.
     back = gauge(slices.moved(fit.motion), registered.reference, fit.weights.slice)
     slices = slices.moved(back @ fit.motion)
@@ -215,16 +226,22 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
 
 def sample(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Sampled:
     """The field and the region's mask on the output grid, with the background where it is asked for."""
-    slices, field, intensities = estimated.slices, estimated.field, registered.intensities
-    region = region_field(slices, estimated.weights.slice, backend)
-    affine, shape = grid_over(region, config.resolution, backend)
-    inside = region_mask(region, affine, shape, backend)
-    values = np.maximum(sample_on_grid(field, affine, shape, backend), 0.0)
-    volume = nib.Nifti1Image(intensities.volume(np.where(inside, values, 0.0)), affine)
-    mask = nib.Nifti1Image(inside.astype(np.uint8), affine)
+    known = registered.intensities
+    model = Model(
+        field=estimated.field.to("cpu"),
+        region=region_field(estimated.slices, estimated.weights.slice, backend).to("cpu"),
+        scale=known.scale,
+        unit=known.unit,
+        offset=known.common_offset,
+        resolution=config.resolution,
+        slice_profile=config.slice_profile,
+    )
+    volume, mask = sample_volume(model, Grid.around(model, backend=backend), backend=backend)
     if config.with_background:
-        volume, mask = _surrounded(volume, mask, registered, estimated, config, backend)
-    return Sampled(volume, mask, field.to("cpu"))
+        background = _background(registered, estimated, config, backend)
+        model = replace(model, background=background.to("cpu"), margin=config.sample.background_margin)
+        volume, mask = _surrounded(volume, mask, model, backend)
+    return Sampled(volume, mask, model)
 
 
 def standard_errors(
@@ -232,31 +249,29 @@ def standard_errors(
 ) -> nib.Nifti1Image:
     """The standard error of every voxel."""
     inside, affine = np.asarray(sampled.mask.dataobj) > 0, sampled.mask.affine
-    given = (sampled.field, estimated.slices, estimated.weights, inside, affine)
+    given = (sampled.model.field, estimated.slices, estimated.weights, inside, affine)
     random = np.random.default_rng(config.seed)
     error = standard_error(*given, random, report_progress, config.uncertainty_map)
     return nib.Nifti1Image(registered.intensities.error(error), affine)
 
 
 def _surrounded(
-    volume: nib.Nifti1Image,
-    mask: nib.Nifti1Image,
-    registered: Registered,
-    estimated: Estimated,
-    config: Config,
-    backend: Backend,
+    volume: nib.Nifti1Image, mask: nib.Nifti1Image, model: Model, backend: Backend
 ) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
-    """Volume and mask on a grid with a margin: the background outside the mask, what was there inside it."""
+    """Volume and mask on a grid with a margin: the background outside the mask, the very bytes that were inside it."""
+    grid = Grid.around(model, backend=backend)
+    margin = (grid.shape[0] - volume.shape[0]) // 2
+    inside = np.pad(np.asarray(mask.dataobj), margin)
+    shown = np.asarray(sample_volume(model, grid, backend=backend)[0].dataobj)
+    values = np.where(inside, np.pad(np.asarray(volume.dataobj), margin), shown)
+    return nib.Nifti1Image(values, grid.affine), nib.Nifti1Image(inside, grid.affine)
+
+
+def _background(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> GaussianField:
+    """What lies around the region, to be added to the field there."""
     slices, around = estimated.slices, config.sample.background_margin
     wide = cut_slices(registered.scaled, config.slice_profile, int(np.ceil(around / slices.step.min())))
-    background = background_field(wide.moved(slices.motion), estimated.field, estimated.weights, config.sample, backend)
-    both = GaussianField.concatenate([estimated.field, background])
-    margin = int(np.ceil(around / float(volume.header.get_zooms()[0])))
-    affine = volume.affine.copy()
-    affine[:3, 3] -= margin * affine[:3, :3].sum(axis=1)
-    values, inside = np.pad(np.asarray(volume.dataobj), margin), np.pad(np.asarray(mask.dataobj), margin)
-    shown = registered.intensities.volume(np.maximum(sample_on_grid(both, affine, values.shape, backend), 0.0))
-    return nib.Nifti1Image(np.where(inside, values, shown), affine), nib.Nifti1Image(inside, affine)
+    return background_field(wide.moved(slices.motion), estimated.field, estimated.weights, config.sample, backend)
 
 
 def _cut(stacks: Sequence[Stack], config: Config, margin: int, interleave: Sequence[int] | None = None) -> Slices:

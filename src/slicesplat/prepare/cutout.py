@@ -47,6 +47,8 @@ def without_fill(stack: Stack) -> Stack:
     measured = measured_beside(stack.data == value, stack.mask)
     if measured is None:
         return stack
+    if stack.measured is not None:
+        measured &= stack.measured
     mask: NDArray[np.bool_] = stack.mask & measured
     left = np.flatnonzero(mask.any(axis=(0, 1)))
     if not len(left):

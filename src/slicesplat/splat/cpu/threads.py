@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 import numba as nb
+import torch
 
 # Parts of a kernel's work per thread: a thread that is held up leaves its parts to the others.
 _PARTS_PER_THREAD = 8
@@ -78,3 +80,21 @@ def in_parts(kernel: Callable[..., None], *args: Any) -> None:
                 kernel(*args, part, parts)
 
     _team(threads).run(work)
+
+
+@contextmanager
+def limited_threads(threads: int) -> Iterator[None]:
+    """Use so many threads in our kernels; all that there are for 0.
+
+    PyTorch gets one: its share of the work is small, its sums depend on the number of threads, and a second pool of
+    threads would spin for the cores that the first one works on.
+    """
+    before = nb.get_num_threads(), torch.get_num_threads()
+    most = nb.config.NUMBA_NUM_THREADS
+    nb.set_num_threads(min(threads, most) or most)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        nb.set_num_threads(before[0])
+        torch.set_num_threads(before[1])
