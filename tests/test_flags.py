@@ -49,5 +49,5 @@ def test_stacks_masks_thicknesses_and_axes_take_several_values(name: str) -> Non
 
 
 def test_no_other_command_has_flags_of_several_values() -> None:
-    for name in COMMANDS.keys() - {"reconstruct", "register", "assess", "correct-bias-field"}:
+    for name in COMMANDS.keys() - {"reconstruct", "register", "assess", "correct-bias-field", "apply"}:
         assert several_values(load_command(name)) == set()

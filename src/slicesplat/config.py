@@ -199,6 +199,8 @@ class LikelihoodSettings:
         Residual, in sigma, beyond which a pixel loses influence on its slice's pose under the first of them.
     validation_share : float
         Pixels that are left out of the fit to choose by.
+    gains : bool
+        Whether slices and stacks may differ in brightness; without, numbers mean the same in all of them.
     """
 
     pixel_limit: float = 5.0
@@ -206,6 +208,7 @@ class LikelihoodSettings:
     pose_loss: Literal["geman-mcclure", "pixel-weights"] = "geman-mcclure"
     pose_limit: float = 4.0
     validation_share: float = 0.02
+    gains: bool = True
 
 
 @dataclass(frozen=True)
