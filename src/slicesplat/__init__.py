@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from slicesplat.geometry.stack import Stack
     from slicesplat.io.model import Model, load_model, save_model
     from slicesplat.pipeline import reconstruct, register
+    from slicesplat.pipeline.apply import apply, apply_labels
+    from slicesplat.prepare.known_motion import load_motion
     from slicesplat.prepare.load import load_stacks
+    from slicesplat.prepare.posed import load_posed_slices
     from slicesplat.prepare.survey import assess
     from slicesplat.sampling import Grid, sample_slices, sample_volume
     from slicesplat.validation.images import evaluate, simulate
@@ -39,9 +42,13 @@ _HOME = {
     "Model": "slicesplat.io.model",
     "SimulationConfig": "slicesplat.validation.simulate",
     "Stack": "slicesplat.geometry.stack",
+    "apply": "slicesplat.pipeline.apply",
+    "apply_labels": "slicesplat.pipeline.apply",
     "assess": "slicesplat.prepare.survey",
     "evaluate": "slicesplat.validation.images",
     "load_model": "slicesplat.io.model",
+    "load_motion": "slicesplat.prepare.known_motion",
+    "load_posed_slices": "slicesplat.prepare.posed",
     "load_stacks": "slicesplat.prepare.load",
     "reconstruct": "slicesplat.pipeline",
     "register": "slicesplat.pipeline",
@@ -59,9 +66,13 @@ __all__ = [
     "SimulationConfig",
     "Stack",
     "__version__",
+    "apply",
+    "apply_labels",
     "assess",
     "evaluate",
     "load_model",
+    "load_motion",
+    "load_posed_slices",
     "load_stacks",
     "reconstruct",
     "register",

@@ -38,6 +38,7 @@ slicesplat COMMAND --help lists a command's flags; slicesplat --version prints t
 COMMANDS = {
     "reconstruct": "Reconstruct a volume from stacks of slices.",
     "register": "Find the pose of every slice and write it, without a volume.",
+    "apply": "Reconstruct other data on motion that was found before: echoes, quantitative maps, labels.",
     "sample-volume": "Sample a model again: a volume of any resolution, in any orientation.",
     "sample-slices": "Show what a model predicts for slices, through their thickness, where they lie.",
     "assess": "Show how much each stack moved, what it covers and what it lost.",

@@ -195,11 +195,14 @@ class LikelihoodSettings:
         Root-mean-square residual of a slice, in units of its stack's typical one, beyond which its weight falls.
     validation_share : float
         Pixels that are left out of the fit to choose by.
+    gains : bool
+        Whether slices and stacks may differ in brightness; without, numbers mean the same in all of them.
     """
 
     pixel_limit: float = 5.0
     slice_limit: float = 1.25
     validation_share: float = 0.02
+    gains: bool = True
 
 
 @dataclass(frozen=True)

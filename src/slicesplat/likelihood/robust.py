@@ -92,7 +92,7 @@ def reweight(
     """
     present = sum_over_slices(inside, slices)
     counts = np.maximum(present, 1)
-    gain = fit_gains(slices, pixels, image, old.pixel * inside, counts)
+    gain = fit_gains(slices, pixels, image, old.pixel * inside, counts) if settings.gains else np.ones(len(slices))
     residual = pixels - broadcast_to_pixels(gain, slices, image.device) * image
     level = np.sqrt(sum_over_slices(torch.where(inside, residual, 0.0) ** 2, slices) / counts)
     weight = _slice_weights(slices.stack, level, counts, settings.slice_limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import nibabel as nib
@@ -131,7 +131,8 @@ def prepare(stacks: Sequence[Stack], config: Config) -> Prepared:
         log.warning(sentence)
     signals, intensities = signal(stacks)
     signals = [correct_bias_field(stack) for stack in signals] if config.bias_field_correction else signals
-    return Prepared(signals, *scale_intensities(signals, intensities))
+    alike = config.fit.likelihood.gains
+    return Prepared(signals, *scale_intensities(signals, intensities, alike))
 
 
 def refine(prepared: Prepared, config: Config, report_progress: ReportProgress, backend: Backend) -> Prepared:
@@ -145,11 +146,13 @@ def refine(prepared: Prepared, config: Config, report_progress: ReportProgress, 
     scaled = prepared.scaled
     assessments = assess(scaled)
     reference = least_motion(scaled, assessments)
-    slices = _cut(scaled, config, FIT_MARGIN)
-    if config.motion != "none":
+    slices = cut(scaled, config, FIT_MARGIN)
+    if prepared.start is not None:
+        slices = slices.moved(looked_up(prepared.start, slices)[0])
+    elif config.motion != "none":
         found = register_by_one_mask(slices, reference, _dropouts(assessments, slices), config.registration, backend)
         slices = slices.moved(found)
-    start = _by_name(slices)
+    start = _by_name(slices) if prepared.start is None else prepared.start
     if config.motion != "slices":
         margin = config.masks.between_slices if config.motion == "stack" else config.masks.of_rough_poses
         signals = refine_masks(prepared.signals, slices, np.ones(len(slices)), margin, backend)
@@ -157,10 +160,10 @@ def refine(prepared: Prepared, config: Config, report_progress: ReportProgress, 
     # Once for what moved between the stacks, once for what moved within them.
     refined = refine_masks(scaled, slices, np.ones(len(slices)), config.masks.between_slices, backend)
     assessments = assess(refined)
-    slices = _cut(refined, config, FIT_MARGIN, _packages(assessments, config.interleave))
+    slices = cut(refined, config, FIT_MARGIN, _packages(assessments, config.interleave))
     dropout = _dropouts(assessments, slices)
     motion, weight = register_roughly(
-        slices, reference, dropout, _looked_up(start, slices), report_progress, backend, config.registration
+        slices, reference, dropout, looked_up(start, slices)[0], report_progress, backend, config.registration
     )
     slices = slices.moved(motion)
     # A mask that was drawn on a slice without signal says where the region is all the same.
@@ -177,17 +180,21 @@ def register_slices(
     stacks = [intensities.on_input_scale(stack, number) for number, stack in enumerate(prepared.signals)]
     assessments = assess(scaled)
     interleave = _packages(assessments, config.interleave)
-    wide = _cut(scaled, config, config.registration.outline_margin, interleave)
-    slices = _cut(scaled, config, FIT_MARGIN, interleave)
+    wide = cut(scaled, config, config.registration.outline_margin, interleave)
+    slices = cut(scaled, config, FIT_MARGIN, interleave)
     if not config.bias_field_correction:
         warn_of_shading(assessments)
     reference = least_motion(scaled, assessments)
     log.info("reference stack: %s", stacks[reference].name)
     log.debug("packages: %s", interleave)
     dropout = _dropouts(assessments, slices)
-    known = None if prepared.start is None else _looked_up(prepared.start, slices)
+    known = None
+    if prepared.start is not None:
+        known, there = looked_up(prepared.start, slices)
+        dropout = dropout | ~there
     if len(stacks) == 1 or config.motion == "none":
         poses = as_scanned(slices, dropout)
+        poses = poses if known is None else replace(poses, motion=known)
     elif config.motion == "stack":
         poses = as_stacks(wide, reference, dropout, known, backend, config.registration)
     else:
@@ -224,10 +231,10 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     return Estimated(fit.field.moved(back), slices, fit.weights, fit.ncc, fit.validation_error)
 
 
-def sample(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Sampled:
-    """The field and the region's mask on the output grid, with the background where it is asked for."""
+def model_of(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Model:
+    """The field with what sampling it needs, on the host."""
     known = registered.intensities
-    model = Model(
+    return Model(
         field=estimated.field.to("cpu"),
         region=region_field(estimated.slices, estimated.weights.slice, backend).to("cpu"),
         scale=known.scale,
@@ -236,6 +243,11 @@ def sample(registered: Registered, estimated: Estimated, config: Config, backend
         resolution=config.resolution,
         slice_profile=config.slice_profile,
     )
+
+
+def sample(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Sampled:
+    """The field and the region's mask on the output grid, with the background where it is asked for."""
+    model = model_of(registered, estimated, config, backend)
     volume, mask = sample_volume(model, Grid.around(model, backend=backend), backend=backend)
     if config.with_background:
         background = _background(registered, estimated, config, backend)
@@ -274,7 +286,7 @@ def _background(registered: Registered, estimated: Estimated, config: Config, ba
     return background_field(wide.moved(slices.motion), estimated.field, estimated.weights, config.sample, backend)
 
 
-def _cut(stacks: Sequence[Stack], config: Config, margin: int, interleave: Sequence[int] | None = None) -> Slices:
+def cut(stacks: Sequence[Stack], config: Config, margin: int, interleave: Sequence[int] | None = None) -> Slices:
     """The slices of the stacks, with a margin of so many pixels."""
     try:
         return cut_slices(stacks, config.slice_profile, margin, interleave=interleave)
@@ -288,10 +300,11 @@ def _by_name(slices: Slices) -> dict[tuple[int, int], Float]:
     return dict(zip(names, slices.motion.matrix, strict=True))
 
 
-def _looked_up(motions: dict[tuple[int, int], Float], slices: Slices) -> Rigid:
-    """The motions (S) of slices, of which some may not be there any more."""
-    names = zip(slices.stack.tolist(), slices.index.tolist(), strict=True)
-    return Rigid(np.array([motions[name] for name in names]))
+def looked_up(motions: Mapping[tuple[int, int], Float], slices: Slices) -> tuple[Rigid, NDArray[np.bool_]]:
+    """The motions (S) of slices, and (S,) for which there is one; the others are where the scanner put them."""
+    names = list(zip(slices.stack.tolist(), slices.index.tolist(), strict=True))
+    there = np.array([name in motions for name in names], bool)
+    return Rigid(np.array([motions.get(name, np.eye(4)) for name in names])), there
 
 
 def _packages(assessments: Sequence[StackAssessment], given: int) -> list[int]:

@@ -131,7 +131,7 @@ def intensity_offset(stack: Stack) -> float:
 
 
 def scale_intensities(
-    stacks: Sequence[Stack], intensities: Intensities | None = None
+    stacks: Sequence[Stack], intensities: Intensities | None = None, alike: bool = True
 ) -> tuple[list[Stack], Intensities]:
     """Stacks with the brightest tissue at 1, equal medians and no spikes, and the way back.
 
@@ -141,13 +141,15 @@ def scale_intensities(
         Zero where there is no signal.
     intensities : Intensities, optional
         What `signal` did to bring them there.
+    alike : bool
+        Whether to bring the stacks' medians together.
 
     Raises
     ------
     InputError
         A stack is constant or dark throughout its mask.
     """
-    factors = _factors(stacks)
+    factors = _factors(stacks) if alike else (1.0,) * len(stacks)
     bright = np.concatenate([stack.data[stack.mask] * factor for stack, factor in zip(stacks, factors, strict=True)])
     scale = float(np.percentile(bright, 99))
     known = intensities or Intensities((0.0,) * len(stacks))
