@@ -24,6 +24,7 @@ def sweep(
     less from one to the next, so that it comes no further than the last one did times those that are left.
     """
     objective, estimate = candidate.objective, candidate.estimate
+    del candidate  # its image and weights are as large as the pixels
     for left in reversed(range(sweeps)):
         before = estimate.error
         estimate = objective.irls_sweep(observations, estimate)
@@ -41,6 +42,7 @@ def alternate(observations: Observations, candidate: Candidate, rounds: int, swe
     turn back (O'Donoghue and Candes, Foundations of Computational Mathematics 15, 2015, 715-732).
     """
     objective, estimate = candidate.objective, candidate.estimate
+    del candidate
     settings, frame = objective.settings, observations.slices.frame
     momentum, moved, before = 0, math.inf, estimate.motion @ frame
     for turn in range(rounds):
