@@ -9,8 +9,9 @@ NEEDS := import sys; sys.exit(sys.version_info < (3, 11) and "constraints.txt ne
 demo: .venv/.installed
 	$(BIN)/slicesplat demo --output demo
 
+# Two at a time, module by module: the kernels of each run in several threads themselves.
 test: lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
