@@ -13,7 +13,7 @@ from reconstructions import alike, small, values
 
 from slicesplat.cli import main
 from slicesplat.config import Config
-from slicesplat.field.gaussians import GaussianField
+from slicesplat.io.model import load_model
 from slicesplat.io.slices import load_slices
 from slicesplat.pipeline import reconstruct
 from slicesplat.splat import available_backends
@@ -63,7 +63,7 @@ def test_command_takes_files_and_leaves_volume_slices_and_json(
     residual = np.concatenate([(m.data - p.data)[m.mask] for m, p in zip(slices, simulated, strict=True)])
     measured = np.concatenate([stack.data[stack.mask] for stack in slices])
     assert residual.std() < 0.35 * measured.std()
-    model = GaussianField.load(out / "model.safetensors")
-    sampled = np.maximum(sample_on_grid(model, volume.affine, volume.shape), 0)
+    model = load_model(out / "model.safetensors")
+    sampled = model.brightest * np.maximum(sample_on_grid(model.field, volume.affine, volume.shape), 0)
     inside = volume.get_fdata() > 0
     np.testing.assert_allclose(sampled[inside], volume.get_fdata()[inside], rtol=1e-3, atol=0.1)
