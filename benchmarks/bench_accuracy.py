@@ -256,7 +256,7 @@ def main() -> None:
             rows.add(case=case.name, run="motion unknown", **measured(case, config, args.pictures))
             if args.one_mask:
                 rows.add(case=case.name, run="one mask", **measured(with_one_mask(case), config))
-            if args.true_motion:
+            if args.true_poses:
                 rows.add(case=case.name, run="true poses", **with_true_poses(case, config))
             if args.least_squares:
                 found = least_squares(case)

@@ -92,7 +92,7 @@ def test_slice_that_is_a_little_off_comes_closer() -> None:
 
 
 def test_no_slice_is_moved_ahead_further_than_allowed() -> None:
-    step = np.array([[3.0, 0.0, 4.0, 0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.0, 0.0, 0.0], [0, 0, 0, 0, 0.2, 0]])
+    step = np.array([[3.0, 0.0, 4.0, 0.0, 0.0, 0.0], [0.1, 0.0, 0.0, 0.0, 0.0, 0.0], [0, 0, 0, 0, 0.125, 0]])
     # The last one is five millimetres at the lever arm.
     expected = [[0.3, 0.0, 0.4, 0.0, 0.0, 0.0], step[1], 0.1 * step[2]]
     np.testing.assert_allclose(limited(step, 0.5), expected)

@@ -15,8 +15,8 @@ from scipy.spatial.transform import Rotation
 
 Float = NDArray[np.float64]
 
-LEVER_ARM = 25.0
-"""mm: a pixel's distance from the centre of its slice, about (a fetal brain's); what turns a rotation into a length."""
+LEVER_ARM = 40.0
+"""mm: about the radius of a brain at term; what turns a rotation into a length."""
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
 """From nibabel's axes of the world to those of ITK and DICOM, and back."""
 _ORTHONORMAL = 1e-4  # of a rotation's entries: what a file with seven digits still gives
