@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
-
-import numpy as np
+from typing import TypeVar
 
 from slicesplat.config import Config
-from slicesplat.estimate.agreement import UNKNOWN, Agreement, agreement
+from slicesplat.estimate.agreement import Agreement, agreement
+from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.pipeline.doubts import log_doubts
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
 from slicesplat.pipeline.stages import Registered, estimate, prepare, refine, register_slices, sample, standard_errors
-from slicesplat.prepare.intensity import Intensities
 from slicesplat.progress import Callback, StepClock
 from slicesplat.result import Reconstruction, Registration
 from slicesplat.splat import Backend
 
 __all__ = ["reconstruct", "register"]
 
-log = logging.getLogger("slicesplat")
+
+Result = TypeVar("Result", bound=Registration)
 
 
 def reconstruct(
@@ -65,22 +64,12 @@ def reconstruct(
         if config.uncertainty:
             with clock.step("uncertainty") as report_progress:
                 uncertainty = standard_errors(registered, estimated, sampled, config, report_progress)
-    given = _AsGiven(stacks, copies, registered, estimated.slices, agree)
-    brightest, weights = registered.intensities.brightest, estimated.weights
+    weights, brightest = estimated.weights, registered.intensities.brightest
+    found = _registration(
+        registered, estimated.slices, weights.slice, weights.gain, estimated.ncc, agree, config, clock, backend
+    )
     result = Reconstruction(
-        slices=given.slices,
-        weight=weights.slice,
-        gain=weights.gain,
-        ncc=estimated.ncc,
-        reference=given.reference,
-        settings=config,
-        steps=clock.steps,
-        dropout=registered.dropout,
-        device=backend.name,
-        stacks=given.stacks,
-        intensities=given.intensities,
-        agreement=given.agreement,
-        copies=copies,
+        **vars(found),
         volume=sampled.volume,
         mask=sampled.mask,
         model=sampled.model,
@@ -88,8 +77,7 @@ def reconstruct(
         expected_error=_rounded(estimated.validation_error * brightest),
         uncertainty=uncertainty,
     )
-    log_doubts(result)
-    return result
+    return _told(result, stacks, copies)
 
 
 def register(stacks: Sequence[Stack], config: Config | None = None, progress: Callback | None = None) -> Registration:
@@ -102,24 +90,8 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
         backend, registered = _registered(used, config, clock)
         slices, poses = registered.slices, registered.poses
         agree = agreement(slices, poses.weight, len(used), config.registration, backend)
-    given = _AsGiven(stacks, copies, registered, slices, agree)
-    result = Registration(
-        slices=given.slices,
-        weight=poses.weight,
-        gain=poses.gain,
-        ncc=poses.ncc,
-        reference=given.reference,
-        settings=config,
-        steps=clock.steps,
-        dropout=registered.dropout,
-        device=backend.name,
-        stacks=given.stacks,
-        intensities=given.intensities,
-        agreement=given.agreement,
-        copies=copies,
-    )
-    log_doubts(result)
-    return result
+    found = _registration(registered, slices, poses.weight, poses.gain, poses.ncc, agree, config, clock, backend)
+    return _told(found, stacks, copies)
 
 
 def _registered(stacks: Sequence[Stack], config: Config, clock: StepClock) -> tuple[Backend, Registered]:
@@ -135,25 +107,40 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: StepClock) -> tu
         return backend, register_slices(prepared, config, report_progress, backend)
 
 
-class _AsGiven:
-    """What a result has for every stack, counted as the stacks were given: copies of others were left out."""
+def _registration(
+    registered: Registered,
+    slices: Slices,
+    weight: Float,
+    gain: Float,
+    ncc: Float,
+    agree: Sequence[Agreement],
+    config: Config,
+    clock: StepClock,
+    backend: Backend,
+) -> Registration:
+    """What is known of the slices in the end, counted by the stacks that were used."""
+    return Registration(
+        slices=slices,
+        weight=weight,
+        gain=gain,
+        ncc=ncc,
+        reference=registered.reference,
+        settings=config,
+        steps=clock.steps,
+        dropout=registered.dropout,
+        device=backend.name,
+        stacks=registered.stacks,
+        intensities=registered.intensities,
+        agreement=agree,
+    )
 
-    def __init__(
-        self,
-        given: Sequence[Stack],
-        copies: dict[int, int],
-        registered: Registered,
-        slices: Slices,
-        agree: Sequence[Agreement],
-    ) -> None:
-        numbers = np.array([number for number in range(len(given)) if number not in copies], np.int32)
-        self.stacks: list[Stack] = list(given)
-        self.agreement: list[Agreement] = [UNKNOWN] * len(given)
-        for number, stack, seen in zip(numbers, registered.stacks, agree, strict=True):
-            self.stacks[number], self.agreement[number] = stack, seen
-        self.slices = replace(slices, stack=numbers[slices.stack])
-        self.reference = int(numbers[registered.reference])
-        self.intensities: Intensities = registered.intensities.counted(numbers.tolist(), len(given))
+
+def _told(result: Result, stacks: Sequence[Stack], copies: dict[int, int]) -> Result:
+    """The result counted by the stacks as they were given, copies of others among them; its doubts are in the log."""
+    used = [number for number in range(len(stacks)) if number not in copies]
+    result = replace(result.counted(stacks, used), copies=copies)
+    log_doubts(result)
+    return result
 
 
 def _rounded(value: float) -> float:
