@@ -221,12 +221,9 @@ class Reconstruction(Registration):
         """The stacks as the field predicts them, gains included: on the scale of the input, zero around the masks."""
         stacks = [replace(stack, data=np.zeros_like(stack.data)) for stack in self.stacks]
         image, known = predict(self.field, self.slices, self.gain).numpy(), self.intensities
+        volumes = [stack.data for stack in stacks]
         for s, number in enumerate(self.slices.stack):
-            crop = self.slices.image(image, s)
-            row, column = self.slices.corner[s]
-            plane = stacks[number].data[:, :, self.slices.index[s]]
-            crop = crop / (known.factor[number] * known.unit)
-            plane[row : row + crop.shape[0], column : column + crop.shape[1]] = crop
+            self.slices.put(s, self.slices.image(image, s) / (known.factor[number] * known.unit), volumes)
         return [known.on_input_scale(stack, number) for number, stack in enumerate(stacks)]
 
     def json(self) -> dict[str, Any]:

@@ -13,20 +13,17 @@ from scipy import ndimage
 from slicesplat.errors import InputError
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.rigid import Float, Rigid
-from slicesplat.geometry.slices import cut_slices
+from slicesplat.geometry.slices import FIT_MARGIN, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.model import Model
 from slicesplat.machine import available_memory
 from slicesplat.prepare.intensity import Intensities
+from slicesplat.prepare.memory import PER_OUTPUT_VOXEL, in_gb
 from slicesplat.prepare.region import grid_over, region_mask
 from slicesplat.splat import CPU, Backend, predict
 from slicesplat.splat.grid import sample_on_grid
 
-FIT_MARGIN = 2
-"""Pixels around the mask: the fit sees its rim, and nothing beyond."""
-_PER_VOXEL = 40.0  # bytes that a voxel takes while it is sampled, finished and written
 _SLICES_AT_ONCE = 128
-GB = 1e9
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,12 +99,12 @@ def check_memory(grid: Grid, name: str) -> None:
     InputError
         It would take more than is available.
     """
-    needed, there = _PER_VOXEL * float(np.prod(grid.shape, dtype=np.float64)), available_memory()
+    needed, there = PER_OUTPUT_VOXEL * float(np.prod(grid.shape, dtype=np.float64)), available_memory()
     if there is not None and needed > there:
         size = " x ".join(map(str, grid.shape))
         raise InputError(
-            f"{name}: {size} voxels would take about {needed / GB:.3g} GB of memory, and there are {there / GB:.3g} "
-            "GB; choose a coarser --output-resolution"
+            f"{name}: {size} voxels would take about {in_gb(needed)} of memory, and there are {in_gb(there)}; "
+            "choose a coarser --output-resolution"
         )
 
 
@@ -175,9 +172,7 @@ def sample_slices(model: Model, slices: Sequence[Stack], backend: Backend = CPU)
         part = cut.take(np.arange(first, min(first + _SLICES_AT_ONCE, len(cut))))
         image = predict(model.field, part, np.ones(len(part)), backend).cpu().numpy()
         for s in range(len(part)):
-            crop, (row, column) = part.image(image, s), part.corner[s]
-            plane = shown[part.stack[s]][:, :, part.index[s]]
-            plane[row : row + crop.shape[0], column : column + crop.shape[1]] = crop
+            part.put(s, part.image(image, s), shown)
     return [replace(stack, data=known.volume(data)) for stack, data in zip(slices, shown, strict=True)]
 
 

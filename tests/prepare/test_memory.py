@@ -53,10 +53,10 @@ def estimated(given: tuple[Stack, ...] | list[Stack], config: Config = ON_CPU, v
 
 
 def test_geometry_is_the_one_of_the_fit() -> None:
-    assert memory._LATTICE_SIGMA == LATTICE_SIGMA
-    assert memory._CROP_MARGIN == FIT_MARGIN
-    assert memory._OUTPUT_MARGIN == RIM_MM
-    assert inspect.signature(CpuForwardModel).parameters["cutoff"].default == memory._FIT_CUTOFF
+    assert memory.LATTICE_SIGMA == LATTICE_SIGMA
+    assert memory.FIT_MARGIN == FIT_MARGIN
+    assert memory.RIM_MM == RIM_MM
+    assert inspect.signature(CpuForwardModel).parameters["cutoff"].default == memory.FIT_CUTOFF
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the peak is asked from resource")

@@ -22,6 +22,9 @@ from slicesplat.geometry.stack import Stack
 
 Float = NDArray[np.float64]
 
+FIT_MARGIN = 2
+"""Pixels around the mask: the fit sees its rim, and nothing beyond."""
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Slices:
@@ -114,6 +117,12 @@ class Slices:
         """(n, 3) mm: where the pixels of slice s that are inside the mask are in the world."""
         return self.pose[s].map(self.plane_points(s))
 
+    def put(self, s: int, crop: NDArray[Any], volumes: Sequence[NDArray[Any]]) -> None:
+        """Write slice s's (rows, columns) crop where it comes from, into the array of its stack among `volumes`."""
+        row, column = self.corner[s]
+        plane = volumes[self.stack[s]][:, :, self.index[s]]
+        plane[row : row + crop.shape[0], column : column + crop.shape[1]] = crop
+
     def take(self, which: NDArray[np.integer]) -> Slices:
         """Some of the slices, in the order given; one may come several times, to stand at several poses."""
         which = np.asarray(which, dtype=np.int64)
@@ -192,7 +201,7 @@ def pixel_indices(offset: NDArray[np.int64], which: NDArray[np.integer]) -> NDAr
 def cut_slices(
     stacks: Sequence[Stack],
     profile: SliceProfile = "gaussian",
-    margin: int = 2,
+    margin: int = FIT_MARGIN,
     min_pixels: int = 16,
     interleave: Sequence[int] | None = None,
 ) -> Slices:

@@ -19,6 +19,7 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import sum_over_slices
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
+from slicesplat.likelihood.robust import GAIN_RANGE
 from slicesplat.motion.time_prior import TimePrior
 from slicesplat.solvers.levenberg_marquardt import levenberg_marquardt
 from slicesplat.splat import CPU, Backend, ForwardModel, set_geometry
@@ -26,7 +27,6 @@ from slicesplat.splat import CPU, Backend, ForwardModel, set_geometry
 Float = NDArray[np.float64]
 MAX_SHIFT = 3.0  # mm a step; beyond it the linearisation means nothing on structures of a few mm
 MAX_TURN = np.deg2rad(6.0)
-GAIN_RANGE = (0.2, 5.0)
 # Against a prior, a slice's residuals count for less than their number: neighbouring pixels share what the field has
 # not learnt yet, over about the area of the PSF.
 NEIGHBOURING_PIXELS = 4.0

@@ -20,12 +20,11 @@ from numpy.typing import NDArray
 from slicesplat.config import Config, FitSettings
 from slicesplat.errors import InputError
 from slicesplat.geometry.pixels import broadcast_to_pixels
-from slicesplat.geometry.slices import Slices
+from slicesplat.geometry.slices import FIT_MARGIN, Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.motion.coarse_to_fine import Poses
 from slicesplat.pipeline.setup import chosen_backend, load_kernels
 from slicesplat.pipeline.stages import (
-    FIT_MARGIN,
     Prepared,
     Registered,
     cut,
@@ -44,13 +43,13 @@ from slicesplat.solvers.amplitudes import AmplitudeSolver, placed_lattice
 from slicesplat.splat import Backend
 from slicesplat.splat.cpu.threads import limited_threads
 from slicesplat.splat.grid import SAMPLING_CUTOFF, sample_on_grid
+from slicesplat.splat.model import FIT_CUTOFF
 
 __all__ = ["ApplySettings", "apply", "apply_labels"]
 
 log = logging.getLogger("slicesplat")
 
 MOST_LABELS = 512
-_FIT_CUTOFF = 3.0  # standard deviations: the forward model's own default
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def apply(
         with clock.step("sample"):
             model = model_of(registered, estimated, config, backend)
             if not robust:
-                model = replace(model, scale=model.scale * _within(_FIT_CUTOFF) / _within(SAMPLING_CUTOFF))
+                model = replace(model, scale=model.scale * _within(FIT_CUTOFF) / _within(SAMPLING_CUTOFF))
             laid = Grid.around(model, backend=backend) if grid is None else grid
             return sample_volume(model, laid, backend=backend)[0]
 

@@ -20,13 +20,16 @@ from numpy.typing import NDArray
 
 from slicesplat.config import Config
 from slicesplat.errors import InputError
+from slicesplat.field.lattice import LATTICE_SIGMA
 from slicesplat.geometry.psf import slice_psf
+from slicesplat.geometry.slices import FIT_MARGIN
 from slicesplat.geometry.stack import Stack
 from slicesplat.machine import available_memory, resident_memory
+from slicesplat.prepare.region import PADDING, RIM_MM
 from slicesplat.splat import available_backends
 from slicesplat.splat.cpu.project import PAIR_FIELDS
 from slicesplat.splat.grid import SAMPLING_CUTOFF
-from slicesplat.splat.model import LIST_MARGIN
+from slicesplat.splat.model import FIT_CUTOFF, LIST_MARGIN
 
 Float = NDArray[np.float64]
 
@@ -48,17 +51,13 @@ _PER_PIXEL_REGISTERING = 200.0
 # half of what it takes more than the next coarser one the estimate is near enough for both.
 _FINEST_TRIED = 0.5
 _PER_VOXEL_READ = 4.0  # a stack's scaled copy
-_PER_OUTPUT_VOXEL = 40.0
+PER_OUTPUT_VOXEL = 40.0  # while it is sampled, finished and written
 _AFTER_THE_FIT = 0.45  # of what the fit took is still there when the volume is sampled
 _KERNELS = 50e6  # the compiled ones
 _RESIDENT = 450e6  # Python and the libraries, where the system does not say
 
-_FIT_CUTOFF = 3.0  # standard deviations: the forward_model's own default
-_LATTICE_SIGMA = 0.6  # of the fit's Gaussians, in lattice constants
-_CROP_MARGIN = 2  # pixels around the mask of a slice
 _RIM = 1.12  # pairs with the Gaussians around the mask's edge, over those inside it
 _BOX_CELLS = 4  # of the lattice's box beyond the region: its empty faces, and rounding
-_OUTPUT_MARGIN, _OUTPUT_VOXELS = 1.5, 3  # mm and voxels around the region on the output grid
 
 
 @dataclass(frozen=True)
@@ -139,7 +138,7 @@ def within_memory(
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or _EXHAUSTED.search(str(error))):
             raise
-        raise MemoryError(f"{error}; {_told(estimate.peak)} was expected; {_remedy(estimate)}") from error
+        raise MemoryError(f"{error}; {in_gb(estimate.peak)} was expected; {_remedy(estimate)}") from error
 
 
 def _check(estimate: MemoryEstimate, stacks: Sequence[Stack], config: Config) -> None:
@@ -150,11 +149,11 @@ def _check(estimate: MemoryEstimate, stacks: Sequence[Stack], config: Config) ->
         others = " and the other stacks" if len(stacks) > 1 else ""
         bound = "--max-memory allows" if config.max_memory else "there are"
         raise InputError(
-            f"{largest.name}{others}: would take about {_told(estimate.peak)} of memory, and {bound} {_told(limit)}; "
+            f"{largest.name}{others}: would take about {in_gb(estimate.peak)} of memory, and {bound} {in_gb(limit)}; "
             f"{_remedy(estimate)}, or allow more with --max-memory"
         )
-    there = "" if math.isinf(limit) else f", of {_told(limit)}"
-    log.info("memory: about %s at the peak%s", _told(estimate.peak), there)
+    there = "" if math.isinf(limit) else f", of {in_gb(limit)}"
+    log.info("memory: about %s at the peak%s", in_gb(estimate.peak), there)
 
 
 def _remedy(estimate: MemoryEstimate) -> str:
@@ -163,7 +162,8 @@ def _remedy(estimate: MemoryEstimate) -> str:
     return "give --stack-masks that hold the region alone, or crop the stacks to it"
 
 
-def _told(size: float) -> str:
+def in_gb(size: float) -> str:
+    """So many bytes, in words."""
     return f"{size / GB:.3g} GB"
 
 
@@ -198,17 +198,17 @@ def estimate_memory(
     ]
     fit = _PER_PIXEL * pixels + lattices[0] + _FINEST_TRIED * (lattices[-1] - lattices[0])
     spacing = last[-1]
-    shape = (region.extent + 2 * _OUTPUT_MARGIN) / config.resolution + 2 * _OUTPUT_VOXELS
-    seen = 2 * (SAMPLING_CUTOFF * _LATTICE_SIGMA * spacing + LIST_MARGIN) / config.resolution
+    shape = (region.extent + 2 * RIM_MM) / config.resolution + 2 * PADDING
+    seen = 2 * (SAMPLING_CUTOFF * LATTICE_SIGMA * spacing + LIST_MARGIN) / config.resolution
     gaussians = _RIM * region.volume / spacing**3
-    sample = _AFTER_THE_FIT * fit + _PER_OUTPUT_VOXEL * float(np.prod(shape)) + _PER_PAIR * seen * gaussians
+    sample = _AFTER_THE_FIT * fit + PER_OUTPUT_VOXEL * float(np.prod(shape)) + _PER_PAIR * seen * gaussians
     return MemoryEstimate(**start, fit=fit, sample=sample)
 
 
 def _region(stacks: Sequence[Stack]) -> _Region:
     """The region that the stacks' masks show.
 
-    Masks that were carried over from another stack are wider than the region, until they are tightened: those that were
+    Masks that were carried over from another stack are wider than the region, until they are refined: those that were
     drawn say how large it is.
     """
     counts = np.array([stack.mask.sum() for stack in stacks], dtype=np.float64)
@@ -231,7 +231,7 @@ def _crop_pixels(stack: Stack) -> int:
     for k in np.flatnonzero(sides[0].any(axis=0)):
         used = [np.flatnonzero(side[:, k]) for side in sides]
         total += math.prod(
-            min(int(line[-1]) + 1 + _CROP_MARGIN, side.shape[0]) - max(int(line[0]) - _CROP_MARGIN, 0)
+            min(int(line[-1]) + 1 + FIT_MARGIN, side.shape[0]) - max(int(line[0]) - FIT_MARGIN, 0)
             for line, side in zip(used, sides, strict=True)
         )
     return total
@@ -253,8 +253,8 @@ def _pairs(stacks: Sequence[Stack], inside: Float, config: Config, spacing: floa
     total = 0.0
     for stack, count in zip(stacks, inside, strict=True):
         _, covariances, _ = slice_psf(stack.spacing[:2], stack.thickness, config.slice_profile)
-        sigma = np.sqrt((_LATTICE_SIGMA * spacing) ** 2 + np.asarray(covariances)[:, 2])
-        reach = (_FIT_CUTOFF * sigma + LIST_MARGIN).sum()
+        sigma = np.sqrt((LATTICE_SIGMA * spacing) ** 2 + np.asarray(covariances)[:, 2])
+        reach = (FIT_CUTOFF * sigma + LIST_MARGIN).sum()
         total += float(_RIM * count * stack.spacing[:2].prod() * 2 * reach / spacing**3)
     return total
 

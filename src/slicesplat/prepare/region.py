@@ -21,7 +21,7 @@ REGION_SPACING = 3.0  # mm; finer than the distance between most slices is noise
 _ITERATIONS = 10
 # The outline of a mask is known to a pixel or so; tissue that a segmentation trimmed is worth more than a tight rim.
 RIM_MM = 1.5
-_PADDING = 3  # voxels around the region
+PADDING = 3  # voxels around the region
 
 
 def region_field(slices: Slices, weight: NDArray[np.float64], backend: Backend = CPU) -> GaussianField:
@@ -61,8 +61,8 @@ def grid_over(
         raise ValueError("the motion-corrected masks have no voxel in common")
     first = low + inside.min(axis=0) * coarse
     last = low + inside.max(axis=0) * coarse
-    corner = (np.floor(first / resolution) - _PADDING) * resolution
-    size = np.ceil((last - corner) / resolution).astype(int) + 1 + _PADDING
+    corner = (np.floor(first / resolution) - PADDING) * resolution
+    size = np.ceil((last - corner) / resolution).astype(int) + 1 + PADDING
     return grid_affine(corner, resolution), (int(size[0]), int(size[1]), int(size[2]))
 
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from slicesplat.geometry.slices import Slices
 
 MAX_CUTOFF = 5.0
+FIT_CUTOFF = 3.0
+"""Mahalanobis distance that Gaussians reach to unless something else is said: in registration and fit."""
 # Pair lists are made this much too generous, mm, and reused until something has moved that far.
 LIST_MARGIN = 0.5
 
@@ -144,5 +146,5 @@ class ForwardModel(Protocol):
 class MakesForwardModel(Protocol):
     """What a backend makes the forward model of slices with."""
 
-    def __call__(self, slices: Slices, cutoff: float = 3.0) -> ForwardModel:
+    def __call__(self, slices: Slices, cutoff: float = FIT_CUTOFF) -> ForwardModel:
         """The forward model of these slices; ValueError unless 0 < cutoff <= `MAX_CUTOFF`."""

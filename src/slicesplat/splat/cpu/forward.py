@@ -21,7 +21,7 @@ from slicesplat.splat.cpu.simd import LANES
 from slicesplat.splat.cpu.splat import splat
 from slicesplat.splat.cpu.tabulate import GAUSSIAN_COLUMNS, tabulate
 from slicesplat.splat.cpu.threads import in_parts
-from slicesplat.splat.model import LIST_MARGIN, MAX_CUTOFF, PoseSystems
+from slicesplat.splat.model import FIT_CUTOFF, LIST_MARGIN, MAX_CUTOFF, PoseSystems
 
 Float = NDArray[np.float64]
 
@@ -96,7 +96,7 @@ class CpuForwardModel:
         into 256 MB, but enough for all threads.
     """
 
-    def __init__(self, slices: Slices, cutoff: float = 3.0, views_at_once: int | None = None) -> None:
+    def __init__(self, slices: Slices, cutoff: float = FIT_CUTOFF, views_at_once: int | None = None) -> None:
         if not 0 < cutoff <= MAX_CUTOFF:
             raise ValueError(f"cutoff {cutoff} is not in (0, {MAX_CUTOFF}]")
         components = slices.psf_weights.shape[1]

@@ -17,7 +17,7 @@ from slicesplat.splat.gpu.project import project
 from slicesplat.splat.gpu.splat import splat
 from slicesplat.splat.gpu.tabulate import tabulate
 from slicesplat.splat.gpu.views import TILE, Geometry, Views
-from slicesplat.splat.model import LIST_MARGIN, MAX_CUTOFF, PoseSystems, Values
+from slicesplat.splat.model import FIT_CUTOFF, LIST_MARGIN, MAX_CUTOFF, PoseSystems, Values
 
 _PAIR_BLOCK = 16
 _PIXEL_CHUNK = 32
@@ -51,7 +51,7 @@ class GpuForwardModel:
     def __init__(
         self,
         slices: Slices,
-        cutoff: float = 3.0,
+        cutoff: float = FIT_CUTOFF,
         device: str | torch.device = "cuda",
         margin: float = LIST_MARGIN,
     ) -> None:
