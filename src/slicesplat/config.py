@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+RESOLUTIONS = (0.1, 10.0)
+"""Finest and coarsest voxels, mm, that an output may have."""
 WHOLE_STACK = -1
 """As the length of a run of slices: all of a stack."""
 
@@ -374,8 +376,11 @@ class Config:
     uncertainty_map: UncertaintySettings = field(default_factory=UncertaintySettings)
 
     def __post_init__(self) -> None:
-        if not 0.1 <= self.resolution <= 10:
-            raise ValueError(f"output resolution {self.resolution} mm: give a voxel size between 0.1 and 10 mm")
+        finest, coarsest = RESOLUTIONS
+        if not finest <= self.resolution <= coarsest:
+            raise ValueError(
+                f"output resolution {self.resolution} mm: give a voxel size between {finest:g} and {coarsest:g} mm"
+            )
         if self.interleave < 0:
             raise ValueError(f"interleave {self.interleave}: give the number of packages, or 0 to detect it")
         if self.seed < 0:

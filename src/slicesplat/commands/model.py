@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from slicesplat.commands.base import BaseCommand, log
-from slicesplat.errors import InputError
+from slicesplat.config import Config
 from slicesplat.jit import when_compiling
 from slicesplat.splat import Backend, choose_backend
 from slicesplat.splat.cpu.threads import limited_threads
@@ -34,8 +34,7 @@ class ModelCommand(BaseCommand):
     threads: int = 0
 
     def __post_init__(self) -> None:
-        if self.threads < 0:
-            raise ValueError(f"threads {self.threads}: give a number of threads, or 0 for all cores")
+        Config(threads=self.threads)  # what a reconstruction refuses is refused here too
 
     @contextmanager
     def computing(self) -> Iterator[Backend]:
@@ -46,10 +45,7 @@ class ModelCommand(BaseCommand):
         InputError
             There is no such device.
         """
-        try:
-            backend = choose_backend(self.device)
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        backend = choose_backend(self.device)
         log.debug("device: %s", backend.name)
         with limited_threads(self.threads), when_compiling(lambda: log.info("compile kernels")):
             yield backend

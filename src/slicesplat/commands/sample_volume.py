@@ -14,6 +14,7 @@ from rich.console import Console
 
 from slicesplat.commands.base import OptionalPath, log
 from slicesplat.commands.model import ModelCommand
+from slicesplat.config import Config
 from slicesplat.errors import InputError
 from slicesplat.io.masks import as_region
 from slicesplat.io.model import Model, load_model
@@ -50,8 +51,8 @@ class Command(ModelCommand):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.output_resolution is not None and not 0.1 <= self.output_resolution <= 10:
-            raise ValueError(f"output resolution {self.output_resolution} mm: give a voxel size between 0.1 and 10 mm")
+        if self.output_resolution is not None:
+            Config(resolution=self.output_resolution)  # what a reconstruction refuses is refused here too
 
     def execute(self, console: Console) -> None:
         """Check, sample, write."""

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.config import FitSettings, TimePriorSettings
+from slicesplat.errors import InputError
 from slicesplat.estimate.alternate import alternate, sweep
 from slicesplat.estimate.lattice import LatticeStrategy
 from slicesplat.estimate.observations import observe
@@ -63,11 +64,11 @@ def check_names(settings: FitSettings) -> None:
 
     Raises
     ------
-    ValueError
+    InputError
         There is none.
     """
     if settings.strategy not in STRATEGIES:
-        raise ValueError(f"field strategy {settings.strategy!r}: choose one of {', '.join(sorted(STRATEGIES))}")
+        raise InputError(f"field strategy {settings.strategy!r}: choose one of {', '.join(sorted(STRATEGIES))}")
     prior_named(settings.prior)
 
 
@@ -101,7 +102,7 @@ def joint_fit(
 
     Raises
     ------
-    ValueError
+    InputError
         As `check_names`.
     """
     check_names(settings)

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from slicesplat.config import RESOLUTIONS
 from slicesplat.errors import InputError
 from slicesplat.field.gaussians import SHAPES, SHORTEST_QUATERNION, GaussianField
 from slicesplat.geometry.psf import SliceProfile
@@ -34,7 +35,6 @@ _PARTS = ("", "region.", "background.")
 _SIZES = (1e-3, 50.0)  # mm: standard deviations that a Gaussian of a volume may have
 _FARTHEST = 1e4  # mm from the world's origin: no scanner is as large
 _WIDEST = 1e3  # mm, of the region
-_RESOLUTIONS = (0.1, 10.0)  # mm
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Model:
                 raise ValueError(f"{name} {getattr(self, name)}")
         if not math.isfinite(self.offset):
             raise ValueError(f"offset {self.offset}")
-        if not _RESOLUTIONS[0] <= self.resolution <= _RESOLUTIONS[1]:
+        if not RESOLUTIONS[0] <= self.resolution <= RESOLUTIONS[1]:
             raise ValueError(f"resolution {self.resolution} mm")
         if not 0 <= self.margin <= _WIDEST:
             raise ValueError(f"margin {self.margin} mm")

@@ -36,10 +36,7 @@ def ready(stacks: Sequence[Stack], config: Config, volume: bool = True) -> Itera
         strategy that there is.
     """
     if volume:
-        try:
-            check_names(config.fit)
-        except ValueError as error:
-            raise InputError(str(error)) from error
+        check_names(config.fit)
     found = find_copies(stacks)
     copies = {} if config.keep_duplicates else found
     used = [stack for number, stack in enumerate(stacks) if number not in copies]
@@ -65,10 +62,7 @@ def chosen_backend(stacks: Sequence[Stack], config: Config) -> Backend:
                 f"{stack.name}: interleave {config.interleave}, but only {stack.n_slices} slices; "
                 "give the number of packages, or 0 to detect it"
             )
-    try:
-        backend = choose_backend(config.device)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    backend = choose_backend(config.device)
     log.info("device: %s", backend.name)
     return backend
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from slicesplat.errors import InputError
 from slicesplat.field.lattice import Lattice
 from slicesplat.priors.curvature import Curvature
 from slicesplat.priors.ridge import Ridge
@@ -43,11 +44,11 @@ def prior_named(name: str) -> Callable[[Lattice, Backend], Prior]:
 
     Raises
     ------
-    ValueError
+    InputError
         There is none of that name.
     """
     if name not in PRIORS:
-        raise ValueError(f"prior {name!r}: choose one of {', '.join(sorted(PRIORS))}")
+        raise InputError(f"prior {name!r}: choose one of {', '.join(sorted(PRIORS))}")
     return PRIORS[name]
 
 

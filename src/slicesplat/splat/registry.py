@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from slicesplat.errors import InputError
 from slicesplat.splat.cpu.forward import CpuForwardModel
 from slicesplat.splat.model import MakesForwardModel, Values
 
@@ -82,7 +83,7 @@ def choose_backend(name: str) -> Backend:
 
     Raises
     ------
-    ValueError
+    InputError
         There is no such backend, or it cannot be used here.
 
     Examples
@@ -94,10 +95,10 @@ def choose_backend(name: str) -> Backend:
         return REGISTERED[available_backends()[0]].make()
     if name not in REGISTERED:
         *others, last = "auto", *REGISTERED
-        raise ValueError(f"device {name!r}: choose {', '.join(others)} or {last}")
+        raise InputError(f"device {name!r}: choose {', '.join(others)} or {last}")
     reason = REGISTERED[name].probe()
     if reason is not None:
-        raise ValueError(f"device {name!r}: {reason}")
+        raise InputError(f"device {name!r}: {reason}")
     return REGISTERED[name].make()
 
 
