@@ -58,6 +58,14 @@ def scene(profile: SliceProfile = "gaussian", n: int = 16, seed: int = 1) -> tup
     return slices, tuple(map(torch.from_numpy, values))
 
 
+def round_scene(profile: SliceProfile = "gaussian", n: int = 16) -> tuple[Slices, Parameters]:
+    """The same with round Gaussians, of different sizes, and a PSF that is round in plane."""
+    slices, (means, log_scales, *others) = scene(profile, n)
+    covariances = slices.psf_covariances.copy()
+    covariances[..., :2] = covariances[..., :2].mean(axis=-1, keepdims=True)
+    return replace(slices, psf_covariances=covariances), (means, log_scales[:, :1].repeat(1, 3), *others)
+
+
 def definition(slices: Slices, parameters: Parameters, cutoff: float) -> torch.Tensor:
     """The pixels (P,) that `splat.reference` gives."""
     return reference.render(GaussianField(*parameters[:4]), *parameters[4:], slices, cutoff)

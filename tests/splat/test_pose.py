@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
-from scenes import Parameters, array, assert_close, definition, place, scene, tensors
+from scenes import Parameters, array, assert_close, definition, place, round_scene, scene, tensors
 from scipy.spatial.transform import Rotation
 
 from slicesplat.geometry.psf import SliceProfile
@@ -39,9 +41,16 @@ def numerical_pose_derivatives(slices: Slices, parameters: Parameters) -> np.nda
     return torch.stack([*rows, definition(slices, unit, float("inf"))]).numpy()
 
 
+@pytest.fixture(params=[scene, round_scene], ids=["any shape", "round"])
+def made_scene(request: pytest.FixtureRequest) -> Callable[[SliceProfile, int], tuple[Slices, Parameters]]:
+    return request.param  # type: ignore[no-any-return]
+
+
 @pytest.mark.parametrize("profile", ["gaussian", "box"])
-def test_pose_derivatives_equal_differences_of_the_definition(backend: Backend, profile: SliceProfile) -> None:
-    slices, parameters = scene(profile, n=2)
+def test_pose_derivatives_equal_differences_of_the_definition(
+    backend: Backend, profile: SliceProfile, made_scene: Callable[[SliceProfile, int], tuple[Slices, Parameters]]
+) -> None:
+    slices, parameters = made_scene(profile, 2)
     made = backend.forward_model(slices, 5.0)
     place(made, parameters)
     actual = array(made.pose_jacobian(*tensors(backend.device, parameters[3])))
@@ -51,8 +60,10 @@ def test_pose_derivatives_equal_differences_of_the_definition(backend: Backend, 
 
 
 @pytest.mark.parametrize("profile", ["gaussian", "box"])
-def test_pose_systems_are_gauss_newton(backend: Backend, profile: SliceProfile) -> None:
-    slices, parameters = scene(profile, n=3)
+def test_pose_systems_are_gauss_newton(
+    backend: Backend, profile: SliceProfile, made_scene: Callable[[SliceProfile, int], tuple[Slices, Parameters]]
+) -> None:
+    slices, parameters = made_scene(profile, 3)
     rng = np.random.default_rng(6)
     observed = rng.normal(size=slices.offset[-1])
     weights = rng.uniform(size=slices.offset[-1]) * (rng.uniform(size=slices.offset[-1]) > 0.2)

@@ -169,9 +169,12 @@ class CpuForwardModel:
         self._variance = np.empty((n, 3))
         self._table = np.empty((n + 1, GAUSSIAN_COLUMNS))
         coarse = np.empty((4, n + 1), np.float32)
+        scales = _array(log_scales, np.float64)
+        # Lattices are, and most scanners' pixels square: poses take less work then.
+        self._round = bool((self.blur[:, 0] == self.blur[:, 1]).all() and (scales == scales[:, :1]).all())
         in_parts(
             tabulate,
-            *(_array(means, np.float64), _array(log_scales, np.float64), self._quaternions),
+            *(_array(means, np.float64), scales, self._quaternions),
             *(self._variance, self._table, coarse),
         )
         listed = self._pairs is not None and len(self._pairs.table) == n + 1
@@ -289,7 +292,7 @@ class CpuForwardModel:
         amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
         return (
             *(self._table, amplitude, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
-            *(self.cutoff, self.view_start, pairs.start, pairs.gaussian),
+            *(self.cutoff, self.view_start, pairs.start, pairs.gaussian, self._round),
         )
 
     def pose_jacobian(self, amplitudes: ArrayLike) -> Tensor:

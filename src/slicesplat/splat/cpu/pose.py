@@ -8,6 +8,13 @@ d = x - m, P = S'^-1 and M = R' S R, which turns while the PSF stays:
 
 With rho the distance from the conditional mean, P d = (0, 0, z / S'_zz) + rho_u P_u + rho_v P_v, so that both are
 polynomials of degree one and two on the pixel grid (derived from the model of docs/method.md).
+
+Round Gaussians under a PSF that is as wide along both image axes need less: M is a multiple of one, P is diagonal and
+
+    d log f / dw = -m x P d
+
+in which m = x - d: x multiplies the derivatives by v, once a pixel has all its pairs. What is left changes along one
+axis of the pixel grid only, and is nothing about the third axis: five numbers a pair, those of `_round_coefficients`.
 """
 
 # numba finds the types of what it compiles.
@@ -120,13 +127,73 @@ def _add_pair(flat, lane, amplitude, c, canvas, stride):
 
 
 @jit(**INLINE)
+def _round_coefficients(m, c, blur, level, su, sv, out):
+    """Coefficients of eight round pairs, into `out` (5, 8): of di, dj, 1 by v, then what is left by w, of dj and di."""
+    px, py, pz = 1.0 / (c[0] + blur[0]), 1.0 / (c[3] + blur[1]), 1.0 / (c[5] + blur[2])
+    above = level - m[2]
+    store8(out, 0, single(-su * px))
+    store8(out, LANES, single(-sv * py))
+    store8(out, 2 * LANES, single(-above * pz))
+    store8(out, 3 * LANES, single(sv * ((pz - py) * above + level * py)))
+    store8(out, 4 * LANES, single(su * ((px - pz) * above - level * px)))
+
+
+@jit(**INLINE)
+def _add_round_pair(flat, lane, amplitude, c, canvas, stride):
+    """Add a round pair's image, its derivatives by v and what is left of those by w to the canvas."""
+    top, bottom, left, right = window(flat, lane)
+    cut, down, mixed, wide = quadratic(flat, lane)
+    peak = item(flat, lane + PEAK) * amplitude
+    below = UNKNOWNS * stride
+    across = tile_columns() + item(flat, lane + ACROSS)
+    for block in range(left, right, LANES):
+        slope, constant = across * mixed, across * across * wide
+        row = tile_rows() + item(flat, lane + DOWN)
+        for i in range(top, bottom, TILE_ROWS):
+            e = gaussian_tile(constant, slope, down, row, cut) * peak
+            by_row, by_column = e * row, e * across
+            here = i * below + block
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + by_row * c[0, lane])
+            here += stride
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + by_column * c[1, lane])
+            here += stride
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + e * c[2, lane])
+            here += stride
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + by_column * c[3, lane])
+            here += stride
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + by_row * c[4, lane])
+            here += 2 * stride
+            store_tile(canvas, here, below, load_tile(canvas, here, below) + e)
+            row = row + F32(TILE_ROWS)
+        across = across + F32(LANES)
+
+
+@jit(**INLINE)
+def _complete(canvas, rows, columns, origin, su, sv):
+    """Add to what is left of the derivatives by w those by v, with x as their lever."""
+    stride = columns + LANES
+    for i in range(rows):
+        u = F32(origin[0] + i * su)
+        for n in range(columns):
+            v = F32(origin[1] + n * sv)
+            here = i * UNKNOWNS * stride + n
+            by_u, by_v, by_z = canvas[here], canvas[here + stride], canvas[here + 2 * stride]
+            canvas[here + 3 * stride] += v * by_z
+            canvas[here + 4 * stride] -= u * by_z
+            canvas[here + 5 * stride] = u * by_v - v * by_u
+
+
+@jit(**INLINE)
 def _render(rendered, shape, s, flat, c, canvas):
     """Slice s for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row.
 
-    `rendered` is what `CpuForwardModel` has in place: Gaussians, views and the pairs of them. Pairs are projected here,
-    eight at a time: poses that are tried out do not need them again.
+    `rendered` is what `CpuForwardModel` has in place: Gaussians, views, the pairs of them, and whether all Gaussians
+    are round and all PSFs too, in plane. Pairs are projected here, eight at a time: poses that are tried out do not
+    need them again.
     """
-    table, amplitude, rotation, shift, weight, blur, origin, step, cutoff, view_start, start, gaussian = rendered
+    table, amplitude, rotation, shift, weight, blur, origin, step, cutoff, view_start, start, gaussian, simple = (
+        rendered
+    )
     rows, columns = shape[s, 0], shape[s, 1]
     stride = columns + LANES
     canvas[: (rows + TILE_ROWS) * UNKNOWNS * stride] = F32(0)
@@ -135,9 +202,17 @@ def _render(rendered, shape, s, flat, c, canvas):
         frame = (rotation[v], shift[v], weight[v], blur[v], origin[v], su, sv, rows, columns)
         for first in range(start[v], start[v + 1], LANES):
             m, covariance = project_eight(table, gaussian, first, *frame, cutoff, flat, 0)
-            _polynomials(m, covariance, blur[v], origin[v, 2], su, sv, c)
-            for lane in range(LANES):
-                _add_pair(flat, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
+            if simple:
+                _round_coefficients(m, covariance, blur[v], origin[v, 2], su, sv, c)
+                for lane in range(LANES):
+                    _add_round_pair(flat, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
+            else:
+                _polynomials(m, covariance, blur[v], origin[v, 2], su, sv, c)
+                for lane in range(LANES):
+                    _add_pair(flat, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
+    if simple:
+        first_view = view_start[s]
+        _complete(canvas, rows, columns, origin[first_view], step[first_view, 0], step[first_view, 1])
 
 
 @jit(**JIT)
