@@ -28,6 +28,13 @@ def test_start_loads_nothing_heavy(statement: str) -> None:
     assert done.stdout.splitlines()[-1] == ""
 
 
+def test_a_usual_run_loads_nothing_that_only_others_need() -> None:
+    seldom = {"SimpleITK", "skimage", "scipy.spatial", "scipy.sparse", "scipy.optimize", "scipy.linalg"}
+    code = f"import sys, slicesplat.commands.reconstruct; print(*sorted({seldom} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
 def test_public_names_are_there() -> None:
     import slicesplat
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
+from slicesplat.geometry import rotations
 from slicesplat.geometry.rigid import Rigid
 
 SHAPES = {"means": (3,), "log_scales": (3,), "rotations": (4,), "amplitudes": ()}
@@ -101,9 +102,10 @@ class GaussianField:
         >>> one.moved(Rigid.exp([1.0, 2.0, 3.0, 0.0, 0.0, 0.0])).means.tolist()
         [[1.0, 2.0, 3.0]]
         """
-        turn = Rotation.from_matrix(transform.rotation)
-        own = Rotation.from_quat(self.rotations.detach().cpu().numpy(), scalar_first=True)
-        quaternions = torch.as_tensor((turn * own).as_quat(scalar_first=True)).to(self.rotations)
+        turn = rotations.quaternions_of_matrices(transform.rotation)
+        own = self.rotations.detach().cpu().double().numpy()
+        own = own / np.linalg.norm(own, axis=1, keepdims=True)
+        quaternions = torch.as_tensor(rotations.product(turn, own)).to(self.rotations)
         matrix = torch.as_tensor(transform.matrix)
         means = self.means.double() @ matrix[:3, :3].T.to(self.means.device) + matrix[:3, 3].to(self.means.device)
         return GaussianField(means.to(self.means), self.log_scales, quaternions, self.amplitudes)

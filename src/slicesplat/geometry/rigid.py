@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.transform import Rotation
+
+from slicesplat.geometry import rotations
 
 Float = NDArray[np.float64]
 
@@ -75,8 +76,7 @@ class Rigid:
         """Transforms of steps (..., 6): v in mm, then w in rad."""
         step = np.asarray(step, dtype=np.float64)
         out = np.zeros((*step.shape[:-1], 4, 4))
-        turns = Rotation.from_rotvec(step[..., 3:].reshape(-1, 3)).as_matrix()
-        out[..., :3, :3] = turns.reshape(*step.shape[:-1], 3, 3)
+        out[..., :3, :3] = rotations.matrices_of_quaternions(rotations.quaternions_of_vectors(step[..., 3:]))
         out[..., :3, 3] = step[..., :3]
         out[..., 3, 3] = 1.0
         return cls(out)
@@ -84,8 +84,6 @@ class Rigid:
     @classmethod
     def kabsch(cls, source: ArrayLike, target: ArrayLike) -> Rigid:
         """The transform that takes points (n, 3) nearest to others, in least squares.
-
-        W. Kabsch, Acta Crystallographica A 32, 1976, 922-923.
 
         Examples
         --------
@@ -95,9 +93,8 @@ class Rigid:
         True
         """
         a, b = np.asarray(source, np.float64), np.asarray(target, np.float64)
-        turn, _ = Rotation.align_vectors(b - b.mean(axis=0), a - a.mean(axis=0))
         out = np.eye(4)
-        out[:3, :3] = turn.as_matrix()
+        out[:3, :3] = rotations.kabsch(a - a.mean(axis=0), b - b.mean(axis=0))
         out[:3, 3] = b.mean(axis=0) - out[:3, :3] @ a.mean(axis=0)
         return cls(out)
 
@@ -141,8 +138,8 @@ class Rigid:
 
     def log(self) -> Float:
         """(..., 6) the steps that `exp` makes these transforms of."""
-        turns = Rotation.from_matrix(self.rotation.reshape(-1, 3, 3)).as_rotvec()
-        return np.concatenate([self.translation, turns.reshape(self.translation.shape)], axis=-1)
+        turns = rotations.vectors_of_quaternions(rotations.quaternions_of_matrices(self.rotation))
+        return np.concatenate([self.translation, turns], axis=-1)
 
     def about(self, centre: ArrayLike) -> Rigid:
         """The same transforms with the origin at `centre` (..., 3) mm: x -> c + T (x - c)."""
@@ -154,10 +151,11 @@ class Rigid:
     def mean(self, weights: ArrayLike, centre: ArrayLike) -> Rigid:
         """The weighted mean of n transforms, their translations taken at `centre` (3,) mm."""
         weights, centre = np.asarray(weights, dtype=np.float64), np.asarray(centre, dtype=np.float64)
-        turn = Rotation.from_matrix(self.rotation).mean(weights).as_rotvec()
+        out = np.eye(4)
+        turns = rotations.quaternions_of_matrices(self.rotation)
+        out[:3, :3] = rotations.matrices_of_quaternions(rotations.mean_quaternion(turns, weights))
         moved = np.average(self.rotation @ centre + self.translation, axis=0, weights=weights)
-        out = Rigid.exp(np.concatenate([moved, turn])).matrix
-        out[:3, 3] -= out[:3, :3] @ centre
+        out[:3, 3] = moved - out[:3, :3] @ centre
         return Rigid(out)
 
     def where(self, choice: NDArray[np.bool_], other: Rigid) -> Rigid:

@@ -14,7 +14,6 @@ from slicesplat.config import Config
 from slicesplat.errors import InputError
 from slicesplat.estimate.background import background_field
 from slicesplat.estimate.fit import joint_fit
-from slicesplat.estimate.uncertainty import standard_error
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices, cut_slices
@@ -25,7 +24,6 @@ from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, regis
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.stacks import register_by_one_mask
 from slicesplat.prepare.assess import StackAssessment, assess, least_motion, warn_of_shading
-from slicesplat.prepare.bias import correct_bias_field
 from slicesplat.prepare.coverage import unresolved
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
 from slicesplat.prepare.refine_masks import refine_masks
@@ -130,7 +128,10 @@ def prepare(stacks: Sequence[Stack], config: Config) -> Prepared:
     for sentence in unresolved(stacks):
         log.warning(sentence)
     signals, intensities = signal(stacks)
-    signals = [correct_bias_field(stack) for stack in signals] if config.bias_field_correction else signals
+    if config.bias_field_correction:
+        from slicesplat.prepare.bias import correct_bias_field  # ITK is slow to import
+
+        signals = [correct_bias_field(stack) for stack in signals]
     alike = config.fit.likelihood.gains
     return Prepared(signals, *scale_intensities(signals, intensities, alike))
 
@@ -260,6 +261,8 @@ def standard_errors(
     registered: Registered, estimated: Estimated, sampled: Sampled, config: Config, report_progress: ReportProgress
 ) -> nib.Nifti1Image:
     """The standard error of every voxel."""
+    from slicesplat.estimate.uncertainty import standard_error  # what it needs is slow to import
+
     inside, affine = np.asarray(sampled.mask.dataobj) > 0, sampled.mask.affine
     given = (sampled.model.field, estimated.slices, estimated.weights, inside, affine)
     random = np.random.default_rng(config.seed)

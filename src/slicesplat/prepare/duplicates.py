@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, map_coordinates, uniform_filter
-from scipy.sparse.csgraph import connected_components
 
 from slicesplat.geometry.stack import Stack
 from slicesplat.likelihood.noise import noise_response
@@ -65,6 +64,10 @@ def find_copies(stacks: Sequence[Stack]) -> dict[int, int]:
     for i, j in itertools.combinations(range(len(stacks)), 2):
         same[i, j] = _is_copy(stacks[i], stacks[j])
     copies: dict[int, int] = {}
+    if same.sum() == len(stacks):
+        return copies
+    from scipy.sparse.csgraph import connected_components  # slow to import, and hardly ever needed
+
     _, group = connected_components(same, directed=False)
     for number in np.unique(group):
         members = np.flatnonzero(group == number).tolist()

@@ -17,7 +17,6 @@ from slicesplat.geometry.slices import cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.files import load_json
 from slicesplat.io.slices import load_slices
-from slicesplat.io.transforms import load_transforms
 from slicesplat.records import SliceRecord
 
 log = logging.getLogger("slicesplat")
@@ -76,6 +75,8 @@ def _of_records(path: Path) -> KnownMotion:
 
 
 def _of_transforms(folder: Path, stacks: Sequence[Stack]) -> KnownMotion:
+    from slicesplat.io.transforms import load_transforms  # ITK is slow to import, and other motion does not need it
+
     found = load_transforms(folder)
     if all(not name for name, _ in found):
         numbers = sorted(number for _, number in found)

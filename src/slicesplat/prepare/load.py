@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import ArrayLike, NDArray
-from scipy.sparse.csgraph import connected_components
 
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
@@ -205,6 +204,10 @@ def _check_overlap(stacks: Sequence[Stack], images: Sequence[Image]) -> None:
     boxes = np.array([_world_box(stack) for stack in stacks])
     low, high = boxes[:, 0], boxes[:, 1]
     touching = ((low[:, None] < high[None]) & (low[None] < high[:, None])).all(axis=-1)
+    if touching.all():
+        return
+    from scipy.sparse.csgraph import connected_components  # slow to import, and hardly ever needed
+
     groups, group = connected_components(touching, directed=False)
     if groups > 1:
         alone = int(np.argmin(np.bincount(group)[group]))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from skimage.filters import threshold_otsu
 
 from slicesplat.errors import InputError
 from slicesplat.io.masks import as_region
@@ -123,6 +122,8 @@ def _without_air(mask: Mask, image: Image) -> Mask:
     values = image.data[mask & np.isfinite(image.data)]
     if not len(values) or values.min() == values.max():
         return np.zeros_like(mask)
+    from skimage.filters import threshold_otsu  # slow to import, and for this flag only
+
     bright = mask & (image.data > threshold_otsu(values))
     pieces, _ = ndimage.label(bright, _ALL_NEIGHBOURS)
     sizes = np.bincount(pieces.ravel())[1:]

@@ -14,9 +14,9 @@ from os import PathLike
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from slicesplat.errors import InputError
+from slicesplat.geometry import rotations
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.slices import load_slices, slice_number
@@ -122,7 +122,8 @@ def _stack(slices: Sequence[Stack]) -> Stack:
 
 def _planes(slices: Sequence[Stack]) -> Float:
     """Affine (4, 4) of parallel, evenly spaced planes that lie about where the slices are."""
-    turn = Rotation.from_matrix([one.axes for one in slices]).mean().as_matrix()
+    turns = rotations.quaternions_of_matrices([one.axes for one in slices])
+    turn = rotations.matrices_of_quaternions(rotations.mean_quaternion(turns, np.ones(len(slices))))
     centres = np.array([_centre(one) for one in slices])
     # A line through all of them: single steps hold the motion between two slices.
     order = np.arange(len(slices)) - (len(slices) - 1) / 2
