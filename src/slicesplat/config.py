@@ -345,6 +345,13 @@ class Config:
         Memory that the work may take, GB of 10^9 bytes. 0: what the machine has available.
     uncertainty : bool
         Also estimate the standard error of every voxel, which takes about as long as the fit.
+    orientation : {"scanner", "ras", "standard"}
+        How the volume lies. scanner: along the scanner's axes, in its space. ras: in its space too, along the axes of
+        the brain itself: to its right, its front and its top. standard: in the space of a template, where the slices
+        are then as well.
+    template : str
+        A brain by itself, NIfTI, that standard space and the brain's axes are those of. Empty: the built-in fetal one
+        of the age that fits best; a neonate gets the oldest.
     masks : MaskSettings
         Of masks that are carried over.
     registration : RegistrationSettings
@@ -369,6 +376,8 @@ class Config:
     keep_duplicates: bool = False
     max_memory: float = 0.0
     uncertainty: bool = False
+    orientation: Literal["scanner", "ras", "standard"] = "scanner"
+    template: str = ""
     masks: MaskSettings = field(default_factory=MaskSettings)
     registration: RegistrationSettings = field(default_factory=RegistrationSettings)
     fit: FitSettings = field(default_factory=FitSettings)
@@ -387,5 +396,7 @@ class Config:
             raise ValueError(f"seed {self.seed}: give zero or a positive number")
         if not self.max_memory >= 0:
             raise ValueError(f"max memory {self.max_memory} GB: give a positive number, or 0 for what is available")
+        if self.template and self.orientation == "scanner":
+            raise ValueError(f"template {self.template}: is for an orientation of ras or standard; ask for one of them")
         if self.threads < 0:
             raise ValueError(f"threads {self.threads}: give a number of threads, or 0 for all cores")

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nibabel as nib
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from slicesplat.config import Config
 from slicesplat.estimate.agreement import UNKNOWN, Agreement
 from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.placement import Placement
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
@@ -153,7 +155,7 @@ class Registration:
     def json(self) -> dict[str, Any]:
         """Settings, versions, time and memory of each step, and every slice."""
         return {
-            "settings": asdict(self.settings),
+            "settings": {**asdict(self.settings), "template": Path(self.settings.template).name},  # no user's folders
             "device": self.device,
             "versions": {
                 "python": platform.python_version(),
@@ -187,6 +189,8 @@ class Reconstruction(Registration):
     uncertainty : nibabel image or None
         Standard error of every voxel of `volume`, on the scale of the input, zero outside `mask`; the spread of the
         anatomy where nothing was measured. None unless it was asked for.
+    placement : Placement or None
+        How the brain lies in standard space. None where the orientation is the scanner's.
     """
 
     volume: nib.Nifti1Image
@@ -195,6 +199,7 @@ class Reconstruction(Registration):
     noise: float
     expected_error: float
     uncertainty: nib.Nifti1Image | None = None
+    placement: Placement | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -232,7 +237,8 @@ class Reconstruction(Registration):
         slices = out.pop("slices")
         found = {"gaussians": len(self.field), "noise": self.noise, "expected_error": self.expected_error}
         offset = self.intensities.common_offset
-        return {**out, **found, **({"intensity_offset": offset} if offset else {}), "slices": slices}
+        placed = {} if self.placement is None else {"standard_space": self.placement.json()}
+        return {**out, **found, **placed, **({"intensity_offset": offset} if offset else {}), "slices": slices}
 
 
 def _why_left_out(weight: float, lost: bool) -> str | None:

@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import nibabel as nib
 import numpy as np
@@ -18,10 +18,13 @@ from slicesplat.commands.settings import Settings
 from slicesplat.commands.slices import SlicesCommand
 from slicesplat.config import Config
 from slicesplat.errors import InputError
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.io.files import save_json
 from slicesplat.io.model import save_model
 from slicesplat.io.nifti import save_volume
+from slicesplat.io.outputs import Outputs
 from slicesplat.io.slices import SLICE_FILES, save_slices
+from slicesplat.io.templates import load_template
 from slicesplat.pipeline import reconstruct
 from slicesplat.prepare.choose import Choice, log_excluded, rank
 
@@ -44,6 +47,14 @@ class Command(SlicesCommand):
         The volume as Gaussians, .safetensors, for sample-volume and sample-slices.
     output_json : path
         Settings, time and memory of each step, and the pose, weight and gain of each slice.
+    output_transform : path
+        From scanner space to standard space, as an ITK transform, .tfm; with --orientation ras or standard.
+    orientation : {scanner, ras, standard}
+        How the volume lies. scanner: along the scanner's axes, in its space. ras: in its space too, along the brain's
+        own axes: to its right, its front and its top. standard: in the space of a template, and the slices with it.
+    template : path
+        A brain by itself, NIfTI, whose space is the standard one. None: a built-in fetal brain, of the age that fits
+        best; a neonate gets the oldest.
     output_intensity_mean : float
         Mean intensity that the volume, and with it the map of its errors, is to have inside its mask. None: the
         stacks' scale.
@@ -65,6 +76,9 @@ class Command(SlicesCommand):
     simulated_slices: OptionalPath = None
     output_model: OptionalPath = None
     output_json: OptionalPath = None
+    output_transform: OptionalPath = None
+    orientation: Literal["scanner", "ras", "standard"] = "scanner"
+    template: OptionalPath = None
     output_intensity_mean: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     transformation_optimization: bool = True
     pixel_variance: bool = True
@@ -81,7 +95,9 @@ class Command(SlicesCommand):
         outputs.add_folder(self.simulated_slices, SLICE_FILES)
         outputs.add_file(self.output_model, suffixes=(".safetensors",))
         outputs.add_file(self.output_json, suffixes=(".json",))
+        outputs.add_file(self.output_transform, suffixes=(".tfm",))
         self._check_mean()
+        self._check_orientation()
         stacks = self.load_stacks()
         ranked = rank(stacks, self.choice)
         log_excluded(stacks, ranked, self.choice)
@@ -98,6 +114,8 @@ class Command(SlicesCommand):
                 write(self.output_uncertainty, partial(save_volume, _scaled(result.uncertainty, factor)))
             write(self.output_slices, lambda path: save_slices(path, result.stacks, result.slice_records()))
             write(self.simulated_slices, lambda path: save_slices(path, result.simulated(), result.slice_records()))
+            if self.output_transform and result.placement:
+                write(self.output_transform, partial(_save_transform, result.placement.transform))
             write(self.output_model, lambda path: save_model(result.model, path))
             ranking = {"ranking": [asdict(seen) for seen in ranked]} if ranked else {}
             write(self.output_json, lambda path: save_json({**result.json(), **ranking}, path))
@@ -111,7 +129,30 @@ class Command(SlicesCommand):
             likelihood = replace(likelihood, slice_limit=math.inf)
         steps = fit.pose_steps if self.transformation_optimization else 0
         fit = replace(fit, likelihood=likelihood, pose_steps=steps)
-        return replace(self.config, fit=fit, uncertainty=self.output_uncertainty is not None)
+        return replace(
+            self.config,
+            fit=fit,
+            uncertainty=self.output_uncertainty is not None,
+            orientation=self.orientation,
+            template="" if self.template is None else str(self.template),
+        )
+
+    def outputs(self) -> Outputs:
+        """What the command is to write: no input, and no template either."""
+        return super().outputs() if self.template is None else super().outputs().reading(self.template)
+
+    def _check_orientation(self) -> None:
+        """Refuse what only makes sense in another space, and a template that is none, before any work."""
+        if self.template is not None:
+            if self.orientation == "scanner":
+                raise InputError(
+                    f"{self.template}: a template is for --orientation ras or standard; ask for one of them"
+                )
+            load_template(self.template)
+        if self.output_transform is not None and self.orientation == "scanner":
+            raise InputError(
+                f"{self.output_transform}: nothing is moved in scanner space; ask for --orientation ras or standard"
+            )
 
     def _check_mean(self) -> None:
         mean = self.output_intensity_mean
@@ -128,6 +169,12 @@ class Command(SlicesCommand):
             )
             return 1.0
         return self.output_intensity_mean / found
+
+
+def _save_transform(transform: Rigid, path: Path) -> None:
+    from slicesplat.io.transforms import save_transform  # ITK is slow to import
+
+    save_transform(path, transform.matrix)
 
 
 def _scaled(image: nib.Nifti1Image, factor: float) -> nib.Nifti1Image:

@@ -23,7 +23,10 @@ class Settings(Config):
 
     resolution: Annotated[float, tyro.conf.arg(name="output-resolution")] = Config.resolution
     motion: Annotated[Literal["slices", "stack", "none"], tyro.conf.arg(name="registration")] = Config.motion
-    uncertainty: tyro.conf.Suppress[bool] = False  # the command that writes it asks for it
+    # The command that writes what they are about asks for them.
+    uncertainty: tyro.conf.Suppress[bool] = False
+    orientation: tyro.conf.Suppress[Literal["scanner", "ras", "standard"]] = "scanner"
+    template: tyro.conf.Suppress[str] = ""
     # The stages' own settings are for scripts: `slicesplat.Config`.
     masks: tyro.conf.Suppress[MaskSettings] = field(default_factory=MaskSettings)
     registration: tyro.conf.Suppress[RegistrationSettings] = field(default_factory=RegistrationSettings)

@@ -28,8 +28,8 @@ from slicesplat.io.inputs import check_input
 from slicesplat.io.nifti import FilePath
 
 MODEL_VERSION = 1
-SPACES = ("scanner",)
-"""Where a field may lie: in the scanner space of the reference stack."""
+SPACES = ("scanner", "standard")
+"""Where a field may lie: in the scanner space of the reference stack, or in that of a template."""
 _KEY = "slicesplat"  # of the metadata: one entry, since the order of several is not the same in every run
 _PARTS = ("", "region.", "background.")
 _SIZES = (1e-3, 50.0)  # mm: standard deviations that a Gaussian of a volume may have

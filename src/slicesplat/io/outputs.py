@@ -37,6 +37,12 @@ class Outputs:
         for folder in dict.fromkeys(path.parent for path in self._inputs):
             check_finished(folder)
 
+    def reading(self, path: Path) -> Outputs:
+        """The same, with one more file that is read."""
+        check_finished(path.parent)
+        self._inputs.append(path)
+        return self
+
     def add_file(self, path: Path | None, suffixes: Sequence[str]) -> None:
         """Check a file that is to be written; None passes.
 

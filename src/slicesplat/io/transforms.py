@@ -23,6 +23,7 @@ from scipy.spatial.transform import Rotation
 
 from slicesplat.errors import InputError
 from slicesplat.geometry.rigid import Rigid, to_lps
+from slicesplat.io.atomic import atomic_path
 from slicesplat.io.folder import check_finished, output_folder
 from slicesplat.io.inputs import check_input
 from slicesplat.records import SliceRecord
@@ -65,6 +66,18 @@ def save_transforms(folder: str | PathLike[str], slices: Sequence[SliceRecord]) 
     with output_folder(folder, TRANSFORM_FILES) as files:
         for number, record in enumerate(slices):
             _write(to_itk(record.world_transform), files / f"{number}.tfm")
+
+
+def save_transform(path: str | PathLike[str], world_transform: ArrayLike) -> None:
+    """Write one transform of the world (4, 4), RAS mm.
+
+    Raises
+    ------
+    OSError
+        The file cannot be written.
+    """
+    with atomic_path(Path(path)) as temporary:
+        _write(to_itk(world_transform), temporary)
 
 
 def load_transform(path: str | PathLike[str]) -> NDArray[np.float64]:

@@ -13,7 +13,17 @@ from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.pipeline.doubts import log_doubts
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
-from slicesplat.pipeline.stages import Registered, estimate, prepare, refine, register_slices, sample, standard_errors
+from slicesplat.pipeline.stages import (
+    Registered,
+    estimate,
+    in_standard_space,
+    placement,
+    prepare,
+    refine,
+    register_slices,
+    sample,
+    standard_errors,
+)
 from slicesplat.progress import Callback, StepClock
 from slicesplat.result import Reconstruction, Registration
 from slicesplat.splat import Backend
@@ -57,8 +67,16 @@ def reconstruct(
         backend, registered = _registered(used, config, clock)
         with clock.step("fit") as report_progress:
             estimated = estimate(registered, config, report_progress, backend)
+        placed, axes = None, None
+        if config.orientation != "scanner":
+            with clock.step("orient"):
+                placed = placement(registered, estimated, config, backend)
+            if config.orientation == "standard":
+                estimated = in_standard_space(estimated, placed)
+            else:
+                axes = placed.axes
         with clock.step("sample"):
-            sampled = sample(registered, estimated, config, backend)
+            sampled = sample(registered, estimated, config, backend, axes)
             agree = agreement(estimated.slices, estimated.weights.slice, len(used), config.registration, backend)
         uncertainty = None
         if config.uncertainty:
@@ -76,6 +94,7 @@ def reconstruct(
         noise=_rounded(weights.sigma * brightest),
         expected_error=_rounded(estimated.validation_error * brightest),
         uncertainty=uncertainty,
+        placement=placed,
     )
     return _told(result, stacks, copies)
 

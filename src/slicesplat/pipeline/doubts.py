@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
-from slicesplat.result import Registration
+from slicesplat.result import Reconstruction, Registration
 
 log = logging.getLogger("slicesplat")
 
@@ -27,6 +27,14 @@ def log_doubts(result: Registration) -> None:
                 stack.name,
                 agrees.ncc,
             )
+    placed = result.placement if isinstance(result, Reconstruction) else None
+    if placed is not None and placed.doubtful:
+        log.warning(
+            "standard space: the brain's orientation is not certain (correlation %.2f with the template, %.3f above "
+            "the next best orientation); look at the volume, and give --template, or take --orientation scanner",
+            placed.ncc,
+            placed.lead,
+        )
     used = len(reasons) - sum(reason is not None for reason in reasons)
     if used < len(reasons) / 2:
         log.warning("only %d of %d slices are used; look at the volume, and check masks and stacks", used, len(reasons))

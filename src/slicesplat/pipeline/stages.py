@@ -15,10 +15,12 @@ from slicesplat.errors import InputError
 from slicesplat.estimate.background import background_field
 from slicesplat.estimate.fit import joint_fit
 from slicesplat.field.gaussians import GaussianField
+from slicesplat.geometry.placement import Placement
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.model import Model
+from slicesplat.io.templates import built_in_templates, load_template
 from slicesplat.likelihood.robust import Weights
 from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, register, register_roughly
 from slicesplat.motion.gauge import gauge
@@ -243,17 +245,53 @@ def model_of(registered: Registered, estimated: Estimated, config: Config, backe
         offset=known.common_offset,
         resolution=config.resolution,
         slice_profile=config.slice_profile,
+        space="standard" if config.orientation == "standard" else "scanner",
     )
 
 
-def sample(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Sampled:
-    """The field and the region's mask on the output grid, with the background where it is asked for."""
+def placement(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Placement:
+    """How the brain lies in standard space.
+
+    Raises
+    ------
+    InputError
+        The template is none, or nothing is left to align.
+    """
+    from slicesplat.prepare.standard_space import SPACING, align_to_template  # what it needs is slow to import
+
+    templates = [load_template(config.template)] if config.template else built_in_templates()
     model = model_of(registered, estimated, config, backend)
-    volume, mask = sample_volume(model, Grid.around(model, backend=backend), backend=backend)
+    volume, mask = sample_volume(model, Grid.around(model, SPACING, backend=backend), backend=backend)
+    inside = np.asarray(mask.dataobj) > 0
+    if not inside.any():
+        raise InputError(
+            f"{registered.stacks[0].name} and the other stacks: nothing is left to be aligned; check the masks"
+        )
+    found = align_to_template(np.asarray(volume.dataobj), inside, volume.affine, templates)
+    log.info("standard space: template %s, correlation %.2f", found.template, found.ncc)
+    return found
+
+
+def in_standard_space(estimated: Estimated, placed: Placement) -> Estimated:
+    """Field and slices where a template has its brain."""
+    there = placed.transform
+    slices = estimated.slices.moved(there @ estimated.slices.motion)
+    return replace(estimated, field=estimated.field.moved(there), slices=slices)
+
+
+def sample(
+    registered: Registered, estimated: Estimated, config: Config, backend: Backend, axes: Float | None = None
+) -> Sampled:
+    """The field and the region's mask on the output grid, with the background where it is asked for.
+
+    The grid lies along `axes` (3, 3), columns, where they are given, else along the world's.
+    """
+    model = model_of(registered, estimated, config, backend)
+    volume, mask = sample_volume(model, Grid.around(model, axes=axes, backend=backend), backend=backend)
     if config.with_background:
         background = _background(registered, estimated, config, backend)
         model = replace(model, background=background.to("cpu"), margin=config.sample.background_margin)
-        volume, mask = _surrounded(volume, mask, model, backend)
+        volume, mask = _surrounded(volume, mask, model, axes, backend)
     return Sampled(volume, mask, model)
 
 
@@ -271,10 +309,10 @@ def standard_errors(
 
 
 def _surrounded(
-    volume: nib.Nifti1Image, mask: nib.Nifti1Image, model: Model, backend: Backend
+    volume: nib.Nifti1Image, mask: nib.Nifti1Image, model: Model, axes: Float | None, backend: Backend
 ) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
     """Volume and mask on a grid with a margin: the background outside the mask, the very bytes that were inside it."""
-    grid = Grid.around(model, backend=backend)
+    grid = Grid.around(model, axes=axes, backend=backend)
     margin = (grid.shape[0] - volume.shape[0]) // 2
     inside = np.pad(np.asarray(mask.dataobj), margin)
     shown = np.asarray(sample_volume(model, grid, backend=backend)[0].dataobj)

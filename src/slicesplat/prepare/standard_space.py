@@ -1,0 +1,196 @@
+"""How a brain lies in standard space: a rigid registration to a template, from any orientation.
+
+A fetus lies as it likes, so that every rotation is tried: a uniform grid of them, on coarse images with the centres of
+the brains on each other, and the best of every neighbourhood followed to its end. What is compared is the correlation
+inside and around the brain, so that outline and anatomy count. A brain is nearly symmetric about one plane only: how
+far the best orientation is ahead of the best that is another one says how sure it is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.optimize import least_squares
+
+from slicesplat.geometry.placement import Placement
+from slicesplat.geometry.rigid import Float, Rigid
+from slicesplat.io.templates import Template
+
+# Steps of about 19 degrees between neighbours: within the width of a brain's correlation at the coarse resolution.
+ROTATIONS = 2000
+COARSE, FINE = 8.0, 20.0  # points that are compared along the side of a cube as large as the brain
+SPACING = 1.5  # mm, of a volume that is sampled for it
+SURROUNDINGS = 8.0  # mm around the brain that are compared too
+FOLLOWED = 8  # orientations that are followed to their end; the best of them is once more, on finer images
+APART = math.radians(30.0)  # from which on two orientations are different ones
+AGES = 2  # templates whose size is nearest
+_PSI = 1.533751168755204288118041  # psi^4 = psi + 4, of the super-Fibonacci spiral
+_WIDTH = 0.6  # standard deviation of the blur, in distances between points
+
+
+def uniform_rotations(count: int) -> Float:
+    """(count, 3, 3) rotations, evenly spread over all of them: a super-Fibonacci spiral of quaternions.
+
+    M. Alexa, Super-Fibonacci spirals: fast, low-discrepancy sampling of SO(3), CVPR 2022, 8291-8300.
+    """
+    place = np.arange(count) + 0.5
+    turn = 2 * np.pi * place
+    small, large = np.sqrt(place / count), np.sqrt(1.0 - place / count)
+    one, other = turn / math.sqrt(2.0), turn / _PSI
+    x, y = small * np.sin(one), small * np.cos(one)
+    z, w = large * np.sin(other), large * np.cos(other)
+    rows = (
+        *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
+        *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
+        *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
+    )
+    return np.stack(rows, axis=-1).reshape(count, 3, 3)
+
+
+def align_to_template(
+    values: NDArray[np.float32], inside: NDArray[np.bool_], affine: Float, templates: Sequence[Template]
+) -> Placement:
+    """Find how a brain lies in the space of the template that it looks like most.
+
+    Parameters
+    ----------
+    values : (nx, ny, nz)
+        The reconstruction.
+    inside : (nx, ny, nz) bool
+        Where the brain is.
+    affine : (4, 4)
+        Voxel index to world, mm RAS+.
+    templates : sequence of Template
+        Those nearest in size are tried.
+
+    Raises
+    ------
+    ValueError
+        There is no brain.
+    """
+    if not inside.any():
+        raise ValueError("there is no brain to align: the mask is empty")
+    size = inside.sum() * abs(np.linalg.det(affine[:3, :3]))
+    nearest = sorted(templates, key=lambda template: abs(math.log(template.volume / size)))[:AGES]
+    shown = np.where(inside, values, 0.0).astype(np.float32)
+    placed = [_placed(_Pair(shown, inside, affine, template)) for template in nearest]
+    return max(placed, key=lambda placement: placement.ncc)
+
+
+class _Pair:
+    """A brain and a template, compared at points of the brain's world, which a transform takes to the template's."""
+
+    def __init__(self, values: NDArray[np.float32], inside: NDArray[np.bool_], affine: Float, template: Template):
+        self.values, self.inside, self.affine, self.template = values, inside, affine, template
+        self.side = float(np.cbrt(inside.sum() * abs(np.linalg.det(affine[:3, :3]))))
+        self.centre, self.target = _centre(inside, affine), _centre(template.inside, template.affine)
+
+    def at(self, across: float) -> _Sampled:
+        """The pair on points of which so many lie along the side of a cube as large as the brain."""
+        spacing = self.side / across
+        points, shown = _points(self.values, self.inside, self.affine, spacing)
+        steps = np.linalg.norm(self.template.affine[:3, :3], axis=0)
+        blurred = ndimage.gaussian_filter(self.template.values, _WIDTH * spacing / steps)
+        to_index = np.asarray(np.linalg.inv(self.template.affine), np.float64)
+        return _Sampled(points - self.centre, shown, blurred, to_index, self.target)
+
+    def transform(self, step: Float, turn: Float) -> Rigid:
+        """That of the world which a step (6,) after a rotation (3, 3) about the centres is."""
+        turned = np.eye(4)
+        turned[:3, :3] = turn
+        here, there = np.eye(4), np.eye(4)
+        here[:3, 3], there[:3, 3] = -self.centre, self.target
+        return Rigid(there) @ Rigid.exp(step) @ Rigid(turned) @ Rigid(here)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sampled:
+    """Points of a brain about its centre (n, 3) mm, what it shows there (n,), and the template."""
+
+    points: Float
+    shown: Float
+    template: NDArray[np.float32]
+    to_index: Float
+    target: Float
+
+    def seen(self, step: Float, turn: Float) -> Float:
+        """The template (n,) at the points, the brain turned about its centre and moved by a step (6,)."""
+        moved = Rigid.exp(step).map(self.points @ turn.T) + self.target
+        index = moved @ self.to_index[:3, :3].T + self.to_index[:3, 3]
+        return np.asarray(ndimage.map_coordinates(self.template, index.T, order=1, output=np.float64))
+
+    def ncc(self, step: Float, turn: Float) -> float:
+        """Correlation with the template there."""
+        return float((_normalised(self.shown) * _normalised(self.seen(step, turn))).sum())
+
+    def followed(self, step: Float, turn: Float) -> tuple[float, Float]:
+        """The best correlation near a step (6,) after a rotation, and the step that leads to it."""
+        here = _normalised(self.shown)
+        scale = np.repeat([1.0, 0.03], 3)  # mm and rad that move the edge of a brain alike
+        # Images of length 1 differ by 2 - 2 ncc in the square.
+        found = least_squares(
+            lambda x: _normalised(self.seen(x * scale, turn)) - here,
+            step / scale,
+            method="lm",  # without BLAS, whose sums depend on the number of threads
+            diff_step=0.05,
+            max_nfev=100,
+        )
+        return 1.0 - float(found.cost), np.asarray(found.x * scale)
+
+
+def _placed(pair: _Pair) -> Placement:
+    coarse, nothing = pair.at(COARSE), np.zeros(6)
+    turns = uniform_rotations(ROTATIONS)
+    scores = np.array([coarse.ncc(nothing, turn) for turn in turns])
+    starts: list[int] = []
+    for number in np.argsort(-scores, kind="stable").tolist():
+        if all(_angle(turns[number], turns[other]) > APART for other in starts):
+            starts.append(number)
+        if len(starts) == FOLLOWED:
+            break
+    ends = [(*coarse.followed(nothing, turns[start]), turns[start]) for start in starts]
+    ncc, step, turn = max(ends, key=lambda end: end[0])
+    best = pair.transform(step, turn)
+    elsewhere = [end[0] for end in ends if _angle(best.rotation, pair.transform(*end[1:]).rotation) > APART]
+    finely, step = pair.at(FINE).followed(step, turn)
+    return Placement(pair.transform(step, turn), pair.template.name, finely, ncc - max(elsewhere, default=-1.0))
+
+
+def _normalised(image: Float) -> Float:
+    """An image (n,) of mean 0 and length 1."""
+    image = image - image.mean()
+    return np.asarray(image / max(math.sqrt(float((image * image).sum())), 1e-30))
+
+
+def _angle(one: Float, other: Float) -> float:
+    """Between two rotations, rad."""
+    return math.acos(min(1.0, max(-1.0, (float((one * other).sum()) - 1.0) / 2.0)))
+
+
+def _centre(inside: NDArray[np.bool_], affine: Float) -> Float:
+    """(3,) mm: centre of mass of a mask."""
+    return np.asarray(affine[:3, :3] @ np.argwhere(inside).mean(axis=0) + affine[:3, 3])
+
+
+def _points(
+    values: NDArray[np.float32], inside: NDArray[np.bool_], affine: Float, spacing: float
+) -> tuple[Float, Float]:
+    """Points (n, 3) mm of a world-aligned grid on and around a brain, and what it shows there, blurred."""
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    reach = np.ceil(SURROUNDINGS / steps).astype(int)
+    blurred = ndimage.gaussian_filter(np.pad(values, [(n, n) for n in reach]), _WIDTH * spacing / steps)
+    near = ndimage.distance_transform_edt(~np.pad(inside, [(n, n) for n in reach]), sampling=steps) <= SURROUNDINGS
+    padded = affine.copy()
+    padded[:3, 3] -= affine[:3, :3] @ reach
+    corners = np.argwhere(near) @ padded[:3, :3].T + padded[:3, 3]
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    axes = [np.arange(a, b + spacing / 2, spacing) for a, b in zip(low, high, strict=True)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+    index = (points - padded[:3, 3]) @ np.linalg.inv(padded[:3, :3]).T
+    kept = ndimage.map_coordinates(near.astype(np.float32), index.T, order=0) > 0
+    return points[kept], ndimage.map_coordinates(blurred, index[kept].T, order=1, output=np.float64)
