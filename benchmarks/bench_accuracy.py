@@ -149,9 +149,10 @@ def prediction(volume: SpatialImage, path: Path, stack: Path, mask: Path, thickn
         save_volume(nib.Nifti1Image(np.asarray(volume.dataobj), affine), path)
         command = [sys.executable, str(PREDICTION), str(path), str(stack), str(mask), "--thickness", str(thickness)]
         answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-        if not best or answer["stack_ncc"] > best["stack_ncc"]:
+        # Judged slice by slice: of a stack that moved much no place as a whole fits well.
+        if not best or answer["ncc_mean"] > best["ncc_mean"]:
             best = answer
-        if best["stack_ncc"] > FOUND:
+        if answer["stack_ncc"] > FOUND:
             break
     return best
 

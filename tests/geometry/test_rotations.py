@@ -75,3 +75,13 @@ def test_kabsch_is_a_rotation_also_of_points_in_a_plane_and_of_a_mirror_image(pl
     np.testing.assert_allclose(rotations.kabsch(points, points @ turn.T), turn, atol=1e-12)
     mirrored = rotations.kabsch(points, points * [1, 1, -1])
     assert np.linalg.det(mirrored) == pytest.approx(1.0)
+
+
+def test_rotations_cover_all_of_them_evenly() -> None:
+    turns = rotations.uniform_rotations(2000)
+    np.testing.assert_allclose(turns.swapaxes(1, 2) @ turns, np.broadcast_to(np.eye(3), turns.shape), atol=1e-12)
+    assert np.linalg.det(turns) == pytest.approx(1.0)
+    some = Rotation.random(200, random_state=0).as_matrix()
+    cosine = (np.einsum("aij,bij->ab", some, turns) - 1) / 2
+    nearest = np.degrees(np.arccos(np.clip(cosine.max(axis=1), -1, 1)))
+    assert nearest.max() < 20

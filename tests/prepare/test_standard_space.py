@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.io.templates import Template, built_in_templates
-from slicesplat.prepare.standard_space import align_to_template, uniform_rotations
+from slicesplat.prepare.standard_space import align_to_template
 
 Brain = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float64]]
 
@@ -36,16 +36,6 @@ def placed(seed: int, mirrored: bool, brain: Brain) -> tuple[Brain, Rigid]:
         flip[0, 3] = len(values) - 1
         values, inside, affine = values[::-1], inside[::-1], affine @ flip
     return (values, inside, moved @ affine), Rigid(moved)
-
-
-def test_rotations_cover_all_of_them_evenly() -> None:
-    turns = uniform_rotations(2000)
-    np.testing.assert_allclose(turns.swapaxes(1, 2) @ turns, np.broadcast_to(np.eye(3), turns.shape), atol=1e-12)
-    assert np.linalg.det(turns) == pytest.approx(1.0)
-    some = Rotation.random(200, random_state=0).as_matrix()
-    cosine = (np.einsum("aij,bij->ab", some, turns) - 1) / 2
-    nearest = np.degrees(np.arccos(np.clip(cosine.max(axis=1), -1, 1)))
-    assert nearest.max() < 20
 
 
 @pytest.mark.parametrize(("seed", "mirrored"), [(0, False), (1, True)])

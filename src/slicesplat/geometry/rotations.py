@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Float = NDArray[np.float64]
 
+_PSI = 1.533751168755204288118041  # psi^4 = psi + 4, of the super-Fibonacci spiral
 _SMALL = 1e-4  # rad; sin(x)/x is 1 - x^2/6 to the last bit below it
 
 
@@ -108,3 +109,15 @@ def kabsch(source: ArrayLike, target: ArrayLike) -> Float:
     left, _, right = np.linalg.svd(np.asarray(target, np.float64).T @ np.asarray(source, np.float64))
     # The nearest orthogonal matrix may mirror; the nearest rotation then gives up the direction with the least in it.
     return np.asarray(left @ np.diag([1.0, 1.0, np.sign(np.linalg.det(left @ right))]) @ right)
+
+
+def uniform_rotations(count: int) -> Float:
+    """(count, 3, 3) rotations, evenly spread over all of them: a super-Fibonacci spiral of quaternions.
+
+    M. Alexa, Super-Fibonacci spirals: fast, low-discrepancy sampling of SO(3), CVPR 2022, 8291-8300.
+    """
+    place = np.arange(count) + 0.5
+    small, large = np.sqrt(place / count), np.sqrt(1.0 - place / count)
+    one, other = 2 * np.pi * place / np.sqrt(2.0), 2 * np.pi * place / _PSI
+    x, y, z, w = small * np.sin(one), small * np.cos(one), large * np.sin(other), large * np.cos(other)
+    return matrices_of_quaternions(np.stack([w, x, y, z], axis=-1))

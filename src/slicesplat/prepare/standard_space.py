@@ -19,6 +19,7 @@ from scipy.optimize import least_squares
 
 from slicesplat.geometry.placement import Placement
 from slicesplat.geometry.rigid import Float, Rigid
+from slicesplat.geometry.rotations import uniform_rotations
 from slicesplat.io.templates import Template
 
 # Steps of about 19 degrees between neighbours: within the width of a brain's correlation at the coarse resolution.
@@ -29,27 +30,7 @@ SURROUNDINGS = 8.0  # mm around the brain that are compared too
 FOLLOWED = 8  # orientations that are followed to their end; the best of them is once more, on finer images
 APART = math.radians(30.0)  # from which on two orientations are different ones
 AGES = 2  # templates whose size is nearest
-_PSI = 1.533751168755204288118041  # psi^4 = psi + 4, of the super-Fibonacci spiral
 _WIDTH = 0.6  # standard deviation of the blur, in distances between points
-
-
-def uniform_rotations(count: int) -> Float:
-    """(count, 3, 3) rotations, evenly spread over all of them: a super-Fibonacci spiral of quaternions.
-
-    M. Alexa, Super-Fibonacci spirals: fast, low-discrepancy sampling of SO(3), CVPR 2022, 8291-8300.
-    """
-    place = np.arange(count) + 0.5
-    turn = 2 * np.pi * place
-    small, large = np.sqrt(place / count), np.sqrt(1.0 - place / count)
-    one, other = turn / math.sqrt(2.0), turn / _PSI
-    x, y = small * np.sin(one), small * np.cos(one)
-    z, w = large * np.sin(other), large * np.cos(other)
-    rows = (
-        *(1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)),
-        *(2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)),
-        *(2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)),
-    )
-    return np.stack(rows, axis=-1).reshape(count, 3, 3)
 
 
 def align_to_template(
