@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from slicesplat.config import Config
-from slicesplat.estimate.agreement import Agreement, agreement
 from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
+from slicesplat.motion.agreement import Agreement, agreement
 from slicesplat.pipeline.doubts import log_doubts
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
 from slicesplat.pipeline.stages import Registered, estimate, prepare, refine, register_slices, sample, standard_errors
@@ -132,6 +132,7 @@ def _registration(
         stacks=registered.stacks,
         intensities=registered.intensities,
         agreement=agree,
+        searches=registered.poses.searches,
     )
 
 
