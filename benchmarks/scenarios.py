@@ -69,7 +69,11 @@ class Examination:
 def source_names() -> list[str]:
     """What can be simulated from: the phantom, the ages of the atlas, the truths of the shared cases."""
     atlas = [path.name.replace("-srr.nii.gz", "") for path in sorted(ATLAS.glob("*-srr.nii.gz"))]
-    return ["phantom", *atlas[::2], *(name for name in ("infant-severe", "infant-still") if (SIMULATED / name).is_dir())]
+    return [
+        "phantom",
+        *atlas[::2],
+        *(name for name in ("infant-severe", "infant-still") if (SIMULATED / name).is_dir()),
+    ]
 
 
 @lru_cache(maxsize=4)
@@ -124,9 +128,7 @@ def examination(chosen: Scenario) -> Examination:
     return Examination(stacks, case.subset(numbers, chosen.name), numbers)
 
 
-def _as_scanned(
-    stacks: list[Stack], _worst: int, _config: SimulationConfig, _rng: np.random.Generator
-) -> list[Stack]:
+def _as_scanned(stacks: list[Stack], _worst: int, _config: SimulationConfig, _rng: np.random.Generator) -> list[Stack]:
     return stacks
 
 
