@@ -33,7 +33,9 @@ JOBS: dict[str, tuple[str, ...]] = {
     "uncertainty": ("bench_uncertainty.py",),
     "accuracy": ("bench_accuracy.py", "--one-mask", "--true-poses"),
     "memory": ("bench_memory.py",),
+    "gsvr": ("bench_gsvr.py",),
     "motion": ("bench_motion.py",),
+    "success": ("bench_success.py",),
 }
 
 

@@ -133,3 +133,45 @@ def test_a_benchmark_is_not_repeated_on_the_same_source(
     recorded(records, tmp_path, "splat", [{"case": "one"}])
     assert together.done("splat", source)
     assert not together.done("splat", "of another state")
+
+
+def test_intervals_of_cases_are_wider_than_those_of_as_many_slices(script: Import) -> None:
+    intervals = script("intervals")
+    assert intervals.wilson(0.5, 100) == pytest.approx((0.404, 0.596), abs=1e-3)
+    # All slices of three cases of ten off: three of ten, not sixty of two hundred.
+    share, low, high = intervals.of_cases([20] * 3 + [0] * 7, [20] * 10)
+    assert share == 0.3 and (low, high) == pytest.approx(intervals.wilson(0.3, 10))
+    # Scattered evenly they are what they are.
+    assert intervals.of_cases([6] * 10, [20] * 10)[1:] == pytest.approx(intervals.wilson(0.3, 200))
+    assert intervals.of_cases([0] * 10, [20] * 10)[2] == pytest.approx(intervals.wilson(0.0, 10)[1])
+
+
+def test_scenarios_are_the_same_everywhere_and_of_every_kind(script: Import) -> None:
+    scenarios = script("scenarios")
+    made = [scenarios.scenario(number) for number in range(105)]
+    assert made == [scenarios.scenario(number) for number in range(105)]
+    assert {one.level for one in made} == set(scenarios.LEVELS)
+    assert {one.trouble for one in made} == set(scenarios.TROUBLES)
+    for one in made:
+        fewest, most = scenarios.LEVELS[one.level][2]
+        assert fewest <= one.stacks <= most
+
+
+def test_a_run_of_success_goes_on_where_it_was_ended_on_the_same_source(script: Import, tmp_path: Path) -> None:
+    success, records = script("bench_success"), script("records")
+    rows = [{"number": 3, "case": "three", "success": "yes"}, {"case": "all: 1 cases"}]
+    path = recorded(records, tmp_path, "success", rows, complete=False)
+    assert success.already(path) == rows[:1]
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "source": "of another state"}))
+    assert success.already(path) == []
+    assert success.already(tmp_path / "none.json") == []
+
+
+def test_success_of_a_level_counts_cases_slices_and_silence(script: Import) -> None:
+    success = script("bench_success")
+    good = {"success": "yes", "used": 40, "far": 0, "sound": 40, "lost": 1, "warnings": 0}
+    bad = {**good, "success": "no", "far": 20}
+    row = success.total("severe", [good, bad, {"success": "no", "refused": "nothing matches"}])
+    assert row["success"].startswith("33.3 %") and row["used_over_3_mm"].startswith("25.0 %")
+    assert row["sound_left_out"].startswith("2.5 %") and row["failed_silently"] == 1

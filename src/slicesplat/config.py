@@ -112,6 +112,45 @@ class RecoverySettings:
     improvement: float = 0.98
 
 
+RELOCATION_LEVELS = (
+    Level(8.0, WHOLE_STACK, 2, 0.5, 0.0),
+    Level(7.0, 7, 2, 0.5, 0.0),
+    Level(6.0, 3, 2, 0.5, 0.0),
+    Level(5.0, 1, 1, 0.3, 0.0),
+)
+
+
+@dataclass(frozen=True)
+class RelocationSettings:
+    """The search, over all rotations, for whole stacks that do not agree with the others.
+
+    Attributes
+    ----------
+    convincing : float
+        Correlation of a stack without noise with what the others show, from which on it is not searched.
+    improvement : float
+        By how much another place has to correlate better.
+    elsewhere : float
+        mm, rotations at a brain's radius, from which on two places are different ones.
+    slices : int
+        Of a stack, about, that all rotations are tried with.
+    pixel : float
+        Their pixel spacing, mm.
+    kept_starts : int
+        Places that are followed down the levels.
+    levels : tuple of Level
+        Each with so many rounds of steps on one field of the stacks in place.
+    """
+
+    convincing: float = 0.7
+    improvement: float = 0.05
+    elsewhere: float = 15.0
+    slices: int = 8
+    pixel: float = 5.0
+    kept_starts: int = 6
+    levels: tuple[Level, ...] = RELOCATION_LEVELS
+
+
 @dataclass(frozen=True)
 class RegistrationSettings:
     """The registration of stacks and slices, coarse to fine.
@@ -148,6 +187,7 @@ class RegistrationSettings:
         mm from where its neighbours in time say that a slice is, from which on little correlation makes it lost.
     time : TimePriorSettings
     recovery : RecoverySettings
+    relocation : RelocationSettings
     """
 
     outline_margin: int = 8
@@ -167,6 +207,7 @@ class RegistrationSettings:
     far: float = 5.0
     time: TimePriorSettings = field(default_factory=TimePriorSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
+    relocation: RelocationSettings = field(default_factory=RelocationSettings)
 
 
 @dataclass(frozen=True)

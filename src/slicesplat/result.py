@@ -16,13 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from slicesplat.config import Config
-from slicesplat.estimate.agreement import UNKNOWN, Agreement
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.placement import Placement
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.model import Model
+from slicesplat.motion.agreement import UNKNOWN, Agreement
+from slicesplat.motion.relocate import StackSearch
 from slicesplat.prepare.intensity import Intensities
 from slicesplat.progress import StepRecord
 from slicesplat.records import USED_WEIGHT, SliceRecord
@@ -61,6 +62,8 @@ class Registration:
         How the scale of the input and the one that was worked with belong together.
     agreement : list of Agreement
         How every stack agrees with what the others show.
+    searches : sequence of StackSearch
+        Stacks that did not agree with the others where they were first put, and were searched over all rotations.
     copies : dict
         Stacks that were left out because they show the acquisition of another one, each with that one. Stacks count as
         they were given.
@@ -84,6 +87,7 @@ class Registration:
     stacks: Sequence[Stack]
     intensities: Intensities
     agreement: Sequence[Agreement]
+    searches: Sequence[StackSearch] = field(default=(), kw_only=True)
     copies: dict[int, int] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -145,6 +149,7 @@ class Registration:
             stacks=stacks,
             agreement=agreement,
             intensities=self.intensities.counted(numbers, len(given)),
+            searches=[replace(search, stack=numbers[search.stack]) for search in self.searches],
             copies={numbers[copy]: numbers[original] for copy, original in self.copies.items()},
         )
 
@@ -164,6 +169,7 @@ class Registration:
             "steps": [step.json() for step in self.steps],
             "reference_stack": self.reference,
             "stack_agreement": [round(seen.ncc, 4) for seen in self.agreement],
+            "stack_searches": [search.json() for search in self.searches],
             "copies": [{"stack": copy, "copy_of": original} for copy, original in self.copies.items()],
             "slices": [record.json() for record in self.slice_records()],
         }

@@ -36,6 +36,17 @@ def test_simulated_truth_scores_as_perfect(tmp_path: Path, capsys: pytest.Captur
     assert figures["pose_error"]["tre_mean"] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_published_protocol_takes_the_place_of_settings_but_for_the_seed(tmp_path: Path) -> None:
+    volume, region = ball(tmp_path)
+    args = ["simulate", "--volume", volume, "--mask", region, "--output", str(tmp_path / "case"), "--quiet"]
+    assert main([*args, "--protocol", "gsvr", "--seed", "5", "--pixel", "4"]) == 0
+    settings = json.loads((tmp_path / "case" / "truth.json").read_text())["args"]
+    assert settings["motion"] == "independent" and settings["seed"] == 5
+    for number in (1, 2, 3):
+        spacing = nib.load(tmp_path / "case" / f"stack-{number}.nii.gz").header.get_zooms()
+        assert spacing == pytest.approx((0.5, 0.5, 3.0))
+
+
 def test_simulation_with_fewer_stacks_leaves_none_of_the_last_one(tmp_path: Path) -> None:
     volume, region = ball(tmp_path)
     args = ["simulate", "--volume", volume, "--mask", region, "--output", str(tmp_path / "case"), "--pixel", "4"]

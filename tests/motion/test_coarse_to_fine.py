@@ -9,7 +9,7 @@ from brains import errors, errors_as_scanned, registered, scan
 
 from slicesplat.config import WHOLE_STACK, Config
 from slicesplat.geometry.rigid import Rigid, displacement
-from slicesplat.motion.coarse_to_fine import runs_in_time
+from slicesplat.motion.runs import runs_in_time
 from slicesplat.pipeline import register
 from slicesplat.result import Registration
 from slicesplat.validation.motion import Motion

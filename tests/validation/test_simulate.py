@@ -27,6 +27,8 @@ FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
 NAN, INFINITY = float("nan"), float("inf")
 FRACTIONS = ("noise", "dropout", "bias_field", "slice_gain")
 CLEAN = SimulationConfig(motion="none", noise=0, dropout=0, slice_gain=0)
+# The first slice of the second stack, degrees and mm, before subjects could turn between stacks.
+SEED_1 = [-3.49768393, -2.28324669, -7.45640312, 3.31309511, 2.21121203, 4.29448935]
 BLOB_SIGMA = 4.0
 BLOB_CENTRE = np.array([2.0, -3.0, 1.0])
 
@@ -173,6 +175,31 @@ def test_motion_is_smooth_over_acquisition_time_not_over_position(brain: Volume)
         assert np.median(in_time) < 0.5 * np.median(in_space)
 
 
+def test_a_subject_turns_between_stacks_and_is_scanned_as_it_lies(brain: Volume) -> None:
+    config = replace(CLEAN, motion="mild", pixel=4.0, turn=180.0, stacks=4, seed=2)
+    made = simulate(*brain, config)
+    turns = [Rotation.from_rotvec(poses[:, :3], degrees=True).mean().magnitude() for poses in made.truth.motion]
+    assert np.rad2deg(turns[0]) < 10.0
+    assert np.rad2deg(max(turns[1:])) > 60.0
+    inside = int((brain[2] > 0).sum()) * 1.5**3
+    for stack in made.stacks:
+        # Nothing of the turned subject is cut off, whichever way it is longest.
+        assert stack.mask.sum() * np.prod(stack.spacing) == pytest.approx(inside, rel=0.1)
+
+
+def test_without_a_turn_a_seed_gives_the_motion_that_it_always_gave(brain: Volume) -> None:
+    motion = simulate(*brain, replace(CLEAN, motion="moderate", pixel=6.0, stacks=2, seed=1)).truth.motion
+    np.testing.assert_allclose(motion[1][0], SEED_1, atol=1e-6)
+
+
+def test_in_independent_motion_neighbours_in_time_say_nothing(brain: Volume) -> None:
+    (poses,) = simulate(*brain, replace(CLEAN, motion="independent", pixel=6.0, spacing=1.0, stacks=1)).truth.motion
+    assert np.abs(poses[:, :3]).max() <= 6.0 and np.abs(poses[:, 3:]).max() <= 4.0
+    assert np.abs(poses).max(axis=0).min() > 3.0
+    in_time = poses[acquisition_order(len(poses), 2)]
+    assert abs(np.corrcoef(in_time[1:].ravel(), in_time[:-1].ravel())[0, 1]) < 0.15
+
+
 def test_the_first_stack_is_where_the_others_are_measured_from(brain: Volume) -> None:
     truth = simulate(*brain, replace(CLEAN, motion="severe", pixel=4.0)).truth
     means = [np.abs(np.mean(poses, axis=0)).max() for poses in truth.motion]
@@ -276,7 +303,15 @@ def test_every_slice_is_acquired_once_in_interleaved_passes() -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        *({"stacks": 0}, {"motion": "wild"}, {"profile": "sinc"}, {"interleave": 0}, {"seed": -1}),
+        *(
+            {"stacks": 0},
+            {"motion": "wild"},
+            {"turn": -1.0},
+            {"turn": NAN},
+            {"profile": "sinc"},
+            {"interleave": 0},
+            {"seed": -1},
+        ),
         *({name: value} for name in ("thickness", "spacing", "pixel") for value in (0.0, -1.0, 1e30, NAN, INFINITY)),
         *({name: value} for name in FRACTIONS for value in (-0.1, 1.1, NAN, INFINITY, -INFINITY)),
     ],

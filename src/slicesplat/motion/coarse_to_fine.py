@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slicesplat.config import WHOLE_STACK, Level, RegistrationSettings
+from slicesplat.config import Level, RegistrationSettings
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import broadcast_to_pixels
 from slicesplat.geometry.rigid import Float, Rigid, displacement
@@ -31,6 +31,8 @@ from slicesplat.motion.acceptance import least_ncc, out_of_place, slice_weights
 from slicesplat.motion.align import Alignment, align
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.recover import Search, recover
+from slicesplat.motion.relocate import StackSearch, relocate
+from slicesplat.motion.runs import runs_in_time
 from slicesplat.motion.stacks import register_stacks
 from slicesplat.motion.time_prior import time_prior
 from slicesplat.progress import ReportProgress
@@ -50,12 +52,15 @@ class Poses:
     motion : Rigid (S)
     gain, weight, ncc : (S,)
         Intensity over the field's, trust between 0 and 1, correlation with the prediction.
+    searches : tuple of StackSearch
+        Stacks that did not agree with the others and were searched over all rotations.
     """
 
     motion: Rigid
     gain: Float
     weight: Float
     ncc: Float
+    searches: tuple[StackSearch, ...] = ()
 
 
 def register(
@@ -100,6 +105,7 @@ def register(
     motion = register_stacks(coarse, reference, settings, backend) if start is None else start
     state = outlines.down(levels, motion, progress)
     state = outlines.search_lost(settings.coarse[-1], state, random)
+    state, searches = outlines.search_stacks(state, reference, dropout, random)
     inside = backend.tensor(slices.mask) * broadcast_to_pixels(~dropout, slices, backend.device)
     insides = _Descent(slices, inside, settings, backend)
     for level in settings.fine:
@@ -107,7 +113,8 @@ def register(
         state = insides.level(level, state)
     state = insides.search_lost(settings.fine[0], state)
     progress.report(progress.total, state)
-    return _accepted(slices, state, reference, dropout, settings, backend)
+    found = _accepted(slices, state, reference, dropout, settings, backend)
+    return replace(found, searches=tuple(searches))
 
 
 def as_scanned(slices: Slices, dropout: NDArray[np.bool_]) -> Poses:
@@ -254,34 +261,21 @@ class _Descent:
         log.debug("slices found again at another place: %d", replaced)
         return state
 
+    def search_stacks(
+        self, state: Alignment, reference: int, dropout: NDArray[np.bool_], random: np.random.Generator
+    ) -> tuple[Alignment, list[StackSearch]]:
+        """Search the stacks that do not agree with the others; where one moves, single slices settle again."""
+        trust = np.where(dropout, 0.0, 1.0)
+        motion, searches = relocate(self.slices.moved(state.motion), trust, reference, self.settings, self.backend)
+        if not any(search.moved for search in searches):
+            return state, searches
+        levels = self.settings.coarse[self.settings.from_start :]
+        state = self.down(levels, motion, _Levels(lambda done, total, loss: None, len(levels)))
+        return self.search_lost(levels[-1], state, random), searches
+
     def _field(self, here: Slices, trust: Float, gain: Float, spacing: float) -> tuple[GaussianField, ForwardModel]:
         """The field of the slices where they are, by their trust, and the forward model that has it in place."""
         pixels = self.backend.tensor(here.pixels)
         weights = self.inside * broadcast_to_pixels(trust, here, self.backend.device)
         settings = self.settings
         return fit_lattice(here, pixels, weights, gain, spacing, settings.iterations, settings.ridge, self.backend)
-
-
-def runs_in_time(slices: Slices, length: int) -> NDArray[np.int64]:
-    """Numbers (S,) of the groups: runs of about `length` slices that follow each other in time in their package.
-
-    Parameters
-    ----------
-    slices : Slices
-    length : int
-        `WHOLE_STACK`, or the number of slices in a run.
-    """
-    if length == WHOLE_STACK:
-        return np.unique(slices.stack, return_inverse=True)[1]
-    if length == 1:
-        return np.arange(len(slices))
-    group = np.zeros(len(slices), np.int64)
-    number = 0
-    for stack in np.unique(slices.stack):
-        order = slices.in_time(stack)
-        for package in np.unique(slices.package[order]):
-            members = order[slices.package[order] == package]
-            for part in np.array_split(members, max(1, round(len(members) / length))):
-                group[part] = number
-                number += len(part) > 0
-    return group

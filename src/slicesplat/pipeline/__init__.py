@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import TypeVar
 
 from slicesplat.config import Config
-from slicesplat.estimate.agreement import Agreement, agreement
 from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
+from slicesplat.motion.agreement import Agreement, agreement
 from slicesplat.pipeline.doubts import log_doubts
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
 from slicesplat.pipeline.stages import (
@@ -151,6 +151,7 @@ def _registration(
         stacks=registered.stacks,
         intensities=registered.intensities,
         agreement=agree,
+        searches=registered.poses.searches,
     )
 
 

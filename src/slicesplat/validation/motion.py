@@ -8,12 +8,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter1d
+from scipy.spatial.transform import Rotation
 
 from slicesplat.geometry.acquisition import acquisition_order
 from slicesplat.geometry.rigid import Rigid
 
 Float = NDArray[np.float64]
-Motion = Literal["none", "mild", "moderate", "severe"]
+Motion = Literal["none", "mild", "moderate", "severe", "independent"]
 
 # Degrees and millimetres within a stack. Uncorrected, the mean over 12 seeds of the mean slice error of a ball of 48 mm
 # radius is 1.6, 4.7 and 10.3 mm; it grows with the head, to 12.0 mm for severe motion of an infant's.
@@ -22,6 +23,8 @@ MOTION_AMPLITUDE: dict[Motion, tuple[float, float]] = {
     "mild": (3.0, 1.2),
     "moderate": (8.0, 4.0),
     "severe": (20.0, 8.0),
+    # Every slice by itself, uniform within: the simulation of Dannecker et al. (2026), Table 1.
+    "independent": (6.0, 4.0),
 }
 # A trajectory that swings to about its amplitude has this root mean square per component, in amplitudes.
 _TRAJECTORY_RMS = 0.42
@@ -79,14 +82,28 @@ def stack_motion(n_slices: int, first: bool, level: Motion, interleave: int, rng
     n_slices : int
     first : bool
         The first stack: its mean position is where the others are measured from.
-    level : {"none", "mild", "moderate", "severe"}
+    level : {"none", "mild", "moderate", "severe", "independent"}
     interleave : int
         Number of passes in which the stack is acquired.
     rng : numpy Generator
     """
     amplitude = np.repeat(MOTION_AMPLITUDE[level], 3)
+    if level == "independent":
+        return rng.uniform(-amplitude, amplitude, (n_slices, 6))
     times = np.concatenate([_trajectory(n_slices, rng), _trajectory(n_slices, rng)], axis=1)
     offset = rng.uniform(-_STACK_DISAGREEMENT, _STACK_DISAGREEMENT, 6) * (0.0 if first else 1.0)
     motion = np.empty((n_slices, 6))
     motion[acquisition_order(n_slices, interleave)] = amplitude * (_TRAJECTORY_RMS * times + offset)
     return motion
+
+
+def turned(motion: Float, turn: Rotation) -> Float:
+    """Motions (n_slices, 6), degrees and mm, of a subject that had turned about the same centre before."""
+    rotation = Rotation.from_rotvec(motion[:, :3], degrees=True) * turn
+    return np.concatenate([rotation.as_rotvec(degrees=True), motion[:, 3:]], axis=1)
+
+
+def random_turn(largest: float, rng: np.random.Generator) -> Rotation:
+    """A turn by up to `largest` degrees about an axis in any direction."""
+    axis = rng.standard_normal(3)
+    return Rotation.from_rotvec(axis / np.linalg.norm(axis) * rng.uniform(0.0, largest), degrees=True)

@@ -18,7 +18,7 @@ from scipy.spatial.transform import Rotation
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.validation.acquisition import Profile, Subject
-from slicesplat.validation.motion import MOTION_AMPLITUDE, Motion, rigid_about, stack_motion
+from slicesplat.validation.motion import MOTION_AMPLITUDE, Motion, random_turn, rigid_about, stack_motion, turned
 
 Float = NDArray[np.float64]
 
@@ -36,6 +36,7 @@ _ORIENTATIONS: tuple[Float, ...] = (
 )
 # Pixels, slice thicknesses and slice distances in mm: beyond what scanners have, far within what can be computed.
 _LENGTHS = (0.1, 100.0)
+_HALF_TURN = 180.0
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ class SimulationConfig:
     stacks: int = 3
     """Number of stacks; axial, coronal, sagittal, then the same again, slightly oblique."""
     motion: Motion = "mild"
-    """How much the subject moves: about 0, 1.6, 4.7 or 10 to 12 mm of mean slice error if nothing is corrected."""
+    """How much the subject moves: about 0, 1.6, 4.7 or 10 to 12 mm of mean slice error if nothing is corrected; or
+    every slice by itself, by up to 6 degrees and 4 mm on each axis."""
+    turn: float = 0.0
+    """How far the subject may have turned between the first stack and each other one, about any axis, in degrees."""
     thickness: float = 3.0
     """Slice thickness in mm: full width at half maximum of the slice profile."""
     spacing: float = 3.3
@@ -79,6 +83,8 @@ class SimulationConfig:
         for name in ("noise", "dropout", "bias_field", "slice_gain"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it has to lie between 0 and 1")
+        if not 0 <= self.turn <= _HALF_TURN:
+            raise ValueError(f"turn is {self.turn} degrees; it has to lie between 0 and {_HALF_TURN:g}")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it cannot be negative")
         if self.motion not in MOTION_AMPLITUDE:
@@ -90,6 +96,7 @@ class SimulationConfig:
 _JSON_NAMES = {
     "seed": "seed",
     "motion": "motion",
+    "turn": "turn",
     "stacks": "stacks",
     "pixel": "inplane",
     "spacing": "spacing",
@@ -312,12 +319,17 @@ def simulate(
     moved: list[Float] = []
     # A stream for each stack, its noise drawn last: settings of the signal do not change the geometry of a seed.
     for number, rng in enumerate(np.random.default_rng(config.seed).spawn(config.stacks)):
-        stack_affine, shape = _prescribe(number, region, config, rng)
+        # A stream of its own: without a turn the bytes of a seed are what they always were.
+        turn = random_turn(config.turn if number else 0.0, rng.spawn(1)[0])
+        # The operator lays a stack over the subject as it lies then.
+        lying = turn.inv().apply(region - centre) + centre if config.turn else region
+        stack_affine, shape = _prescribe(number, lying, config, rng)
         if config.interleave > shape[2]:
             raise InputError(
                 f"stack-{number + 1}: interleave {config.interleave}, but only {shape[2]} slices; give a smaller number"
             )
         motion = stack_motion(shape[2], number == 0, config.motion, config.interleave, rng)
+        motion = turned(motion, turn) if config.turn else motion
         signal, stack_mask = _acquire_stack(subject, stack_affine, shape, rigid_about(centre, motion), config)
         signal *= _gains(shape[2], config, rng) * _bias_field(shape, config.bias_field, rng)
         data = _add_rician_noise(signal, sigma, rng).astype(np.float32)

@@ -7,9 +7,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from slicesplat.estimate.agreement import agreement
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices, cut_slices
+from slicesplat.motion.agreement import agreement
 from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import SimulationConfig, simulate

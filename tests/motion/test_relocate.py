@@ -1,0 +1,90 @@
+"""Whole stacks in a wrong basin come home from any rotation, and stacks that are in place are not touched."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from balls import distance
+from brains import scan
+
+from slicesplat.config import Config
+from slicesplat.geometry.rigid import Rigid
+from slicesplat.geometry.slices import Slices, cut_slices
+from slicesplat.geometry.stack import Stack
+from slicesplat.motion.relocate import relocate
+from slicesplat.pipeline import register
+from slicesplat.prepare.intensity import scale_intensities
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.pose_error import pose_error
+from slicesplat.validation.simulate import SimulationConfig, simulate
+
+AXES = "right", "anterior", "superior"
+
+
+@cache
+def still() -> list[Stack]:
+    return scale_intensities(scan("none").stacks)[0]
+
+
+def cut(stacks: list[Stack]) -> Slices:
+    return cut_slices(stacks, margin=8).binned(2)
+
+
+def turned(stack: Stack, axis: int, degrees: float) -> tuple[Stack, Rigid]:
+    """The stack as of a subject that has turned, and has moved by 15 mm; and how."""
+    step = Rigid.exp([0.0, 0.0, 0.0, *(np.deg2rad(degrees) * np.eye(3)[axis])])
+    there = Rigid.exp([9.0, -7.0, 10.0, 0.0, 0.0, 0.0]) @ step.about(stack.masked_points().mean(axis=0))
+    return replace(stack, affine=there.matrix @ stack.affine), there
+
+
+@pytest.mark.parametrize("degrees", [90.0, 180.0])
+@pytest.mark.parametrize("axis", range(3), ids=AXES)
+def test_a_stack_turned_by_a_quarter_or_half_a_turn_comes_home(axis: int, degrees: float) -> None:
+    moved, there = turned(still()[1], axis, degrees)
+    slices = cut([still()[0], moved, still()[2]])
+    found, searches = relocate(slices, np.ones(len(slices)), 0)
+    own = slices.stack == 1
+    truth = (~there @ slices.frame).where(own, slices.frame)
+    assert distance(slices, slices.frame, truth)[own].min() > 8.0
+    assert np.median(distance(slices, found @ slices.frame, truth)[own]) < 2.0
+    assert (found.matrix[~own] == np.eye(4)).all()
+    assert [(search.stack, search.moved) for search in searches] == [(1, True)]
+    assert searches[0].lead > 0.05
+
+
+def test_stacks_in_place_are_not_searched() -> None:
+    slices = cut(still())
+    found, searches = relocate(slices, np.ones(len(slices)), 0)
+    assert found is slices.motion and searches == []
+
+
+def test_a_reference_in_the_wrong_place_does_not_break_the_others() -> None:
+    moved, there = turned(still()[0], 2, 180.0)
+    slices = cut([moved, *still()[1:]])
+    found, searches = relocate(slices, np.ones(len(slices)), 0)
+    assert (found.matrix[slices.stack > 0] == np.eye(4)).all()
+    assert [(search.stack, search.moved) for search in searches] == [(0, True)]
+    own = slices.stack == 0
+    assert np.median(distance(slices, found @ slices.frame, ~there @ slices.frame)[own]) < 2.0
+
+
+def test_a_stack_of_noise_is_told_as_one_that_matches_nowhere() -> None:
+    noise = np.random.default_rng(0).uniform(0.0, 1.0, still()[1].data.shape).astype(np.float32)
+    slices = cut([still()[0], replace(still()[1], data=noise), still()[2]])
+    found, searches = relocate(slices, np.ones(len(slices)), 0)
+    assert (found.matrix[slices.stack != 1] == np.eye(4)).all()
+    assert searches[0].stack == 1 and searches[0].ncc < 0.45
+
+
+def test_a_subject_that_turns_over_between_moving_stacks_is_registered() -> None:
+    config = SimulationConfig(turn=180.0, pixel=1.5, spacing=3.0, thickness=2.8, noise=0.02, dropout=0.0, seed=3)
+    made = simulate(*brain_phantom(45.0, 1.5), config)
+    found = register(made.stacks, Config(threads=1))
+    error = pose_error(found.slice_records(), made.truth, made.masks)
+    assert error.tre_median < 0.6
+    assert error.tre_p95 < 2.0
+    assert any(search.moved for search in found.searches)
+    assert [entry["stack"] for entry in found.json()["stack_searches"]] == [s.stack for s in found.searches]
