@@ -28,6 +28,7 @@ from slicesplat.prepare.assess import StackAssessment, assess, least_motion, war
 from slicesplat.prepare.bias import correct_bias_field
 from slicesplat.prepare.coverage import unresolved
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
+from slicesplat.prepare.outline import outlines
 from slicesplat.prepare.refine_masks import refine_masks
 from slicesplat.prepare.region import region_field
 from slicesplat.progress import ReportProgress
@@ -196,12 +197,14 @@ def register_slices(
         poses = as_scanned(slices, dropout)
         poses = poses if known is None else replace(poses, motion=known)
     elif config.motion == "stack":
-        poses = as_stacks(wide, reference, dropout, known, backend, config.registration)
+        outline = outlines(scaled, config.masks.outline)
+        poses = as_stacks(wide, reference, dropout, known, backend, config.registration, outline)
     else:
         posed = any(stack.poses is not None for stack in scaled)
         start = Rigid.identity(len(slices)) if known is None and posed else known
         random = np.random.default_rng(config.seed)
-        given = (reference, dropout, random, report_progress, backend, start, config.registration)
+        outline = outlines(scaled, config.masks.outline)
+        given = (reference, dropout, random, report_progress, backend, start, config.registration, outline)
         poses = register(wide, slices, *given)
     return Registered(stacks, scaled, intensities, reference, dropout, poses, slices.moved(poses.motion))
 
