@@ -113,6 +113,36 @@ class RecoverySettings:
 
 
 @dataclass(frozen=True)
+class StillnessSettings:
+    """Whether slices moved, by pixels that are left out.
+
+    Attributes
+    ----------
+    rough_spacing, spacing : float
+        Lattice constants, mm, of the field that tells large motion from none, and of the one that decides; within the
+        first, two stacks see the same place.
+    square : float
+        mm along the squares of pixels that are left out: their middle is beyond what the field's own slice tells.
+    limit : float
+        Error, in standard deviations, beyond which more does not count.
+    significant : float
+        Standard errors by which simpler motion has to predict worse.
+    certain : float
+        What a single slice loses, as a log-likelihood ratio times two, if it moved for certain.
+    exceptions : float
+        Share of the slices that may have moved for certain, or one of them: the robust weights deal with them.
+    """
+
+    rough_spacing: float = 5.0
+    spacing: float = 2.5
+    square: float = 9.0
+    limit: float = 5.0
+    significant: float = 2.0
+    certain: float = 30.0
+    exceptions: float = 0.03
+
+
+@dataclass(frozen=True)
 class RegistrationSettings:
     """The registration of stacks and slices, coarse to fine.
 
@@ -149,6 +179,7 @@ class RegistrationSettings:
         mm from where its neighbours in time say that a slice is, from which on little correlation makes it lost.
     time : TimePriorSettings
     recovery : RecoverySettings
+    stillness : StillnessSettings
     """
 
     outline_margin: int = 8
@@ -168,6 +199,7 @@ class RegistrationSettings:
     far: float = 5.0
     time: TimePriorSettings = field(default_factory=TimePriorSettings)
     recovery: RecoverySettings = field(default_factory=RecoverySettings)
+    stillness: StillnessSettings = field(default_factory=StillnessSettings)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from slicesplat.likelihood.robust import Weights
 from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, register, register_roughly
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.stacks import register_by_one_mask
+from slicesplat.motion.stillness import simplest_motion
 from slicesplat.prepare.assess import StackAssessment, assess, least_motion, warn_of_shading
 from slicesplat.prepare.bias import correct_bias_field
 from slicesplat.prepare.coverage import unresolved
@@ -79,6 +80,8 @@ class Registered:
     poses : Poses
     slices : Slices
         As the fit sees them, where they were found.
+    free : bool
+        Whether the slices moved each by itself, as far as the data say.
     """
 
     stacks: list[Stack]
@@ -88,6 +91,7 @@ class Registered:
     dropout: NDArray[np.bool_]
     poses: Poses
     slices: Slices
+    free: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +193,7 @@ def register_slices(
     log.info("reference stack: %s", stacks[reference].name)
     log.debug("packages: %s", interleave)
     dropout = _dropouts(assessments, slices)
-    known = None
+    known, free = None, False
     if prepared.start is not None:
         known, there = looked_up(prepared.start, slices)
         dropout = dropout | ~there
@@ -206,7 +210,10 @@ def register_slices(
         outline = outlines(scaled, config.masks.outline)
         given = (reference, dropout, random, report_progress, backend, start, config.registration, outline)
         poses = register(wide, slices, *given)
-    return Registered(stacks, scaled, intensities, reference, dropout, poses, slices.moved(poses.motion))
+        simple = simplest_motion(slices, poses.motion, poses.weight, config.registration, backend)
+        free = simple is None
+        poses = poses if simple is None else replace(as_scanned(slices, dropout), motion=simple)
+    return Registered(stacks, scaled, intensities, reference, dropout, poses, slices.moved(poses.motion), free)
 
 
 def estimate(registered: Registered, config: Config, report_progress: ReportProgress, backend: Backend) -> Estimated:
@@ -221,9 +228,8 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     kept = slices.mask & slices.measured & (registered.poses.weight > 0)[slices.slice_of_pixel()]
     if not kept.any():
         raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
-    # Nothing crosses the slices of a single stack: poses fitted to it would only follow its noise.
-    free = len(stacks) > 1 and config.motion == "slices"
-    settings = config.fit if free else replace(config.fit, pose_steps=0)
+    # Poses fitted where nothing moved, or to a single stack, whose slices nothing crosses, would only follow noise.
+    settings = config.fit if registered.free else replace(config.fit, pose_steps=0)
     random = np.random.default_rng(config.seed)
     fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration.time)
     if config.motion == "none":
