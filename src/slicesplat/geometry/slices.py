@@ -181,6 +181,15 @@ class Slices:
             psf_covariances=covariances,
         )
 
+    def interpolated(self, between: int) -> Slices:
+        """The same slices, their pixels interpolated between others that stand so many times as far apart.
+
+        The PSF in plane is that of the pixels that were measured.
+        """
+        covariances = self.psf_covariances.copy()
+        covariances[:, :, :2] *= between**2
+        return replace(self, psf_covariances=covariances)
+
     def moved(self, motion: Rigid) -> Slices:
         """The same slices elsewhere."""
         return replace(self, motion=motion)

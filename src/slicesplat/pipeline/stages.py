@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import nibabel as nib
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from slicesplat.config import Config
@@ -20,6 +21,7 @@ from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.model import Model
+from slicesplat.likelihood.noise import measured_noise
 from slicesplat.likelihood.robust import Weights
 from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, register, register_roughly
 from slicesplat.motion.gauge import gauge
@@ -228,6 +230,10 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     kept = slices.mask & slices.measured & (registered.poses.weight > 0)[slices.slice_of_pixel()]
     if not kept.any():
         raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
+    noise = measured_noise(slices, backend.tensor(kept, torch.bool), backend, config.fit.likelihood.noise)
+    if noise.known and noise.reach > 1:
+        log.info("every %d pixels hold one that was measured: the slices were interpolated", noise.reach)
+        slices = slices.interpolated(noise.reach)
     # Poses fitted where nothing moved, or to a single stack, whose slices nothing crosses, would only follow noise.
     settings = config.fit if registered.free else replace(config.fit, pose_steps=0)
     random = np.random.default_rng(config.seed)
