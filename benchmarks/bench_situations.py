@@ -16,7 +16,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from cases import QUICK_SPACING, Case, Rows, chosen_cases, image_quality, parser
+from cases import QUICK_SPACING, Case, Rows, chosen_cases, image_quality, parser, pose_quality
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from slicesplat.config import Config
@@ -32,12 +32,39 @@ _NOISE = 0.3  # of the brightest tissue
 _SHADING = 0.25, 10.0, 12.0  # least brightness, where it is halfway (mm), how far it takes (mm)
 
 
+_ELLIPSOID_RADII, _ELLIPSOID_OFFSET = (0.45, 0.65), 0.15  # of the radius of a ball as large as the region
+
+
+@dataclass(frozen=True, eq=False)
+class Ellipsoid:
+    """Along the world's axes."""
+
+    centre: np.ndarray
+    radii: np.ndarray
+
+    def holds(self, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+        """Which voxels of a grid lie in it."""
+        points = np.indices(shape[:3]).reshape(3, -1).T @ affine[:3, :3].T + affine[:3, 3]
+        return (((points - self.centre) / self.radii) ** 2).sum(axis=1).reshape(shape[:3]) < 1
+
+
 @dataclass(frozen=True, eq=False)
 class Files:
-    """What is written: stacks with float masks, some without one."""
+    """What is written: stacks with float masks, some without one; quality is judged in the region, if one is given."""
 
     stacks: Sequence[Stack]
     masks: Sequence[np.ndarray] | None
+    region: Sequence[Ellipsoid] = ()
+
+    def judged(self, case: Case) -> Case:
+        """The case with the truth's mask inside the region."""
+        mask = case.truth_mask
+        if mask is None or not self.region:
+            return case
+        inside = np.asarray(mask.dataobj) > 0
+        for ellipsoid in self.region:
+            inside = inside & ellipsoid.holds(inside.shape, mask.affine)
+        return replace(case, truth_mask=nib.Nifti1Image(inside.astype(np.uint8), mask.affine))
 
 
 def as_scanned(stacks: Sequence[Stack]) -> Files:
@@ -121,6 +148,38 @@ def axes_moved(stacks: Sequence[Stack]) -> Files:
     return Files(moved, [stack.mask.transpose(order).astype(np.float32) for stack in stacks])
 
 
+def ellipsoids(stacks: Sequence[Stack]) -> Files:
+    """Masks that are drawn through tissue, another one in each stack."""
+    random = np.random.default_rng(0)
+    middle = np.mean([stack.masked_points().mean(axis=0) for stack in stacks], axis=0)
+    size = np.mean([stack.mask.sum() * np.prod(stack.spacing) for stack in stacks])
+    radius = (0.75 * size / np.pi) ** (1 / 3)
+    drawn = [
+        Ellipsoid(
+            middle + radius * random.uniform(-_ELLIPSOID_OFFSET, _ELLIPSOID_OFFSET, 3),
+            radius * random.uniform(*_ELLIPSOID_RADII, 3),
+        )
+        for _ in stacks
+    ]
+    masks = [one.holds(stack.mask.shape, stack.affine) & stack.mask for one, stack in zip(drawn, stacks, strict=True)]
+    return Files(stacks, [mask.astype(np.float32) for mask in masks], drawn)
+
+
+def interpolated(stacks: Sequence[Stack]) -> Files:
+    """Pixels of half the size, zeros around what was measured in k-space, as scanners show it."""
+
+    def filled(stack: Stack) -> Stack:
+        rows, columns = stack.data.shape[:2]
+        before = (rows - rows // 2, columns - columns // 2)
+        padding = [(before[0], rows - before[0]), (before[1], columns - before[1]), (0, 0)]
+        wide = np.pad(np.fft.fftshift(np.fft.fft2(stack.data, axes=(0, 1)), axes=(0, 1)), padding)
+        data = np.abs(np.fft.ifft2(np.fft.ifftshift(wide, axes=(0, 1)), axes=(0, 1))) * 4
+        affine = stack.affine @ np.diag([0.5, 0.5, 1.0, 1.0])
+        return replace(stack, data=data.astype(np.float32), mask=stack.mask.repeat(2, 0).repeat(2, 1), affine=affine)
+
+    return as_scanned([filled(stack) for stack in stacks])
+
+
 def first_alone(stacks: Sequence[Stack]) -> Files:
     return as_scanned(stacks[:1])
 
@@ -142,6 +201,9 @@ SITUATIONS: dict[str, Callable[[Sequence[Stack]], Files]] = {
     "one mask": one_mask,
     "axes moved": axes_moved,
     "one stack alone": first_alone,
+    "ellipsoids": ellipsoids,
+    "ellipsoids, motion off": ellipsoids,
+    "interpolated": interpolated,
 }
 
 
@@ -166,7 +228,10 @@ def reconstructed(files: Files, case: Case, config: Config) -> dict[str, Any]:
     finally:
         log.removeHandler(counter)
     left_out = sum(reason is not None for reason in result.left_out())
-    return {**image_quality(result.volume, case), "left_out": left_out, "warnings": counter.count}
+    quality = image_quality(result.volume, files.judged(case))
+    errors = pose_quality(result.slice_records(), replace(case, stacks=stacks)) if files.region else {}
+    poses = {name: errors[name] for name in ("median_mm", "under_1mm_share") if name in errors}
+    return {**quality, **poses, "left_out": left_out, "warnings": counter.count}
 
 
 def read(files: Files, folder: Path) -> list[Stack]:
@@ -190,6 +255,7 @@ def main() -> None:
     for case in chosen_cases(args):
         for name in args.situations or SITUATIONS:
             settings = replace(config, bias_field_correction=name.endswith("N4"))
+            settings = replace(settings, motion="none") if name.endswith("motion off") else settings
             found = reconstructed(SITUATIONS[name](case.stacks), case, settings)
             rows.add(case=case.name, situation=name, **found)
     rows.show()

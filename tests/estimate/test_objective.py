@@ -74,7 +74,7 @@ def prior_of(objective: Objective) -> Prior:
 
 def test_amplitudes_lower_misfit_and_prior() -> None:
     observations, objective, estimate = begun()
-    strength = SETTINGS.smoothness * max(observations.noise, LEAST_NOISE) ** 2
+    strength = SETTINGS.smoothness * max(observations.noise.independent, LEAST_NOISE) ** 2
     weights, slices = estimate.weights.total(observations.slices), observations.slices
     gain = torch.from_numpy(estimate.weights.gain[slices.slice_of_pixel()])
 

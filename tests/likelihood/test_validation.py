@@ -41,3 +41,13 @@ def test_error_is_that_of_the_pixels_held_out_and_of_no_others() -> None:
     image = pixels + torch.where(lost, 1.0, off)
     assert validation_error(slices, held, pixels, image, without, 5.0) == pytest.approx(0.05, rel=1e-5)
     assert validation_error(slices, torch.zeros_like(held), pixels, image, weights, 5.0) == 0
+
+
+def test_patches_are_as_much_larger_as_noise_reaches() -> None:
+    slices = still_slices()
+    every = np.ones_like(slices.mask)
+    held = hold_out(slices, every, np.random.default_rng(0), SHARE, reach=2)
+    image = max((slices.image(held, s) for s in range(len(slices))), key=np.sum)
+    rows = image.any(axis=1)
+    assert np.diff(np.flatnonzero(np.diff(np.pad(rows.astype(int), 1)))).max() >= 8
+    assert 0.02 < held.mean() < 0.12

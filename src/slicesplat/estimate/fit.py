@@ -107,8 +107,12 @@ def joint_fit(
     """
     check_names(settings)
     strategy = STRATEGIES[settings.strategy](settings, time)
-    progress = _Sweeps(report_progress, settings)
     observations = observe(slices, inside, settings, random, backend)
+    progress = _Sweeps(report_progress, settings, observations.noise.known)
+    if not observations.noise.known:
+        log.info(
+            "the noise of neighbouring pixels is not independent: its level is not known, and the fit goes without"
+        )
     best = strategy.initialise(observations, slices.motion)
     progress.begin(settings.pose_rounds)
     best = alternate(observations, best, settings.pose_rounds, progress.swept)
@@ -133,9 +137,10 @@ def joint_fit(
 class _Sweeps:
     """Counts the sweeps, part by part, for the progress."""
 
-    def __init__(self, report_progress: ReportProgress, settings: FitSettings) -> None:
+    def __init__(self, report_progress: ReportProgress, settings: FitSettings, noise_known: bool) -> None:
         self._report, self._done, self._end = report_progress, 0, 0
-        finer, stronger = len(settings.spacings) - 1, len(settings.strengths)
+        finer = len(settings.spacings) - 1
+        stronger = len(settings.strengths) + len(settings.factors(noise_known))
         self.of_trials = finer * settings.rounds + stronger * (settings.rounds // 2)
         self._total = settings.pose_rounds + self.of_trials + settings.final_rounds + 2 * settings.rounds
 

@@ -50,6 +50,9 @@ class LatticeStrategy:
         rounds = self.settings.rounds
         finer = [partial(self._finer, observations, spacing) for spacing in self.settings.spacings[1:]]
         yield Trials(finer, rounds, chain=True)
+        # Noise that could not be measured is more than it seems, by nobody knows how much, and the prior goes by it.
+        stronger = [partial(_with_strength, factor) for factor in self.settings.factors(observations.noise.known)]
+        yield Trials(stronger, rounds // 2, chain=True)
         yield Trials([partial(_with_strength, factor) for factor in self.settings.strengths], rounds // 2, chain=False)
 
     def _finer(self, observations: Observations, spacing: float, best: Candidate) -> Candidate:
@@ -64,13 +67,13 @@ class LatticeStrategy:
 
     def _objective(self, observations: Observations, spacing: float, motion: Rigid, weights: Weights) -> Objective:
         slices = observations.slices
-        lattice = lattice_over(
-            slices.moved(motion), spacing * float(np.median(slices.step)), observations.backend.device
-        )
+        # Pixels that were interpolated show no more than those that they were interpolated between.
+        pixel = float(np.median(slices.step)) * (observations.noise.reach if observations.noise.known else 1)
+        lattice = lattice_over(slices.moved(motion), spacing * pixel, observations.backend.device)
         workspace = Workspace(observations, lattice, weights, motion, self.settings)
         return Objective(workspace, self.settings, self.time)
 
 
 def _with_strength(factor: float, best: Candidate) -> Candidate:
-    """The same field under another prior: it goes on from where the best is."""
-    return Candidate(best.objective.with_strength(factor), best.estimate)
+    """The same field under a prior of another strength: it goes on from where the best is."""
+    return Candidate(best.objective.with_strength(factor * best.objective.strength), best.estimate)

@@ -160,7 +160,7 @@ class Objective:
     ) -> Estimate:
         """Amplitudes nearer to their optimum, under prior, gains and weights as they are."""
         # Without noise the prior still says what is where nothing was measured.
-        strength = self.strength * self.settings.smoothness * max(observations.noise, LEAST_NOISE) ** 2
+        strength = self.strength * self.settings.smoothness * max(observations.noise.independent, LEAST_NOISE) ** 2
         self.workspace.majorise(estimate.field.amplitudes, strength)
         slices, weights = observations.slices, estimate.weights
         # w (g y - p)^2 = w g^2 (y - p / g)^2: the image is that for gain 1, whatever the gains become.

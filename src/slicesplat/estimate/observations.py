@@ -14,7 +14,7 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import dilate_in_plane, sum_over_slices
 from slicesplat.geometry.rigid import Float, Rigid, step_product
 from slicesplat.geometry.slices import Slices
-from slicesplat.likelihood.noise import noise_level
+from slicesplat.likelihood.noise import Noise, measured_noise
 from slicesplat.likelihood.robust import Weights
 from slicesplat.likelihood.validation import hold_out
 from slicesplat.splat import CPU, Backend
@@ -40,8 +40,8 @@ class Observations:
         Pixels right beside the region, where they were measured.
     rim : (P,) bool or None
         Those of them that are fitted too; they judge nothing.
-    noise : float
-        Standard deviation of the noise in the pixels, measured before any fit.
+    noise : Noise
+        That in the pixels, measured before any fit.
     backend : Backend
         Where the tensors are, and where everything is computed.
     """
@@ -53,7 +53,7 @@ class Observations:
     fitted: Tensor
     around: Tensor
     rim: Tensor | None
-    noise: float
+    noise: Noise
     backend: Backend
 
     def with_rim(self) -> Observations:
@@ -85,21 +85,24 @@ def observe(
         Chooses the pixels that are left out.
     backend : Backend
     """
+    noise = measured_noise(slices, backend.tensor(inside, torch.bool), backend, settings.likelihood.noise)
     judged = dilate_in_plane(slices, inside, -settings.outline)
-    held = hold_out(slices, judged, random, settings.likelihood.validation_share)
+    held = hold_out(slices, judged, random, settings.likelihood.validation_share, noise.reach)
+    # Pixels that share their noise with those left out would tell it to the fit.
+    guarded = held if noise.reach == 1 else dilate_in_plane(slices, held, noise.reach)
     seen = dilate_in_plane(slices, inside, settings.rim)
     # Where a stack was cut out nothing was measured beside the mask, but the field goes on.
     around = seen & ~inside & slices.measured
-    inside_, held_, around_ = (backend.tensor(x, torch.bool) for x in (inside, held, around))
+    inside_, held_, guarded_, around_ = (backend.tensor(x, torch.bool) for x in (inside, held, guarded, around))
     return Observations(
         slices=replace(slices, mask=seen),
         pixels=backend.tensor(slices.pixels),
         inside=inside_,
         validation=held_,
-        fitted=inside_ & ~held_,
+        fitted=inside_ & ~guarded_,
         around=around_,
         rim=None,
-        noise=noise_level(slices, inside_, backend),
+        noise=noise,
         backend=backend,
     )
 

@@ -147,11 +147,11 @@ class Slices:
             motion=self.motion[which],
         )
 
-    def binned(self, factor: int) -> Slices:
+    def binned(self, factor: int, least: float = 0.5) -> Slices:
         """The same slices with `factor` x `factor` pixels averaged into one, outside the mask as zero.
 
-        The PSF grows by the variance of the averaging window. Blocks of which less than half lies inside the mask are
-        outside it. Rows and columns that fill no block are dropped at the far end.
+        The PSF grows by the variance of the averaging window. Blocks of which less than a share of `least` lies inside
+        the mask are outside it. Rows and columns that fill no block are dropped at the far end.
         """
         if factor == 1:
             return self
@@ -165,7 +165,7 @@ class Slices:
             window = (slice(rows * factor), slice(columns * factor))
             mask = self.image(self.mask, s)[window].astype(np.float32)
             pixels.append((self.image(self.pixels, s)[window] * mask).reshape(blocks).mean(axis=(1, 3)).ravel())
-            inside.append(mask.reshape(blocks).mean(axis=(1, 3)).ravel() >= 0.5)
+            inside.append(mask.reshape(blocks).mean(axis=(1, 3)).ravel() >= least)
             measured.append(self.image(self.measured, s)[window].reshape(blocks).all(axis=(1, 3)).ravel())
         covariances = self.psf_covariances.copy()
         covariances[:, :, :2] += (self.step[:, None, :] ** 2) * (factor**2 - 1) / 12
@@ -180,6 +180,15 @@ class Slices:
             measured=np.concatenate(measured),
             psf_covariances=covariances,
         )
+
+    def interpolated(self, between: int) -> Slices:
+        """The same slices, their pixels interpolated between others that stand so many times as far apart.
+
+        The PSF in plane is that of the pixels that were measured.
+        """
+        covariances = self.psf_covariances.copy()
+        covariances[:, :, :2] *= between**2
+        return replace(self, psf_covariances=covariances)
 
     def moved(self, motion: Rigid) -> Slices:
         """The same slices elsewhere."""

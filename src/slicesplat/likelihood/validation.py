@@ -22,16 +22,22 @@ PATCH = 4  # pixels along each side; the PSF is 1.2 wide
 ENOUGH, MOST = 2000, 0.1
 
 
-def hold_out(slices: Slices, inside: NDArray[np.bool_], random: np.random.Generator, share: float) -> NDArray[np.bool_]:
-    """(P,) pixels to leave out: square patches at random places, about `share` of the pixels inside."""
+def hold_out(
+    slices: Slices, inside: NDArray[np.bool_], random: np.random.Generator, share: float, reach: int = 1
+) -> NDArray[np.bool_]:
+    """(P,) pixels to leave out: square patches at random places, about `share` of the pixels inside.
+
+    Patches are as much larger as noise reaches, in pixels.
+    """
+    size = PATCH * reach
     held = np.zeros(len(slices.pixels), bool)
     share = min(max(share, ENOUGH / max(int(inside.sum()), 1)), MOST)
     for s in range(len(slices)):
         places = np.argwhere(slices.image(inside, s))
-        patches = random.binomial(len(places), share / PATCH**2) if len(places) else 0
+        patches = random.binomial(len(places), share / size**2) if len(places) else 0
         view = slices.image(held, s)
         for row, column in places[random.integers(0, max(len(places), 1), patches)]:
-            view[row : row + PATCH, column : column + PATCH] = True
+            view[row : row + size, column : column + size] = True
     return held & inside
 
 

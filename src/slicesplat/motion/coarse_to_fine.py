@@ -6,10 +6,11 @@ acquired one after the other, then single slices. Coarse levels see the brain cu
 the mask, in pixels averaged over blocks: its outline is what guides them, and large Gaussians make a cost with a wide
 basin.
 
-A mask that was carried over from another stack is no outline: it stays where the scanner put it while the brain moves,
-and holds surroundings that do not move with the brain. With masks about where the region is (`prepare.refine_masks`),
-`register_roughly` goes by what is inside them alone, well enough to say where every slice cuts the region; from there
-`register` goes on. docs/method.md, Motion.
+Not every mask is an outline (`prepare.outline`). Of one drawn through tissue the coarse levels see what is
+inside, and no edge. A mask that was carried over from another stack stays where the scanner put it while the brain
+moves, and holds surroundings that do not move with the brain. With masks about where the region is
+(`prepare.refine_masks`), `register_roughly` goes by what is inside them alone, well enough to say where slices cut
+the region; from there `register` goes on. docs/method.md, Motion.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from slicesplat.geometry.slices import Slices
 from slicesplat.motion.acceptance import least_ncc, out_of_place, slice_weights
 from slicesplat.motion.align import Alignment, align
 from slicesplat.motion.gauge import gauge
+from slicesplat.motion.overlap import register_overlaps
 from slicesplat.motion.recover import Search, recover
 from slicesplat.motion.relocate import StackSearch, relocate
 from slicesplat.motion.runs import runs_in_time
@@ -73,6 +75,7 @@ def register(
     backend: Backend = CPU,
     start: Rigid | None = None,
     settings: RegistrationSettings = _DEFAULT,
+    outline: NDArray[np.bool_] | None = None,
 ) -> Poses:
     """Find every slice.
 
@@ -95,14 +98,19 @@ def register(
     start : Rigid (S), optional
         Where the slices are about: stacks and long runs are not registered then.
     settings : RegistrationSettings
+    outline : bool, by stack number, optional
+        Whether the edge of the mask is an outline of what is shown; of all of them when not given.
     """
     coarse = wide.binned(settings.binning)
-    everywhere = broadcast_to_pixels(~dropout, coarse, backend.device)
+    seen = broadcast_to_pixels(~dropout, coarse, backend.device)
+    if outline is not None and not outline.all():
+        whole = _inside(wide, settings).mask
+        seen = seen * backend.tensor(whole | outline[coarse.stack[coarse.slice_of_pixel()]])
     levels = settings.coarse if start is None else settings.coarse[settings.from_start :]
     progress = _Levels(report_progress, 1 + len(levels) + len(settings.fine))
     progress.report(0)
-    outlines = _Descent(coarse, everywhere, settings, backend)
-    motion = register_stacks(coarse, reference, settings, backend) if start is None else start
+    outlines = _Descent(coarse, seen, settings, backend)
+    motion = _stacks_in_place(wide, coarse, reference, dropout, settings, backend, outline) if start is None else start
     state = outlines.down(levels, motion, progress)
     state = outlines.search_lost(settings.coarse[-1], state, random)
     state, searches = outlines.search_stacks(state, reference, dropout, random)
@@ -130,13 +138,17 @@ def as_stacks(
     start: Rigid | None = None,
     backend: Backend = CPU,
     settings: RegistrationSettings = _DEFAULT,
+    outline: NDArray[np.bool_] | None = None,
 ) -> Poses:
     """Every stack as one brought onto the reference stack, all slices trusted but those that lost their signal.
 
-    Where the stacks are, `start` (S), is found by their outlines when it is not given.
+    Where the stacks are, `start` (S), is found by their outlines when it is not given, or by what is inside masks that
+    are no outlines.
     """
-    found = register_stacks(wide.binned(settings.binning), reference, settings, backend) if start is None else start
-    return replace(as_scanned(wide, dropout), motion=found)
+    if start is None:
+        coarse = wide.binned(settings.binning)
+        start = _stacks_in_place(wide, coarse, reference, dropout, settings, backend, outline)
+    return replace(as_scanned(wide, dropout), motion=start)
 
 
 def register_roughly(
@@ -172,6 +184,26 @@ def register_roughly(
     progress.report(progress.total, state)
     trust = np.where(dropout, 0.0, slice_weights(state.misfit))
     return gauge(slices.moved(state.motion), reference, trust) @ state.motion, trust
+
+
+def _stacks_in_place(
+    wide: Slices,
+    coarse: Slices,
+    reference: int,
+    dropout: NDArray[np.bool_],
+    settings: RegistrationSettings,
+    backend: Backend,
+    outline: NDArray[np.bool_] | None,
+) -> Rigid:
+    """Motions (S) with every stack brought onto the reference stack as a whole."""
+    if outline is None or outline.all():
+        return register_stacks(coarse, reference, settings, backend)
+    return register_overlaps(_inside(wide, settings), reference, dropout, settings, backend)
+
+
+def _inside(wide: Slices, settings: RegistrationSettings) -> Slices:
+    """Averaged pixels, with masks that hold those alone into which nothing is averaged that is outside."""
+    return wide.binned(settings.binning, least=1.0)
 
 
 def _accepted(

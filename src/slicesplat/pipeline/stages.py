@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import nibabel as nib
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from slicesplat.config import Config
@@ -21,13 +22,16 @@ from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.model import Model
 from slicesplat.io.templates import built_in_templates, load_template
+from slicesplat.likelihood.noise import measured_noise
 from slicesplat.likelihood.robust import Weights
 from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, register, register_roughly
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.stacks import register_by_one_mask
+from slicesplat.motion.stillness import simplest_motion
 from slicesplat.prepare.assess import StackAssessment, assess, least_motion, warn_of_shading
 from slicesplat.prepare.coverage import unresolved
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
+from slicesplat.prepare.outline import outlines
 from slicesplat.prepare.refine_masks import refine_masks
 from slicesplat.prepare.region import region_field
 from slicesplat.progress import ReportProgress
@@ -78,6 +82,8 @@ class Registered:
     poses : Poses
     slices : Slices
         As the fit sees them, where they were found.
+    free : bool
+        Whether the slices moved each by itself, as far as the data say.
     """
 
     stacks: list[Stack]
@@ -87,6 +93,7 @@ class Registered:
     dropout: NDArray[np.bool_]
     poses: Poses
     slices: Slices
+    free: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +198,7 @@ def register_slices(
     log.info("reference stack: %s", stacks[reference].name)
     log.debug("packages: %s", interleave)
     dropout = _dropouts(assessments, slices)
-    known = None
+    known, free = None, False
     if prepared.start is not None:
         known, there = looked_up(prepared.start, slices)
         dropout = dropout | ~there
@@ -199,14 +206,19 @@ def register_slices(
         poses = as_scanned(slices, dropout)
         poses = poses if known is None else replace(poses, motion=known)
     elif config.motion == "stack":
-        poses = as_stacks(wide, reference, dropout, known, backend, config.registration)
+        outline = outlines(scaled, config.masks.outline)
+        poses = as_stacks(wide, reference, dropout, known, backend, config.registration, outline)
     else:
         posed = any(stack.poses is not None for stack in scaled)
         start = Rigid.identity(len(slices)) if known is None and posed else known
         random = np.random.default_rng(config.seed)
-        given = (reference, dropout, random, report_progress, backend, start, config.registration)
+        outline = outlines(scaled, config.masks.outline)
+        given = (reference, dropout, random, report_progress, backend, start, config.registration, outline)
         poses = register(wide, slices, *given)
-    return Registered(stacks, scaled, intensities, reference, dropout, poses, slices.moved(poses.motion))
+        simple = simplest_motion(slices, poses.motion, poses.weight, config.registration, backend)
+        free = simple is None
+        poses = poses if simple is None else replace(as_scanned(slices, dropout), motion=simple)
+    return Registered(stacks, scaled, intensities, reference, dropout, poses, slices.moved(poses.motion), free)
 
 
 def estimate(registered: Registered, config: Config, report_progress: ReportProgress, backend: Backend) -> Estimated:
@@ -221,9 +233,12 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     kept = slices.mask & slices.measured & (registered.poses.weight > 0)[slices.slice_of_pixel()]
     if not kept.any():
         raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
-    # Nothing crosses the slices of a single stack: poses fitted to it would only follow its noise.
-    free = len(stacks) > 1 and config.motion == "slices"
-    settings = config.fit if free else replace(config.fit, pose_steps=0)
+    noise = measured_noise(slices, backend.tensor(kept, torch.bool), backend, config.fit.likelihood.noise)
+    if noise.known and noise.reach > 1:
+        log.info("every %d pixels hold one that was measured: the slices were interpolated", noise.reach)
+        slices = slices.interpolated(noise.reach)
+    # Poses fitted where nothing moved, or to a single stack, whose slices nothing crosses, would only follow noise.
+    settings = config.fit if registered.free else replace(config.fit, pose_steps=0)
     random = np.random.default_rng(config.seed)
     fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration.time)
     if config.motion == "none":

@@ -1,0 +1,43 @@
+"""Pixels that share their noise with those left out are not fitted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from brains import still_slices
+from scipy.ndimage import gaussian_filter
+
+from slicesplat.config import FitSettings
+from slicesplat.estimate.observations import Observations, observe
+from slicesplat.geometry.pixels import dilate_in_plane
+from slicesplat.geometry.slices import Slices
+
+
+def observed(slices: Slices) -> Observations:
+    return observe(slices, slices.mask, FitSettings(), np.random.default_rng(0))
+
+
+def test_every_pixel_is_fitted_or_left_out_where_noise_is_white() -> None:
+    noise = np.random.default_rng(1).normal(0.5, 0.1, len(still_slices().pixels)).astype(np.float32)
+    seen = observed(replace(still_slices(), pixels=noise))
+    assert (seen.noise.known, seen.noise.reach) == (True, 1)
+    assert torch.equal(seen.fitted | seen.validation, seen.inside)
+    assert not (seen.fitted & seen.validation).any()
+
+
+def test_a_band_around_what_is_left_out_is_neither_fitted_nor_judged_where_noise_is_shared() -> None:
+    slices = still_slices()
+    pixels = np.random.default_rng(1).normal(0.5, 0.1, len(slices.pixels)).astype(np.float32)
+    for s in range(len(slices)):
+        slices.image(pixels, s)[:] = gaussian_filter(slices.image(pixels, s), 1.0)
+    seen = observed(replace(slices, pixels=pixels))
+    assert seen.noise.reach > 1
+    near = torch.from_numpy(dilate_in_plane(slices, seen.validation.numpy(), seen.noise.reach))
+    assert not (seen.fitted & near).any()
+    band = seen.inside & near & ~seen.validation
+    assert band.any()
+    assert torch.equal(seen.fitted | seen.validation | band, seen.inside)
+    # In the end everything is fitted.
+    assert torch.equal(seen.all_fitted().fitted, seen.inside)
