@@ -98,6 +98,8 @@ class RecoverySettings:
         Steps of all starts, and of those that are kept.
     improvement : float
         Share of the present misfit that another place has to get below.
+    least_seen : float
+        Share of the typical coverage from which on the others know what a pixel of a stray slice should show.
     """
 
     outlier: float = 4.0
@@ -110,6 +112,7 @@ class RecoverySettings:
     first_steps: int = 4
     last_steps: int = 5
     improvement: float = 0.98
+    least_seen: float = 0.25
 
 
 @dataclass(frozen=True)

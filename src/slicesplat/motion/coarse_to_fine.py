@@ -28,8 +28,10 @@ from slicesplat.geometry.pixels import broadcast_to_pixels
 from slicesplat.geometry.rigid import Float, Rigid, displacement
 from slicesplat.geometry.slices import Slices
 from slicesplat.motion.acceptance import least_ncc, out_of_place, slice_weights
-from slicesplat.motion.align import Alignment, align
+from slicesplat.motion.align import ROBUST_SIGMAS, Alignment, align, pose_covariance
+from slicesplat.motion.astray import judge_stray
 from slicesplat.motion.gauge import gauge
+from slicesplat.motion.posterior import rms_displacement, shown_by_others
 from slicesplat.motion.recover import Search, recover
 from slicesplat.motion.stacks import register_stacks
 from slicesplat.motion.time_prior import time_prior
@@ -50,12 +52,15 @@ class Poses:
     motion : Rigid (S)
     gain, weight, ncc : (S,)
         Intensity over the field's, trust between 0 and 1, correlation with the prediction.
+    held : (S,) bool
+        Slices that go where their neighbours in time go: what they show does not say where they are.
     """
 
     motion: Rigid
     gain: Float
     weight: Float
     ncc: Float
+    held: NDArray[np.bool_]
 
 
 def register(
@@ -106,14 +111,20 @@ def register(
         progress.report(progress.done + 1, state)
         state = insides.level(level, state)
     state = insides.search_lost(settings.fine[0], state)
+    trust = np.where(dropout, 0.0, slice_weights(state.misfit))
+    given = (inside, trust, state.gain, settings.fine[0], settings, backend)
+    verdict = judge_stray(slices.moved(state.motion), *given)
     progress.report(progress.total, state)
-    return _accepted(slices, state, reference, dropout, settings, backend)
+    if verdict is None:
+        return _accepted(slices, state, reference, dropout, settings, backend)
+    held = verdict.taken_back(len(slices))
+    return replace(_accepted(slices, verdict.applied(state), reference, dropout, settings, backend), held=held)
 
 
 def as_scanned(slices: Slices, dropout: NDArray[np.bool_]) -> Poses:
     """Every slice where the scanner put it, all trusted but those that lost their signal, (S,) bool."""
     trust = np.where(dropout, 0.0, 1.0)
-    return Poses(Rigid.identity(len(slices)), np.ones(len(slices)), trust, trust)
+    return Poses(Rigid.identity(len(slices)), np.ones(len(slices)), trust, trust, np.zeros(len(slices), bool))
 
 
 def as_stacks(
@@ -167,6 +178,30 @@ def register_roughly(
     return gauge(slices.moved(state.motion), reference, trust) @ state.motion, trust
 
 
+def pose_errors(
+    slices: Slices, poses: Poses, settings: RegistrationSettings = _DEFAULT, backend: Backend = CPU
+) -> Float:
+    """Standard errors (S,) mm of registered poses: root mean square over the pixels of a slice.
+
+    Parameters
+    ----------
+    slices : Slices
+        Where they were found.
+    poses : Poses
+    settings : RegistrationSettings
+    backend : Backend
+    """
+    level, trust = settings.fine[-1], poses.weight
+    descent = _Descent(slices, backend.tensor(slices.mask), settings, backend)
+    field, forward_model = descent.field(slices, trust, poses.gain, level.spacing)
+    weights = descent.inside * broadcast_to_pixels(trust > 0, slices, backend.device)
+    scale = np.full(len(slices), level.scale)
+    sigma = scale / ROBUST_SIGMAS / np.sqrt(shown_by_others(slices, trust, backend))
+    given = (field, slices, backend.tensor(slices.pixels), weights, poses.gain, scale, sigma)
+    prior = time_prior(slices, trust, settings.time)
+    return rms_displacement(pose_covariance(*given, forward_model, prior), slices)
+
+
 def _accepted(
     slices: Slices,
     state: Alignment,
@@ -182,7 +217,7 @@ def _accepted(
     expected = time_prior(here, trust, settings.time).pose @ ~slices.frame
     motion = expected.where(lost, state.motion)
     motion = gauge(slices.moved(motion), reference, trust) @ motion
-    return Poses(motion, state.gain, trust, state.ncc)
+    return Poses(motion, state.gain, trust, state.ncc, np.zeros(len(slices), bool))
 
 
 class _Levels:
@@ -232,7 +267,7 @@ class _Descent:
         for _ in range(level.rounds):
             here = self.slices.moved(state.motion)
             trust = slice_weights(state.misfit)
-            field, forward_model = self._field(here, trust, state.gain, level.spacing)
+            field, forward_model = self.field(here, trust, state.gain, level.spacing)
             prior = time_prior(here, trust, self.settings.time) if level.run == 1 else None
             start = (field, here, here.pixels, self.inside, state.gain, scale, group)
             new = align(*start, self.settings.steps, forward_model, prior)
@@ -247,14 +282,14 @@ class _Descent:
         """Search the slices that have not found their place, on a field of the others."""
         here = self.slices.moved(state.motion)
         trust = slice_weights(state.misfit)
-        field, _ = self._field(here, trust, state.gain, level.spacing)
+        field, _ = self.field(here, trust, state.gain, level.spacing)
         prior = time_prior(here, trust, self.settings.time)
         search = Search(field, here, self.inside, prior, level.scale, self.backend)
         state, replaced = recover(search, state, random, self.settings.recovery)
         log.debug("slices found again at another place: %d", replaced)
         return state
 
-    def _field(self, here: Slices, trust: Float, gain: Float, spacing: float) -> tuple[GaussianField, ForwardModel]:
+    def field(self, here: Slices, trust: Float, gain: Float, spacing: float) -> tuple[GaussianField, ForwardModel]:
         """The field of the slices where they are, by their trust, and the forward model that has it in place."""
         pixels = self.backend.tensor(here.pixels)
         weights = self.inside * broadcast_to_pixels(trust, here, self.backend.device)

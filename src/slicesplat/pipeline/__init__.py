@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slicesplat.config import Config
 from slicesplat.estimate.agreement import Agreement, agreement
 from slicesplat.geometry.rigid import Float
@@ -13,7 +16,16 @@ from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.pipeline.doubts import log_doubts
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
-from slicesplat.pipeline.stages import Registered, estimate, prepare, refine, register_slices, sample, standard_errors
+from slicesplat.pipeline.stages import (
+    Registered,
+    estimate,
+    prepare,
+    refine,
+    register_slices,
+    registration_errors,
+    sample,
+    standard_errors,
+)
 from slicesplat.progress import Callback, StepClock
 from slicesplat.result import Reconstruction, Registration
 from slicesplat.splat import Backend
@@ -65,9 +77,8 @@ def reconstruct(
             with clock.step("uncertainty") as report_progress:
                 uncertainty = standard_errors(registered, estimated, sampled, config, report_progress)
     weights, brightest = estimated.weights, registered.intensities.brightest
-    found = _registration(
-        registered, estimated.slices, weights.slice, weights.gain, estimated.ncc, agree, config, clock, backend
-    )
+    known = (weights.slice, weights.gain, estimated.ncc, estimated.standard_error, estimated.held)
+    found = _registration(registered, estimated.slices, *known, agree, config, clock, backend)
     result = Reconstruction(
         **vars(found),
         volume=sampled.volume,
@@ -90,7 +101,8 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
         backend, registered = _registered(used, config, clock)
         slices, poses = registered.slices, registered.poses
         agree = agreement(slices, poses.weight, len(used), config.registration, backend)
-    found = _registration(registered, slices, poses.weight, poses.gain, poses.ncc, agree, config, clock, backend)
+    known = (poses.weight, poses.gain, poses.ncc, registration_errors(registered, config, backend), poses.held)
+    found = _registration(registered, slices, *known, agree, config, clock, backend)
     return _told(found, stacks, copies)
 
 
@@ -113,6 +125,8 @@ def _registration(
     weight: Float,
     gain: Float,
     ncc: Float,
+    standard_error: Float,
+    held: NDArray[np.bool_],
     agree: Sequence[Agreement],
     config: Config,
     clock: StepClock,
@@ -124,6 +138,8 @@ def _registration(
         weight=weight,
         gain=gain,
         ncc=ncc,
+        standard_error=standard_error,
+        held=held,
         reference=registered.reference,
         settings=config,
         steps=clock.steps,

@@ -21,7 +21,7 @@ from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.model import Model
 from slicesplat.likelihood.robust import Weights
-from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, register, register_roughly
+from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, pose_errors, register, register_roughly
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.stacks import register_by_one_mask
 from slicesplat.prepare.assess import StackAssessment, assess, least_motion, warn_of_shading
@@ -100,6 +100,10 @@ class Estimated:
     weights : Weights
     ncc : (S,)
     validation_error : float
+    standard_error : (S,)
+        Of the poses, mm.
+    held : (S,) bool
+        Slices that are where their neighbours in time are.
     """
 
     field: GaussianField
@@ -107,6 +111,8 @@ class Estimated:
     weights: Weights
     ncc: Float
     validation_error: float
+    standard_error: Float
+    held: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,13 +228,23 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     free = len(stacks) > 1 and config.motion == "slices"
     settings = config.fit if free else replace(config.fit, pose_steps=0)
     random = np.random.default_rng(config.seed)
-    fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration.time)
+    given = (settings, random, report_progress, backend, config.registration, registered.poses.held)
+    fit = joint_fit(slices, kept, *given)
+    known = (fit.weights, fit.ncc, fit.validation_error, fit.standard_error, fit.held)
     if config.motion == "none":
-        return Estimated(fit.field, slices, fit.weights, fit.ncc, fit.validation_error)
+        return Estimated(fit.field, slices, *known)
     # Field and slices may have moved as one.
     back = gauge(slices.moved(fit.motion), registered.reference, fit.weights.slice)
     slices = slices.moved(back @ fit.motion)
-    return Estimated(fit.field.moved(back), slices, fit.weights, fit.ncc, fit.validation_error)
+    return Estimated(fit.field.moved(back), slices, *known)
+
+
+def registration_errors(registered: Registered, config: Config, backend: Backend) -> Float:
+    """Standard errors (S,) mm of poses that were registered; NaN where slices were not moved by themselves."""
+    slices, poses = registered.slices, registered.poses
+    if len(registered.stacks) == 1 or config.motion != "slices":
+        return np.full(len(slices), np.nan)
+    return pose_errors(slices, poses, config.registration, backend)
 
 
 def model_of(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Model:
