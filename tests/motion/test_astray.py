@@ -7,18 +7,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from balls import SCALE, distance, full, observed, put, stepped, three_stacks
+from balls import distance, full, observed, put, stepped, three_stacks
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from slicesplat.config import Level
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
-from slicesplat.motion.align import NEIGHBOURING_PIXELS, Alignment
+from slicesplat.motion.align import NEIGHBOURING_PIXELS
 from slicesplat.motion.astray import Verdict, judge_stray, pixels_as_one
 
 JUMP = np.array([4.0, -3.0, 3.0, 0.2, -0.25, 0.15])
-LEVEL = Level(3.0, 1, 1, SCALE, 0.05)
 
 
 def seen(slices: Slices, noise: float = 0.02) -> Slices:
@@ -29,7 +27,7 @@ def seen(slices: Slices, noise: float = 0.02) -> Slices:
 
 def judged(slices: Slices, trust: NDArray[np.float64] | None = None) -> Verdict | None:
     inside = torch.from_numpy(slices.mask.astype(np.float32))
-    return judge_stray(slices, inside, full(slices) if trust is None else trust, full(slices), LEVEL)
+    return judge_stray(slices, inside, full(slices) if trust is None else trust, full(slices))
 
 
 def test_where_all_are_together_nobody_is_judged() -> None:
@@ -51,7 +49,7 @@ def test_slice_that_is_found_where_the_others_show_something_else_is_taken_back(
     found = stepped(truth.pose, s, JUMP)
     slices = seen(truth).moved(found @ ~truth.frame)
     verdict = judged(slices)
-    assert verdict is not None and verdict.which.tolist() == [s] and verdict.back.all() and verdict.judged.all()
+    assert verdict is not None and verdict.which.tolist() == [s] and verdict.back.all()
     after = verdict.motion(slices.motion) @ truth.frame
     assert distance(truth, after, truth.pose)[s] < 0.6
     np.testing.assert_array_equal(np.delete(after.matrix, s, 0), np.delete(found.matrix, s, 0))
@@ -67,16 +65,13 @@ def test_slice_of_noise_is_where_it_is_expected() -> None:
     assert verdict is not None and verdict.back.tolist() == [True]
 
 
-def test_slice_of_which_the_others_see_nothing_goes_with_its_neighbours_and_fits_no_worse_than_any() -> None:
+def test_slice_of_which_the_others_see_nothing_goes_with_its_neighbours() -> None:
     truth, s = three_stacks(), 16
     gone = stepped(truth.pose, s, [100.0, 0, 0, 0, 0, 0])
     slices = seen(truth).moved(gone @ ~truth.frame)
     verdict = judged(slices)
-    assert verdict is not None and verdict.back.tolist() == [True] and verdict.judged.tolist() == [False]
+    assert verdict is not None and verdict.back.tolist() == [True]
     assert distance(truth, verdict.motion(slices.motion) @ truth.frame, truth.pose)[s] < 0.01
-    state = Alignment(slices.motion, full(truth), full(truth, 0.1), full(truth, 0.9))
-    after = verdict.applied(state)
-    assert after.misfit[s] == pytest.approx(0.1) and after.ncc[s] == pytest.approx(0.9)
 
 
 def test_slices_without_trust_neither_speak_nor_are_judged() -> None:

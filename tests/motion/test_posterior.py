@@ -50,7 +50,7 @@ def test_slice_that_shows_nothing_is_known_as_well_as_its_neighbours_say() -> No
     nothing = torch.zeros(len(truth.pixels))
     given = (nothing, nothing, full(truth), full(truth, UNLIMITED), full(truth, NOISE), placed(field, slices), prior)
     covariance = pose_covariance(field, slices, *given)
-    expected = np.diag(prior.scales() ** 2)
+    expected = np.diag(prior.scales()[0] ** 2)
     np.testing.assert_allclose(covariance, np.broadcast_to(expected, covariance.shape), rtol=1e-5, atol=1e-9)
 
 

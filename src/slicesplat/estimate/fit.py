@@ -87,7 +87,6 @@ def joint_fit(
     report_progress: ReportProgress = lambda done, total, loss: None,
     backend: Backend = CPU,
     registration: RegistrationSettings = _REGISTRATION,
-    held: NDArray[np.bool_] | None = None,
 ) -> Fit:
     """Fit field, motion, gains and weights to the slices.
 
@@ -107,8 +106,6 @@ def joint_fit(
         Where to compute, and where the field is to be.
     registration : RegistrationSettings
         For the poses: what is expected, and how slices that stray from it are judged.
-    held : (S,) bool, optional
-        Slices that go where their neighbours in time go from the beginning.
 
     Raises
     ------
@@ -120,8 +117,6 @@ def joint_fit(
     progress = _Sweeps(report_progress, settings)
     observations = observe(slices, inside, settings, random, backend)
     best = strategy.initialise(observations, slices.motion)
-    if held is not None:
-        best = replace(best, estimate=replace(best.estimate, held=held))
     progress.begin(settings.pose_rounds)
     best = alternate(observations, best, settings.pose_rounds, progress.swept)
     if settings.pose_steps:
@@ -150,13 +145,12 @@ def _stray_taken_back(observations: Observations, best: Candidate, settings: Reg
     """Slices that went astray while the field followed them, back where their neighbours are, for good."""
     estimate = best.estimate
     slices, weights = observations.slices.moved(estimate.motion), estimate.weights
-    trust = np.where(estimate.held, 0.0, weights.slice)
-    given = (trust, weights.gain, settings.fine[-1], settings, observations.backend)
+    given = (weights.slice, weights.gain, settings, observations.backend)
     verdict = judge_stray(slices, observations.fitted.float(), *given)
     if verdict is None or not verdict.back.any():
         return best
-    held = estimate.held | verdict.taken_back(len(slices))
-    return replace(best, estimate=replace(estimate.moved(verdict.motion(estimate.motion)), held=held))
+    moved = estimate.moved(verdict.motion(estimate.motion))
+    return replace(best, estimate=replace(moved, held=verdict.taken_back(len(slices))))
 
 
 class _Sweeps:

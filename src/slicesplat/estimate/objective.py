@@ -206,7 +206,7 @@ class Objective:
         sigma = np.full(len(slices), weights.sigma)
         news = shown_by_others(slices, trust, observations.backend)
         given = (estimate.field, slices, observations.pixels, counted, weights.gain, _UNLIMITED * sigma)
-        prior = time_prior(slices, trust, self.time)
+        prior = time_prior(slices, trust, self.time, by_distance=True)
         covariance = pose_covariance(*given, sigma / np.sqrt(news), self.workspace.lent(), prior)
         return rms_displacement(covariance, slices)
 

@@ -2,15 +2,16 @@
 
 A field that was fitted to a slice shows it wherever it lies, and a slice of few pixels matches somewhere by chance. So
 those that stray from the time prior are left out of the field, all at once, and each is aligned to it twice: from
-where it was found, and from where it is expected. A jump may lead anywhere, and the search has looked everywhere. By
-Bayes' rule the found place is the likelier one if
+where it was found, and from where it is expected. By Bayes' rule the found place is the likelier one if
 
-    n / (2 c) log(C_expected / C_found) > log((V / v_t)^3 (A / v_r)^3)
+    n / (2 c) log(C_expected / C_found) > (nu + 6) / 2 log(1 + d^2 / nu),   nu = 1
 
-C the misfits, the variance of the residuals being unknown, n the pixels and c how many of them say as much as one; V
-and A the largest shift and turn that are searched, v_t and v_r the time prior's standard deviations. The right side is
-what it costs to choose among so many places (the Occam factor; MacKay, Neural Computation 4, 1992, 415-447). Only
-pixels that the others see at both places are asked. docs/method.md, Motion.
+C the misfits, the variance of the residuals being unknown, n the pixels and c how many of them say as much as one. The
+right side is what a step of length d, in units of the time prior, costs where steps have heavy tails: those of
+Student's t distribution in six dimensions (Lange, Little and Taylor, Journal of the American Statistical Association
+84, 1989, 881-896). Only pixels that the others see at both places are asked. It is believed too if the slice, begun
+where it is expected and drawn back there, goes most of the way to where it was found all the same. Those that are
+believed speak for the others, which are then judged again. docs/method.md, Motion.
 """
 
 from __future__ import annotations
@@ -23,19 +24,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from slicesplat.config import Level, RecoverySettings, RegistrationSettings
+from slicesplat.config import RecoverySettings, RegistrationSettings
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import broadcast_to_pixels, median, sum_over_slices
-from slicesplat.geometry.rigid import Float, Rigid
+from slicesplat.geometry.rigid import Float, Rigid, displacement
 from slicesplat.geometry.slices import Slices, pixel_indices
-from slicesplat.likelihood.robust import LEAST_NOISE, MIN_PIXELS
-from slicesplat.motion.align import NEIGHBOURING_PIXELS, Alignment, align
+from slicesplat.likelihood.robust import LEAST_NOISE
+from slicesplat.motion.align import NEIGHBOURING_PIXELS, align
 from slicesplat.motion.time_prior import TimePrior, time_prior
 from slicesplat.solvers.amplitudes import fit_lattice
 from slicesplat.splat import CPU, Backend, predict
 
 log = logging.getLogger("slicesplat")
 _DEFAULT = RegistrationSettings()
+_FREEDOM = 1.0  # degrees, of the t distribution: steps of any size happen
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,16 +72,13 @@ class Verdict:
         The slices.
     back : (n,) bool
         Those of them that are taken back: the others do not confirm where they were found.
-    there : Alignment
-        (n) where they are then, and how they fit there what the others show.
-    judged : (n,) bool
-        Those of which the others see enough to say so.
+    there : Rigid
+        (n) the motions that they have then.
     """
 
     which: NDArray[np.int64]
     back: NDArray[np.bool_]
-    there: Alignment
-    judged: NDArray[np.bool_]
+    there: Rigid
 
     def taken_back(self, slices: int) -> NDArray[np.bool_]:
         """(S,) of all slices."""
@@ -88,20 +87,8 @@ class Verdict:
     def motion(self, motion: Rigid) -> Rigid:
         """Motions (S) of all slices, with those that are taken back in their places."""
         matrix = motion.matrix.copy()
-        matrix[self.which[self.back]] = self.there.motion.matrix[self.back]
+        matrix[self.which[self.back]] = self.there.matrix[self.back]
         return Rigid(matrix)
-
-    def applied(self, state: Alignment) -> Alignment:
-        """The alignment (S) with the slices that are taken back where they are then.
-
-        A slice of which the others see nothing fits no worse than any.
-        """
-        fitting = [state.gain.copy(), state.misfit.copy(), state.ncc.copy()]
-        misfit = np.where(self.judged, self.there.misfit, np.median(state.misfit))
-        ncc = np.where(self.judged, self.there.ncc, state.ncc[self.which])
-        for part, new in zip(fitting, (self.there.gain, misfit, ncc), strict=True):
-            part[self.which[self.back]] = new[self.back]
-        return Alignment(self.motion(state.motion), *fitting)
 
 
 def judge_stray(
@@ -109,7 +96,6 @@ def judge_stray(
     inside: Tensor,
     trust: Float,
     gain: Float,
-    level: Level,
     settings: RegistrationSettings = _DEFAULT,
     backend: Backend = CPU,
 ) -> Verdict | None:
@@ -122,28 +108,46 @@ def judge_stray(
     inside : (P,)
         Weights of the pixels that take part.
     trust, gain : (S,)
-    level : Level
-        Lattice constant and residual scale of the field of the others.
     settings : RegistrationSettings
     backend : Backend
     """
     stray = astray(slices, time_prior(slices, trust, settings.time), settings.recovery) & (trust > 0)
-    # Without each other's word: next to a slice that is lost a sound one seems astray.
-    others = np.where(stray, 0.0, trust)
-    prior = time_prior(slices, others, settings.time)
-    which = np.flatnonzero(stray & astray(slices, prior, settings.recovery))
-    if not len(which) or not others.any():
-        return None
+    verdict = None
+    for _ in range(settings.recovery.hearings):
+        # Without each other's word: next to a slice that is lost a sound one seems astray.
+        others = np.where(stray, 0.0, trust)
+        prior = time_prior(slices, others, settings.time, by_distance=True)
+        stray = stray & astray(slices, prior, settings.recovery)
+        which = np.flatnonzero(stray)
+        if not len(which) or not others.any():
+            break
+        witnesses = _witnesses(slices, inside, others, gain, prior, settings, backend)
+        verdict = _verdict(witnesses, slices, inside, gain, which, settings, backend)
+        log.debug("slices astray: %d, of which the others confirm %d", len(which), int((~verdict.back).sum()))
+        if verdict.back.all() or not verdict.back.any():
+            break
+        stray[which[~verdict.back]] = False
+    return verdict
+
+
+def _witnesses(
+    slices: Slices,
+    inside: Tensor,
+    others: Float,
+    gain: Float,
+    prior: TimePrior,
+    settings: RegistrationSettings,
+    backend: Backend,
+) -> Witnesses:
+    """What the slices with trust (S,) show."""
     weights = inside * broadcast_to_pixels(others, slices, backend.device)
-    given = (backend.tensor(slices.pixels), weights, gain, level.spacing, settings.iterations, settings.ridge)
+    spacing = settings.recovery.judging_spacing * float(np.median(slices.step))
+    given = (backend.tensor(slices.pixels), weights, gain, spacing, settings.iterations, settings.ridge)
     field, forward_model = fit_lattice(slices, *given, backend)
     ones = np.ones(len(slices))
     coverage = replace(field, amplitudes=forward_model.adjoint(weights, ones))
     typical = median(forward_model.apply(coverage.amplitudes, ones)[weights > 0])
-    witnesses = Witnesses(field, coverage, typical, prior)
-    verdict = _verdict(witnesses, slices, inside, gain, which, level.scale, settings.recovery, backend)
-    log.debug("slices astray: %d, of which the others confirm %d", len(which), int((~verdict.back).sum()))
-    return verdict
+    return Witnesses(field, coverage, typical, prior)
 
 
 def astray(slices: Slices, prior: TimePrior, settings: RecoverySettings = _DEFAULT.recovery) -> NDArray[np.bool_]:
@@ -151,17 +155,17 @@ def astray(slices: Slices, prior: TimePrior, settings: RecoverySettings = _DEFAU
     return np.asarray(prior.stray(slices.pose) > settings.stray)
 
 
-def occam_factor(prior: TimePrior, settings: RecoverySettings = _DEFAULT.recovery) -> float:
-    """Logarithm of how many places of the time prior's size the search has looked at.
+def surprise(prior: TimePrior, pose: Rigid) -> Float:
+    """How much likelier (S,) the expected poses are than these, as a logarithm, where steps have heavy tails.
 
     Examples
     --------
-    >>> prior = TimePrior(Rigid.identity(1), 1.5, np.deg2rad(4.5))
-    >>> round(occam_factor(prior, RecoverySettings(max_shift=15.0, max_turn=45.0)), 3)
-    13.816
+    >>> prior = TimePrior(Rigid.identity(1), 0.3, np.deg2rad(0.3))
+    >>> [round(float(surprise(prior, Rigid.exp([[0, 0, 0, 0, 0, np.deg2rad(turn)]]))[0]), 1) for turn in (0.3, 3, 45)]
+    [2.4, 16.2, 35.1]
     """
-    turns = np.deg2rad(settings.max_turn) / prior.rotation
-    return float(3 * np.log(max(settings.max_shift / prior.translation, 1.0)) + 3 * np.log(max(turns, 1.0)))
+    square = ((prior.deviation(pose) / prior.scales()) ** 2).sum(axis=1)
+    return np.asarray((_FREEDOM + 6) / 2 * np.log1p(square / _FREEDOM))
 
 
 def pixels_as_one(slices: Slices, residual: Tensor, inside: Tensor) -> Float:
@@ -189,18 +193,17 @@ def _verdict(
     inside: Tensor,
     gain: Float,
     which: NDArray[np.int64],
-    scale: float,
-    settings: RecoverySettings,
+    settings: RegistrationSettings,
     backend: Backend,
 ) -> Verdict:
     """Judge slices `which` by witnesses that do not hold them."""
     trial, prior, ones = slices.take(which), witnesses.prior[which], np.ones(len(which))
     mine = torch.as_tensor(pixel_indices(slices.offset, which), device=inside.device)
-    asked = inside[mine]
+    asked, least = inside[mine], settings.recovery.least_seen * witnesses.typical
     expected_there = trial.moved(prior.pose @ ~trial.frame)
     for at in (trial, expected_there):
-        asked = asked * (predict(witnesses.coverage, at, ones, backend) > settings.least_seen * witnesses.typical)
-    given = (asked, gain[which], scale * ones, None, settings.last_steps)
+        asked = asked * (predict(witnesses.coverage, at, ones, backend) > least)
+    given = (asked, gain[which], settings.fine[-1].scale * ones, None, settings.recovery.last_steps)
     # To stay is to stay: what has not jumped is drawn to its expected place however far it has slid.
     tries = ((trial, prior), (expected_there, replace(prior, jump=np.inf)))
     found, expected = (
@@ -210,5 +213,7 @@ def _verdict(
     alike = pixels_as_one(trial, shown - backend.tensor(trial.pixels), asked)
     count = sum_over_slices(asked, trial)
     better = np.log((expected.misfit**2 + LEAST_NOISE**2) / (found.misfit**2 + LEAST_NOISE**2))
-    back = count / (2 * alike) * better <= occam_factor(prior, settings)
-    return Verdict(which, back, expected, count >= MIN_PIXELS)
+    undecided = count / (2 * alike) * better <= surprise(prior, trial.pose)
+    way, rest = (displacement(at, trial.pose) for at in (prior.pose, expected.motion @ trial.frame))
+    back = undecided & (rest > way / 2)
+    return Verdict(which, back, expected.motion)

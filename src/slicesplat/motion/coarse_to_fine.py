@@ -29,7 +29,6 @@ from slicesplat.geometry.rigid import Float, Rigid, displacement
 from slicesplat.geometry.slices import Slices
 from slicesplat.motion.acceptance import least_ncc, out_of_place, slice_weights
 from slicesplat.motion.align import ROBUST_SIGMAS, Alignment, align, pose_covariance
-from slicesplat.motion.astray import judge_stray
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.posterior import rms_displacement, shown_by_others
 from slicesplat.motion.recover import Search, recover
@@ -52,15 +51,12 @@ class Poses:
     motion : Rigid (S)
     gain, weight, ncc : (S,)
         Intensity over the field's, trust between 0 and 1, correlation with the prediction.
-    held : (S,) bool
-        Slices that go where their neighbours in time go: what they show does not say where they are.
     """
 
     motion: Rigid
     gain: Float
     weight: Float
     ncc: Float
-    held: NDArray[np.bool_]
 
 
 def register(
@@ -111,20 +107,14 @@ def register(
         progress.report(progress.done + 1, state)
         state = insides.level(level, state)
     state = insides.search_lost(settings.fine[0], state)
-    trust = np.where(dropout, 0.0, slice_weights(state.misfit))
-    given = (inside, trust, state.gain, settings.fine[0], settings, backend)
-    verdict = judge_stray(slices.moved(state.motion), *given)
     progress.report(progress.total, state)
-    if verdict is None:
-        return _accepted(slices, state, reference, dropout, settings, backend)
-    held = verdict.taken_back(len(slices))
-    return replace(_accepted(slices, verdict.applied(state), reference, dropout, settings, backend), held=held)
+    return _accepted(slices, state, reference, dropout, settings, backend)
 
 
 def as_scanned(slices: Slices, dropout: NDArray[np.bool_]) -> Poses:
     """Every slice where the scanner put it, all trusted but those that lost their signal, (S,) bool."""
     trust = np.where(dropout, 0.0, 1.0)
-    return Poses(Rigid.identity(len(slices)), np.ones(len(slices)), trust, trust, np.zeros(len(slices), bool))
+    return Poses(Rigid.identity(len(slices)), np.ones(len(slices)), trust, trust)
 
 
 def as_stacks(
@@ -179,7 +169,11 @@ def register_roughly(
 
 
 def pose_errors(
-    slices: Slices, poses: Poses, settings: RegistrationSettings = _DEFAULT, backend: Backend = CPU
+    slices: Slices,
+    poses: Poses,
+    held: NDArray[np.bool_],
+    settings: RegistrationSettings = _DEFAULT,
+    backend: Backend = CPU,
 ) -> Float:
     """Standard errors (S,) mm of registered poses: root mean square over the pixels of a slice.
 
@@ -188,17 +182,19 @@ def pose_errors(
     slices : Slices
         Where they were found.
     poses : Poses
+    held : (S,) bool
+        Slices that are where their neighbours are.
     settings : RegistrationSettings
     backend : Backend
     """
-    level, trust = settings.fine[-1], poses.weight
+    level, trust = settings.fine[-1], np.where(held, 0.0, poses.weight)
     descent = _Descent(slices, backend.tensor(slices.mask), settings, backend)
     field, forward_model = descent.field(slices, trust, poses.gain, level.spacing)
     weights = descent.inside * broadcast_to_pixels(trust > 0, slices, backend.device)
     scale = np.full(len(slices), level.scale)
     sigma = scale / ROBUST_SIGMAS / np.sqrt(shown_by_others(slices, trust, backend))
     given = (field, slices, backend.tensor(slices.pixels), weights, poses.gain, scale, sigma)
-    prior = time_prior(slices, trust, settings.time)
+    prior = time_prior(slices, trust, settings.time, by_distance=True)
     return rms_displacement(pose_covariance(*given, forward_model, prior), slices)
 
 
@@ -217,7 +213,7 @@ def _accepted(
     expected = time_prior(here, trust, settings.time).pose @ ~slices.frame
     motion = expected.where(lost, state.motion)
     motion = gauge(slices.moved(motion), reference, trust) @ motion
-    return Poses(motion, state.gain, trust, state.ncc, np.zeros(len(slices), bool))
+    return Poses(motion, state.gain, trust, state.ncc)
 
 
 class _Levels:

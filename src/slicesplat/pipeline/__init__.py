@@ -18,11 +18,11 @@ from slicesplat.pipeline.doubts import log_doubts
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
 from slicesplat.pipeline.stages import (
     Registered,
+    believe,
     estimate,
     prepare,
     refine,
     register_slices,
-    registration_errors,
     sample,
     standard_errors,
 )
@@ -99,9 +99,10 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     config, clock = config or Config(), StepClock(progress)
     with ready(stacks, config, volume=False) as (used, copies):
         backend, registered = _registered(used, config, clock)
+        registered, standard_error, held = believe(registered, config, backend)
         slices, poses = registered.slices, registered.poses
         agree = agreement(slices, poses.weight, len(used), config.registration, backend)
-    known = (poses.weight, poses.gain, poses.ncc, registration_errors(registered, config, backend), poses.held)
+    known = (poses.weight, poses.gain, poses.ncc, standard_error, held)
     found = _registration(registered, slices, *known, agree, config, clock, backend)
     return _told(found, stacks, copies)
 

@@ -147,7 +147,7 @@ def _registered(prepared: Prepared, motion: KnownMotion, config: Config) -> Regi
         intensities=prepared.intensities,
         reference=0,
         dropout=~known,
-        poses=Poses(moved, np.ones(len(slices)), trust, trust, np.zeros(len(slices), bool)),
+        poses=Poses(moved, np.ones(len(slices)), trust, trust),
         slices=slices.moved(moved),
     )
 

@@ -21,6 +21,7 @@ from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.model import Model
 from slicesplat.likelihood.robust import Weights
+from slicesplat.motion.astray import judge_stray
 from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, pose_errors, register, register_roughly
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.stacks import register_by_one_mask
@@ -228,8 +229,7 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     free = len(stacks) > 1 and config.motion == "slices"
     settings = config.fit if free else replace(config.fit, pose_steps=0)
     random = np.random.default_rng(config.seed)
-    given = (settings, random, report_progress, backend, config.registration, registered.poses.held)
-    fit = joint_fit(slices, kept, *given)
+    fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration)
     known = (fit.weights, fit.ncc, fit.validation_error, fit.standard_error, fit.held)
     if config.motion == "none":
         return Estimated(fit.field, slices, *known)
@@ -239,12 +239,22 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     return Estimated(fit.field.moved(back), slices, *known)
 
 
-def registration_errors(registered: Registered, config: Config, backend: Backend) -> Float:
-    """Standard errors (S,) mm of poses that were registered; NaN where slices were not moved by themselves."""
-    slices, poses = registered.slices, registered.poses
+def believe(registered: Registered, config: Config, backend: Backend) -> tuple[Registered, Float, NDArray[np.bool_]]:
+    """What is believed of a registration: poses, their standard errors (S,) mm, and which slices (S,) are held.
+
+    Standard errors are NaN where slices were not moved by themselves.
+    """
+    slices, poses, settings = registered.slices, registered.poses, config.registration
+    held = np.zeros(len(slices), bool)
     if len(registered.stacks) == 1 or config.motion != "slices":
-        return np.full(len(slices), np.nan)
-    return pose_errors(slices, poses, config.registration, backend)
+        return registered, np.full(len(slices), np.nan), held
+    inside = backend.tensor(slices.mask)
+    verdict = judge_stray(slices, inside, poses.weight, poses.gain, settings, backend)
+    if verdict is not None:
+        held, poses = verdict.taken_back(len(slices)), replace(poses, motion=verdict.motion(poses.motion))
+    slices = slices.moved(poses.motion)
+    errors = pose_errors(slices, poses, held, settings, backend)
+    return replace(registered, poses=poses, slices=slices), errors, held
 
 
 def model_of(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Model:
