@@ -12,13 +12,14 @@ from slicesplat.geometry.rigid import Rigid
 from slicesplat.records import USED_WEIGHT, SliceRecord
 
 MOVED = Rigid.exp([1.0, 2.0, 3.0, 0.1, -0.2, 0.3]).matrix
-RECORD = SliceRecord(1, 7, MOVED, weight=0.123456, gain=1.23456, ncc=0.98765, left_out=None)
+RECORD = SliceRecord(1, 7, MOVED, weight=0.123456, gain=1.23456, ncc=0.98765, standard_error=0.123456, held=True)
 
 
 def test_record_comes_back_from_its_file() -> None:
     entry = json.loads(json.dumps(RECORD.json()))
-    assert list(entry) == ["stack", "slice", "world_transform", "weight", "gain", "ncc", "left_out"]
-    assert (entry["weight"], entry["gain"], entry["ncc"]) == (0.1235, 1.2346, 0.9877)
+    names = ["weight", "gain", "ncc", "standard_error", "held", "left_out"]
+    assert list(entry) == ["stack", "slice", "world_transform", *names]
+    assert [entry[name] for name in names] == [0.1235, 1.2346, 0.9877, 0.1235, True, None]
     again = SliceRecord.from_json(entry)
     assert again.world_transform.tobytes() == MOVED.tobytes()
     assert again.json() == RECORD.json()
@@ -26,7 +27,8 @@ def test_record_comes_back_from_its_file() -> None:
 
 def test_place_and_transform_are_enough() -> None:
     record = SliceRecord.from_json({"stack": 0, "slice": 2, "world_transform": np.eye(4).tolist()})
-    assert record.used and record.weight == record.gain == 1 and np.isnan(record.ncc)
+    assert record.used and record.weight == record.gain == 1 and not record.held
+    assert np.isnan(record.ncc) and np.isnan(record.standard_error)
     # JSON knows no NaN.
     assert np.isnan(SliceRecord.from_json({**RECORD.json(), "ncc": None}).ncc)
 

@@ -98,6 +98,13 @@ class RecoverySettings:
         Steps of all starts, and of those that are kept.
     improvement : float
         Share of the present misfit that another place has to get below.
+    least_seen : float
+        Share of the typical coverage from which on the others know what a pixel of a stray slice should show.
+    judging_spacing : float
+        Lattice constant, in-plane pixels, of the field that stray slices are judged by. In simulated cases one of 2.3
+        pixels confirms 6 of 8 slices that had jumped, one of 1.6 pixels 7.
+    hearings : int
+        How often stray slices are judged at most, each time by those too that were believed before.
     """
 
     outlier: float = 4.0
@@ -110,6 +117,9 @@ class RecoverySettings:
     first_steps: int = 4
     last_steps: int = 5
     improvement: float = 0.98
+    least_seen: float = 0.25
+    judging_spacing: float = 1.6
+    hearings: int = 3
 
 
 RELOCATION_LEVELS = (

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 USED_WEIGHT = 0.1
 """A slice with less counts as left out."""
 _DECIMALS = 4
-"""Of weights, gains and correlations in a file."""
+"""Of weights, gains, correlations and standard errors in a file."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,10 @@ class SliceRecord:
         Its intensity over the field's.
     ncc : float
         Correlation with its prediction; NaN where it is not known.
+    standard_error : float
+        Of where it belongs, mm: root mean square over its pixels; NaN where it is not known.
+    held : bool
+        Whether it is where its neighbours in time are: what it shows does not say where it belongs.
     left_out : str or None
         Why it was left out.
 
@@ -52,6 +56,8 @@ class SliceRecord:
     weight: float = 1.0
     gain: float = 1.0
     ncc: float = math.nan
+    standard_error: float = math.nan
+    held: bool = False
     left_out: str | None = None
 
     def __post_init__(self) -> None:
@@ -80,6 +86,8 @@ class SliceRecord:
             "weight": round(self.weight, _DECIMALS),
             "gain": round(self.gain, _DECIMALS),
             "ncc": round(self.ncc, _DECIMALS),
+            "standard_error": round(self.standard_error, _DECIMALS),
+            "held": self.held,
             "left_out": self.left_out,
         }
 
@@ -100,6 +108,8 @@ class SliceRecord:
             weight=float(entry.get("weight", 1.0)),
             gain=_number(entry.get("gain"), 1.0),
             ncc=_number(entry.get("ncc"), math.nan),
+            standard_error=_number(entry.get("standard_error"), math.nan),
+            held=bool(entry.get("held", False)),
             left_out=None if left_out is None else str(left_out),
         )
 

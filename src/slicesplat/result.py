@@ -46,6 +46,10 @@ class Registration:
         With the estimated poses.
     weight, gain, ncc : (S,)
         Trust (0: left out), intensity over the field's, correlation with the prediction.
+    standard_error : (S,)
+        Of the poses, mm: root mean square over a slice's pixels; NaN where slices were not moved by themselves.
+    held : (S,) bool
+        Slices that are where their neighbours in time are: what they show does not say where they belong.
     reference : int
         The stack whose scanner space everything is in.
     settings : Config
@@ -71,14 +75,16 @@ class Registration:
     Raises
     ------
     ValueError
-        `weight`, `gain`, `ncc` or `dropout` is not one number for each slice, or a slice is of a stack that is not
-        there.
+        `weight`, `gain`, `ncc`, `standard_error`, `held` or `dropout` is not one number for each slice, or a slice is
+        of a stack that is not there.
     """
 
     slices: Slices
     weight: NDArray[np.float64]
     gain: NDArray[np.float64]
     ncc: NDArray[np.float64]
+    standard_error: NDArray[np.float64]
+    held: NDArray[np.bool_]
     reference: int
     settings: Config
     steps: Sequence[StepRecord]
@@ -91,7 +97,7 @@ class Registration:
     copies: dict[int, int] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
-        for name in ("weight", "gain", "ncc", "dropout"):
+        for name in ("weight", "gain", "ncc", "standard_error", "held", "dropout"):
             if np.shape(getattr(self, name)) != (len(self.slices),):
                 raise ValueError(f"{name} of shape {np.shape(getattr(self, name))} for {len(self.slices)} slices")
         if max(self.reference, *self.slices.stack, 0) >= len(self.stacks):
@@ -124,6 +130,8 @@ class Registration:
                 weight=float(self.weight[s]),
                 gain=float(self.gain[s]),
                 ncc=float(self.ncc[s]),
+                standard_error=float(self.standard_error[s]),
+                held=bool(self.held[s]),
                 left_out=_why_left_out(self.weight[s], self.dropout[s]),
             )
             for s, transform in enumerate(self.poses.matrix)

@@ -9,13 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from balls import distance
 from brains import still_slices
 
 from slicesplat.config import FitSettings, TimePriorSettings
 from slicesplat.estimate.lattice import LatticeStrategy
 from slicesplat.estimate.objective import Objective
 from slicesplat.estimate.observations import Estimate, Observations, observe
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.likelihood.robust import LEAST_NOISE
+from slicesplat.motion.time_prior import time_prior
 from slicesplat.priors import Prior, make_prior
 from slicesplat.splat import predict
 
@@ -122,3 +125,21 @@ def test_validation_pixels_are_not_fitted_before_all_are() -> None:
     # The rim is beside the region, and takes part only once it is asked for.
     assert observations.rim is not None and not (observations.rim & observations.inside).any()
     assert replace(observations, rim=None).with_rim().rim is observations.around
+
+
+def test_slice_that_is_held_goes_where_its_neighbours_in_time_are() -> None:
+    observations, objective, estimate = begun()
+    slices, s = observations.slices, 12
+    held = np.arange(len(slices)) == s
+    off = Rigid.exp(np.outer(held, [1.0, -0.5, 0.5, 0.0, 0.0, 0.05])) @ estimate.motion
+    errors = []
+    for is_held in (False, True):
+        moved = replace(estimate.moved(off), held=held & is_held)
+        for _ in range(3):
+            moved = objective.refine_poses(observations, moved)
+        expected = time_prior(slices.moved(moved.motion), np.where(held, 0.0, 1.0)).pose
+        assert (distance(slices, moved.motion @ slices.frame, expected)[s] < 0.01) is is_held
+        assert moved.ncc[s] > 0.3
+        errors.append(objective.pose_errors(observations, moved)[s])
+    # What its neighbours say of it is less than what it shows itself.
+    assert errors[1] > 2 * errors[0]

@@ -52,6 +52,19 @@ def test_slice_that_is_not_trusted_says_nothing_and_is_expected_between_its_neig
     assert prior.translation < 1.0
 
 
+def test_slice_is_less_certain_the_further_its_neighbours_are() -> None:
+    slices = in_motion(1)
+    order = slices.in_time(0)
+    missing = np.isin(np.arange(len(slices)), order[4:7])
+    prior = time_prior(slices, np.where(missing, 0.0, 1.0), by_distance=True)
+    plain = time_prior(slices, np.where(missing, 0.0, 1.0))
+    times = prior.scales()[order] / plain.scales()
+    # Between next neighbours as ever; two steps from either side; one and three; and beyond the last one.
+    for place, expected in ((2, 1.0), (5, np.sqrt(2.0)), (4, np.sqrt(1.5)), (0, np.sqrt(2.0))):
+        np.testing.assert_allclose(times[place], expected)
+    np.testing.assert_array_equal(prior[order[3:6]].scales(), prior.scales()[order[3:6]])
+
+
 def test_examination_that_shows_nothing_expects_nothing() -> None:
     slices = in_motion(1)
     prior = time_prior(slices, full(slices, 0.0))

@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from slicesplat.config import FitSettings, TimePriorSettings
+from slicesplat.config import FitSettings, RegistrationSettings, TimePriorSettings
 from slicesplat.errors import InputError
 from slicesplat.estimate.alternate import alternate, sweep
 from slicesplat.estimate.lattice import LatticeStrategy
-from slicesplat.estimate.observations import observe
+from slicesplat.estimate.observations import Observations, observe
 from slicesplat.estimate.select import select
-from slicesplat.estimate.strategy import FieldStrategy
+from slicesplat.estimate.strategy import Candidate, FieldStrategy
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import prune
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.likelihood.robust import Weights
+from slicesplat.motion.astray import judge_stray
 from slicesplat.priors import prior_named
 from slicesplat.progress import ReportProgress
 from slicesplat.splat import CPU, Backend
@@ -34,7 +35,7 @@ log = logging.getLogger("slicesplat")
 
 STRATEGIES: dict[str, Callable[[FitSettings, TimePriorSettings], FieldStrategy]] = {"lattice": LatticeStrategy}
 """By the name that `FitSettings.strategy` gives."""
-_TIME = TimePriorSettings()
+_REGISTRATION = RegistrationSettings()
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +51,10 @@ class Fit:
         Correlation of each slice with its prediction when its pose was last refined.
     validation_error : float
         Root-mean-square error of the pixels that were left out while the field was chosen, noise included.
+    standard_error : (S,)
+        Of the poses, mm; NaN where they were taken as they were.
+    held : (S,) bool
+        Slices that went where their neighbours in time went: what they show does not say where they are.
     """
 
     field: GaussianField
@@ -57,6 +62,8 @@ class Fit:
     weights: Weights
     ncc: Float
     validation_error: float
+    standard_error: Float
+    held: NDArray[np.bool_]
 
 
 def check_names(settings: FitSettings) -> None:
@@ -79,7 +86,7 @@ def joint_fit(
     random: np.random.Generator,
     report_progress: ReportProgress = lambda done, total, loss: None,
     backend: Backend = CPU,
-    time: TimePriorSettings = _TIME,
+    registration: RegistrationSettings = _REGISTRATION,
 ) -> Fit:
     """Fit field, motion, gains and weights to the slices.
 
@@ -97,8 +104,8 @@ def joint_fit(
         part in the fit too.
     backend : Backend
         Where to compute, and where the field is to be.
-    time : TimePriorSettings
-        For the poses.
+    registration : RegistrationSettings
+        For the poses: what is expected, and how slices that stray from it are judged.
 
     Raises
     ------
@@ -106,7 +113,7 @@ def joint_fit(
         As `check_names`.
     """
     check_names(settings)
-    strategy = STRATEGIES[settings.strategy](settings, time)
+    strategy = STRATEGIES[settings.strategy](settings, registration.time)
     observations = observe(slices, inside, settings, random, backend)
     progress = _Sweeps(report_progress, settings, observations.noise.known)
     if not observations.noise.known:
@@ -116,6 +123,8 @@ def joint_fit(
     best = strategy.initialise(observations, slices.motion)
     progress.begin(settings.pose_rounds)
     best = alternate(observations, best, settings.pose_rounds, progress.swept)
+    if settings.pose_steps:
+        best = _stray_taken_back(observations, best, registration)
     # Edges that a coarse field cannot draw would pull at the poses.
     observations = observations.with_rim()
     progress.begin(settings.rounds)
@@ -130,8 +139,22 @@ def joint_fit(
     progress.begin(settings.final_rounds)
     best = alternate(observations, best, settings.final_rounds, progress.swept)
     progress.begin(settings.rounds)
-    found = sweep(observations, best, settings.rounds, progress.swept).estimate
-    return Fit(prune(found.field), found.motion, found.weights, found.ncc, error)
+    best = sweep(observations, best, settings.rounds, progress.swept)
+    found = best.estimate
+    known = best.objective.pose_errors(observations, found) if settings.pose_steps else np.full(len(slices), np.nan)
+    return Fit(prune(found.field), found.motion, found.weights, found.ncc, error, known, found.held)
+
+
+def _stray_taken_back(observations: Observations, best: Candidate, settings: RegistrationSettings) -> Candidate:
+    """Slices that went astray while the field followed them, back where their neighbours are, for good."""
+    estimate = best.estimate
+    slices, weights = observations.slices.moved(estimate.motion), estimate.weights
+    given = (weights.slice, weights.gain, settings, observations.backend)
+    verdict = judge_stray(slices, observations.fitted.float(), *given)
+    if verdict is None or not verdict.back.any():
+        return best
+    moved = estimate.moved(verdict.motion(estimate.motion))
+    return replace(best, estimate=replace(moved, held=verdict.taken_back(len(slices))))
 
 
 class _Sweeps:

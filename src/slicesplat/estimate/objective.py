@@ -28,16 +28,18 @@ from slicesplat.estimate.observations import Estimate, Observations
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import Lattice
 from slicesplat.geometry.pixels import broadcast_to_pixels
-from slicesplat.geometry.rigid import Rigid
+from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.likelihood.robust import LEAST_NOISE, Weights, reweight
 from slicesplat.likelihood.validation import validation_error
-from slicesplat.motion.align import align
+from slicesplat.motion.align import align, pose_covariance
+from slicesplat.motion.posterior import rms_displacement, shown_by_others
 from slicesplat.motion.time_prior import time_prior
 from slicesplat.priors import Prior, make_prior
 from slicesplat.solvers.amplitudes import AmplitudeSolver
 from slicesplat.solvers.precondition import Preconditioner
 from slicesplat.splat import ForwardModel, set_geometry
 
+_HELD = 1e-6  # so little that its neighbours alone place a slice, and its correlation is known all the same
 _UNLIMITED = 1e4  # sigma; no residual is as large: the weights are those of the field, and stay during the steps
 
 
@@ -186,19 +188,38 @@ class Objective:
     def refine_poses(self, observations: Observations, estimate: Estimate) -> Estimate:
         """Gauss-Newton steps of all poses against the field."""
         slices, weights = observations.slices.moved(estimate.motion), estimate.weights
-        # The rim helps the field to its edge, and judges nothing.
-        counted = observations.fitted * weights.total(observations.slices)
+        counted, trust = _pose_weights(observations, estimate)
         sigma = np.full(len(slices), weights.sigma)
         found = align(
             *(estimate.field, slices, observations.pixels, counted, weights.gain, _UNLIMITED * sigma),
             iterations=self.settings.pose_steps,
             forward_model=self.workspace.lent(),
-            prior=time_prior(slices, weights.slice, self.time),
+            prior=time_prior(slices, trust, self.time),
             sigma=sigma,
         )
         return estimate.moved(found.motion, found.ncc)
 
+    def pose_errors(self, observations: Observations, estimate: Estimate) -> Float:
+        """Standard errors (S,) mm of the poses: root mean square over the pixels of a slice."""
+        slices, weights = observations.slices.moved(estimate.motion), estimate.weights
+        counted, trust = _pose_weights(observations, estimate)
+        sigma = np.full(len(slices), weights.sigma)
+        news = shown_by_others(slices, trust, observations.backend)
+        given = (estimate.field, slices, observations.pixels, counted, weights.gain, _UNLIMITED * sigma)
+        prior = time_prior(slices, trust, self.time, by_distance=True)
+        covariance = pose_covariance(*given, sigma / np.sqrt(news), self.workspace.lent(), prior)
+        return rms_displacement(covariance, slices)
+
+
+def _pose_weights(observations: Observations, estimate: Estimate) -> tuple[Tensor, Float]:
+    """By pixel (P,), what counts for the poses, and by slice (S,), which of them speak for their neighbours."""
+    slices, weights = observations.slices, estimate.weights
+    free = np.where(estimate.held, _HELD, 1.0)
+    # The rim helps the field to its edge, and judges nothing.
+    counted = observations.fitted * weights.total(slices) * broadcast_to_pixels(free, slices, weights.pixel.device)
+    return counted, weights.slice * free
+
 
 def empty_estimate(field: GaussianField, motion: Rigid, weights: Weights) -> Estimate:
     """Where an estimate begins: a field with no amplitudes yet, and slices that fit."""
-    return Estimate(field, motion, weights, np.ones(len(weights.slice)))
+    return Estimate(field, motion, weights, np.ones(len(weights.slice)), np.zeros(len(weights.slice), bool))

@@ -119,6 +119,8 @@ class Estimate:
         Of pixels and slices, with gains and noise level.
     ncc : (S,)
         Correlation of each slice with its prediction when its pose was last refined.
+    held : (S,) bool
+        Slices that go where their neighbours in time go.
     error : float
         Root-mean-square error of the validation pixels, noise included; infinite before it is known.
     image : (P,) float32 or None
@@ -129,6 +131,7 @@ class Estimate:
     motion: Rigid
     weights: Weights
     ncc: Float
+    held: NDArray[np.bool_]
     error: float = np.inf
     image: Tensor | None = None
 

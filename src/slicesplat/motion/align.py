@@ -127,6 +127,38 @@ def align(
     return levenberg_marquardt(model, start, iterations).state
 
 
+def pose_covariance(
+    field: GaussianField,
+    slices: Slices,
+    pixels: Tensor,
+    weights: Tensor,
+    gain: Float,
+    scale: Float,
+    sigma: Float,
+    forward_model: ForwardModel,
+    prior: TimePrior,
+) -> Float:
+    """Posterior covariance (S, 6, 6) of every slice's pose where it is: of steps (v, w) in its own frame, mm and rad.
+
+    That of Gauss-Newton with the gain eliminated and the prior added, for residuals of which `NEIGHBOURING_PIXELS` say
+    as much as one.
+
+    Parameters
+    ----------
+    field, slices, pixels, weights, gain, scale, forward_model, prior
+        As `align`; weights (P,) say how much of what a pixel shows is news to the field.
+    sigma : (S,)
+        Standard deviation of a residual.
+    """
+    model = _Poses(field, slices, forward_model, pixels, weights, scale, sigma, np.arange(len(slices)), prior)
+    point = model.linearised(slices.motion, gain)
+    turn = np.zeros_like(point.matrix)
+    turn[:, :3, :3] = turn[:, 3:, 3:] = slices.pose.rotation
+    information = turn.transpose(0, 2, 1) @ point.matrix @ turn / (NEIGHBOURING_PIXELS * sigma**2)[:, None, None]
+    # Nothing is less certain than a kilometre: what neither pixels nor prior say has a finite covariance too.
+    return np.asarray(np.linalg.inv(information + 1e-6 * np.eye(6)))
+
+
 @dataclass(frozen=True, eq=False)
 class _Point:
     """Groups of slices where they are, and their least squares about it.

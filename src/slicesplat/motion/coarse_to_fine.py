@@ -29,9 +29,10 @@ from slicesplat.geometry.pixels import broadcast_to_pixels
 from slicesplat.geometry.rigid import Float, Rigid, displacement
 from slicesplat.geometry.slices import Slices
 from slicesplat.motion.acceptance import least_ncc, out_of_place, slice_weights
-from slicesplat.motion.align import Alignment, align
+from slicesplat.motion.align import ROBUST_SIGMAS, Alignment, align, pose_covariance
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.overlap import register_overlaps
+from slicesplat.motion.posterior import rms_displacement, shown_by_others
 from slicesplat.motion.recover import Search, recover
 from slicesplat.motion.relocate import StackSearch, relocate
 from slicesplat.motion.runs import runs_in_time
@@ -206,6 +207,36 @@ def _inside(wide: Slices, settings: RegistrationSettings) -> Slices:
     return wide.binned(settings.binning, least=1.0)
 
 
+def pose_errors(
+    slices: Slices,
+    poses: Poses,
+    held: NDArray[np.bool_],
+    settings: RegistrationSettings = _DEFAULT,
+    backend: Backend = CPU,
+) -> Float:
+    """Standard errors (S,) mm of registered poses: root mean square over the pixels of a slice.
+
+    Parameters
+    ----------
+    slices : Slices
+        Where they were found.
+    poses : Poses
+    held : (S,) bool
+        Slices that are where their neighbours are.
+    settings : RegistrationSettings
+    backend : Backend
+    """
+    level, trust = settings.fine[-1], np.where(held, 0.0, poses.weight)
+    descent = _Descent(slices, backend.tensor(slices.mask), settings, backend)
+    field, forward_model = descent.field(slices, trust, poses.gain, level.spacing)
+    weights = descent.inside * broadcast_to_pixels(trust > 0, slices, backend.device)
+    scale = np.full(len(slices), level.scale)
+    sigma = scale / ROBUST_SIGMAS / np.sqrt(shown_by_others(slices, trust, backend))
+    given = (field, slices, backend.tensor(slices.pixels), weights, poses.gain, scale, sigma)
+    prior = time_prior(slices, trust, settings.time, by_distance=True)
+    return rms_displacement(pose_covariance(*given, forward_model, prior), slices)
+
+
 def _accepted(
     slices: Slices,
     state: Alignment,
@@ -271,7 +302,7 @@ class _Descent:
         for _ in range(level.rounds):
             here = self.slices.moved(state.motion)
             trust = slice_weights(state.misfit)
-            field, forward_model = self._field(here, trust, state.gain, level.spacing)
+            field, forward_model = self.field(here, trust, state.gain, level.spacing)
             prior = time_prior(here, trust, self.settings.time) if level.run == 1 else None
             start = (field, here, here.pixels, self.inside, state.gain, scale, group)
             new = align(*start, self.settings.steps, forward_model, prior)
@@ -286,7 +317,7 @@ class _Descent:
         """Search the slices that have not found their place, on a field of the others."""
         here = self.slices.moved(state.motion)
         trust = slice_weights(state.misfit)
-        field, _ = self._field(here, trust, state.gain, level.spacing)
+        field, _ = self.field(here, trust, state.gain, level.spacing)
         prior = time_prior(here, trust, self.settings.time)
         search = Search(field, here, self.inside, prior, level.scale, self.backend)
         state, replaced = recover(search, state, random, self.settings.recovery)
@@ -305,7 +336,7 @@ class _Descent:
         state = self.down(levels, motion, _Levels(lambda done, total, loss: None, len(levels)))
         return self.search_lost(levels[-1], state, random), searches
 
-    def _field(self, here: Slices, trust: Float, gain: Float, spacing: float) -> tuple[GaussianField, ForwardModel]:
+    def field(self, here: Slices, trust: Float, gain: Float, spacing: float) -> tuple[GaussianField, ForwardModel]:
         """The field of the slices where they are, by their trust, and the forward model that has it in place."""
         pixels = self.backend.tensor(here.pixels)
         weights = self.inside * broadcast_to_pixels(trust, here, self.backend.device)

@@ -33,23 +33,27 @@ class TimePrior:
         Standard deviation, mm and rad, one figure for all slices.
     jump : float
         Deviation, in units of them, beyond which more costs nothing.
+    gap : (S,) or None
+        How many times more uncertain each slice is for the distance of its neighbours; None where that does not count.
     """
 
     pose: Rigid
     translation: float
     rotation: float
     jump: float = _DEFAULT.jump
+    gap: Float | None = None
 
     def __getitem__(self, which: NDArray[np.integer]) -> TimePrior:
-        return replace(self, pose=self.pose[which])
+        return replace(self, pose=self.pose[which], gap=None if self.gap is None else self.gap[which])
 
     def deviation(self, pose: Rigid) -> Float:
         """Steps (S, 6), v in mm and w in rad, from the expected poses to `pose`, in the expected slice frames."""
         return (~self.pose @ pose).log()
 
     def scales(self) -> Float:
-        """(6,) standard deviations of a step."""
-        return np.repeat([self.translation, self.rotation], 3)
+        """(S, 6), or (1, 6) where they are the same for all, standard deviations of a step."""
+        common = np.repeat([self.translation, self.rotation], 3)
+        return common[None] if self.gap is None else self.gap[:, None] * common
 
     def stray(self, pose: Rigid) -> Float:
         """How far (S,) each slice is from where it is expected, as a root mean square in units of the scales."""
@@ -62,7 +66,9 @@ class TimePrior:
         return square * soft, soft**2
 
 
-def time_prior(slices: Slices, weight: Float, settings: TimePriorSettings = _DEFAULT) -> TimePrior:
+def time_prior(
+    slices: Slices, weight: Float, settings: TimePriorSettings = _DEFAULT, by_distance: bool = False
+) -> TimePrior:
     """Expected poses from the present ones.
 
     Parameters
@@ -72,8 +78,12 @@ def time_prior(slices: Slices, weight: Float, settings: TimePriorSettings = _DEF
     weight : (S,)
         Trust in the slices; only those above a limit speak for their neighbours.
     settings : TimePriorSettings
+    by_distance : bool
+        Whether a slice is less certain the further in time its neighbours are, and beyond the last of them. For a
+        random walk, pinned m and n steps away, the variance is 2 m n / (m + n) times that between two next neighbours.
     """
     expected, centre = slices.motion.matrix.copy(), slices.frame.translation
+    gap = np.ones(len(slices))
     for stack in np.unique(slices.stack):
         order = slices.in_time(stack)
         trusted = np.flatnonzero(weight[order] > settings.trusted)
@@ -82,7 +92,8 @@ def time_prior(slices: Slices, weight: Float, settings: TimePriorSettings = _DEF
             if len(near):
                 nearness = 1.0 / np.abs(near - place)
                 expected[s] = slices.motion[order[near]].mean(nearness, centre[s]).matrix
-    prior = TimePrior(Rigid(expected) @ slices.frame, np.inf, np.inf, settings.jump)
+                gap[s] = np.sqrt(2.0 / nearness.sum())
+    prior = TimePrior(Rigid(expected) @ slices.frame, np.inf, np.inf, settings.jump, gap if by_distance else None)
     deviation = prior.deviation(slices.pose)[weight > settings.trusted]
     if len(deviation) == 0:
         return prior

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from slicesplat.config import Config
 from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
@@ -15,6 +18,7 @@ from slicesplat.pipeline.doubts import log_doubts
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
 from slicesplat.pipeline.stages import (
     Registered,
+    believe,
     estimate,
     in_standard_space,
     placement,
@@ -83,9 +87,8 @@ def reconstruct(
             with clock.step("uncertainty") as report_progress:
                 uncertainty = standard_errors(registered, estimated, sampled, config, report_progress)
     weights, brightest = estimated.weights, registered.intensities.brightest
-    found = _registration(
-        registered, estimated.slices, weights.slice, weights.gain, estimated.ncc, agree, config, clock, backend
-    )
+    known = (weights.slice, weights.gain, estimated.ncc, estimated.standard_error, estimated.held)
+    found = _registration(registered, estimated.slices, *known, agree, config, clock, backend)
     result = Reconstruction(
         **vars(found),
         volume=sampled.volume,
@@ -107,9 +110,11 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     config, clock = config or Config(), StepClock(progress)
     with ready(stacks, config, volume=False) as (used, copies):
         backend, registered = _registered(used, config, clock)
+        registered, standard_error, held = believe(registered, config, backend)
         slices, poses = registered.slices, registered.poses
         agree = agreement(slices, poses.weight, len(used), config.registration, backend)
-    found = _registration(registered, slices, poses.weight, poses.gain, poses.ncc, agree, config, clock, backend)
+    known = (poses.weight, poses.gain, poses.ncc, standard_error, held)
+    found = _registration(registered, slices, *known, agree, config, clock, backend)
     return _told(found, stacks, copies)
 
 
@@ -132,6 +137,8 @@ def _registration(
     weight: Float,
     gain: Float,
     ncc: Float,
+    standard_error: Float,
+    held: NDArray[np.bool_],
     agree: Sequence[Agreement],
     config: Config,
     clock: StepClock,
@@ -143,6 +150,8 @@ def _registration(
         weight=weight,
         gain=gain,
         ncc=ncc,
+        standard_error=standard_error,
+        held=held,
         reference=registered.reference,
         settings=config,
         steps=clock.steps,

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+import numpy as np
+
+from slicesplat.motion.astray import astray
+from slicesplat.motion.time_prior import time_prior
 from slicesplat.result import Reconstruction, Registration
 
 log = logging.getLogger("slicesplat")
 
 
 def log_doubts(result: Registration) -> None:
-    """Say how many slices of each stack are left out and why, and which stack does not fit the others."""
+    """Say how many slices of each stack are left out and why, which poses are odd, and which stack does not fit."""
     reasons = result.left_out()
     for number, (stack, agrees) in enumerate(zip(result.stacks, result.agreement, strict=True)):
         own = [reason for reason, s in zip(reasons, result.slices.stack, strict=True) if s == number]
@@ -35,6 +39,37 @@ def log_doubts(result: Registration) -> None:
             placed.ncc,
             placed.lead,
         )
+    _log_odd_poses(result)
     used = len(reasons) - sum(reason is not None for reason in reasons)
     if used < len(reasons) / 2:
         log.warning("only %d of %d slices are used; look at the volume, and check masks and stacks", used, len(reasons))
+
+
+def _log_odd_poses(result: Registration) -> None:
+    """Name the slices whose own pixels do not say where they are, and those that lie off their neighbours in time."""
+    if result.settings.motion != "slices" or not np.isfinite(result.standard_error).any():
+        return
+    slices, used = result.slices, np.array([record.used for record in result.slice_records()])
+    settings = result.settings.registration
+    prior = time_prior(slices, np.where(result.held, 0.0, result.weight), settings.time)
+    step = prior.deviation(slices.pose)
+    off = used & ~result.held & astray(slices, prior, settings.recovery)
+    for number, stack in enumerate(result.stacks):
+        held, odd = (np.flatnonzero(choice & (slices.stack == number)) for choice in (used & result.held, off))
+        if len(held):
+            log.info(
+                "%s: slices %s (counting from 0) do not show where they are; they were put where their neighbours in "
+                "time are, known to %.1f mm",
+                stack.name,
+                ", ".join(str(slices.index[s]) for s in held),
+                result.standard_error[held].max(),
+            )
+        if len(odd):
+            log.info(
+                "%s: slices %s (counting from 0) lie up to %.1f mm and %.1f degrees from where their neighbours in "
+                "time are; if the subject did not jump, look at them among the simulated slices",
+                stack.name,
+                ", ".join(str(slices.index[s]) for s in odd),
+                np.linalg.norm(step[odd, :3], axis=1).max(),
+                np.rad2deg(np.linalg.norm(step[odd, 3:], axis=1).max()),
+            )

@@ -24,7 +24,8 @@ from slicesplat.io.model import Model
 from slicesplat.io.templates import built_in_templates, load_template
 from slicesplat.likelihood.noise import measured_noise
 from slicesplat.likelihood.robust import Weights
-from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, register, register_roughly
+from slicesplat.motion.astray import judge_stray
+from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, pose_errors, register, register_roughly
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.stacks import register_by_one_mask
 from slicesplat.motion.stillness import simplest_motion
@@ -107,6 +108,10 @@ class Estimated:
     weights : Weights
     ncc : (S,)
     validation_error : float
+    standard_error : (S,)
+        Of the poses, mm.
+    held : (S,) bool
+        Slices that are where their neighbours in time are.
     """
 
     field: GaussianField
@@ -114,6 +119,8 @@ class Estimated:
     weights: Weights
     ncc: Float
     validation_error: float
+    standard_error: Float
+    held: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,13 +247,32 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     # Poses fitted where nothing moved, or to a single stack, whose slices nothing crosses, would only follow noise.
     settings = config.fit if registered.free else replace(config.fit, pose_steps=0)
     random = np.random.default_rng(config.seed)
-    fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration.time)
+    fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration)
+    known = (fit.weights, fit.ncc, fit.validation_error, fit.standard_error, fit.held)
     if config.motion == "none":
-        return Estimated(fit.field, slices, fit.weights, fit.ncc, fit.validation_error)
+        return Estimated(fit.field, slices, *known)
     # Field and slices may have moved as one.
     back = gauge(slices.moved(fit.motion), registered.reference, fit.weights.slice)
     slices = slices.moved(back @ fit.motion)
-    return Estimated(fit.field.moved(back), slices, fit.weights, fit.ncc, fit.validation_error)
+    return Estimated(fit.field.moved(back), slices, *known)
+
+
+def believe(registered: Registered, config: Config, backend: Backend) -> tuple[Registered, Float, NDArray[np.bool_]]:
+    """What is believed of a registration: poses, their standard errors (S,) mm, and which slices (S,) are held.
+
+    Standard errors are NaN where slices were not moved by themselves.
+    """
+    slices, poses, settings = registered.slices, registered.poses, config.registration
+    held = np.zeros(len(slices), bool)
+    if len(registered.stacks) == 1 or config.motion != "slices":
+        return registered, np.full(len(slices), np.nan), held
+    inside = backend.tensor(slices.mask)
+    verdict = judge_stray(slices, inside, poses.weight, poses.gain, settings, backend)
+    if verdict is not None:
+        held, poses = verdict.taken_back(len(slices)), replace(poses, motion=verdict.motion(poses.motion))
+    slices = slices.moved(poses.motion)
+    errors = pose_errors(slices, poses, held, settings, backend)
+    return replace(registered, poses=poses, slices=slices), errors, held
 
 
 def model_of(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Model:
