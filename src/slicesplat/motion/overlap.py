@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from slicesplat.config import RegistrationSettings
 from slicesplat.geometry.rigid import Float, Rigid
@@ -42,6 +41,8 @@ def register_overlaps(
     settings : RegistrationSettings
     backend : Backend
     """
+    from scipy.spatial import cKDTree  # slow to import, and for such masks alone
+
     sound = ~dropout
     still = slices.take(np.flatnonzero((slices.stack == reference) & sound))
     motion = slices.motion.matrix.copy()

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from slicesplat.config import RegistrationSettings
 from slicesplat.geometry.pixels import broadcast_to_pixels
@@ -185,6 +184,8 @@ class _Search:
         centre = np.concatenate([few.world_points(s) for s in range(len(few))]).mean(axis=0)
         shown = np.flatnonzero(self.shown).tolist()
         target = np.concatenate([self.slices.world_points(s) for s in shown]).mean(axis=0)
+        from scipy.spatial.transform import Rotation  # slow to import, and for stacks that are lost alone
+
         turns = Rotation.create_group("I").as_rotvec()
         shifts = np.broadcast_to(target - centre, turns.shape)
         starts = Rigid.exp(np.concatenate([shifts, turns], axis=1)).about(centre)

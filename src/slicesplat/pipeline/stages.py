@@ -224,7 +224,9 @@ def register_slices(
         poses = register(wide, slices, *given)
         simple = simplest_motion(slices, poses.motion, poses.weight, config.registration, backend)
         free = simple is None
-        poses = poses if simple is None else replace(as_scanned(slices, dropout), motion=simple)
+        poses = (
+            poses if simple is None else replace(as_scanned(slices, dropout), motion=simple, searches=poses.searches)
+        )
     return Registered(stacks, scaled, intensities, reference, dropout, poses, slices.moved(poses.motion), free)
 
 
