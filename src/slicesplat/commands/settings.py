@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from slicesplat.config import (
+    CommonBiasSettings,
     Config,
     FitSettings,
     MaskSettings,
@@ -25,6 +26,7 @@ class Settings(Config):
     motion: Annotated[Literal["slices", "stack", "none"], tyro.conf.arg(name="registration")] = Config.motion
     uncertainty: tyro.conf.Suppress[bool] = False  # the command that writes it asks for it
     # The stages' own settings are for scripts: `slicesplat.Config`.
+    common_bias: tyro.conf.Suppress[CommonBiasSettings] = field(default_factory=CommonBiasSettings)
     masks: tyro.conf.Suppress[MaskSettings] = field(default_factory=MaskSettings)
     registration: tyro.conf.Suppress[RegistrationSettings] = field(default_factory=RegistrationSettings)
     fit: tyro.conf.Suppress[FitSettings] = field(default_factory=FitSettings)

@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
+import numpy as np
+
 from slicesplat.config import Config
 from slicesplat.estimate.agreement import Agreement, agreement
 from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
+from slicesplat.likelihood.bias_field import BiasField
 from slicesplat.pipeline.doubts import log_doubts
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
 from slicesplat.pipeline.stages import Registered, estimate, prepare, refine, register_slices, sample, standard_errors
 from slicesplat.progress import Callback, StepClock
+from slicesplat.records import BiasRecord
 from slicesplat.result import Reconstruction, Registration
 from slicesplat.splat import Backend
 
@@ -66,7 +70,8 @@ def reconstruct(
                 uncertainty = standard_errors(registered, estimated, sampled, config, report_progress)
     weights, brightest = estimated.weights, registered.intensities.brightest
     found = _registration(
-        registered, estimated.slices, weights.slice, weights.gain, estimated.ncc, agree, config, clock, backend
+        *(registered, estimated.slices, weights.slice, weights.gain, estimated.ncc),
+        *(agree, config, clock, backend, weights.bias),
     )
     result = Reconstruction(
         **vars(found),
@@ -76,6 +81,7 @@ def reconstruct(
         noise=_rounded(weights.sigma * brightest),
         expected_error=_rounded(estimated.validation_error * brightest),
         uncertainty=uncertainty,
+        lit=None if weights.bias is None else weights.bias.pixel.cpu().numpy(),
     )
     return _told(result, stacks, copies)
 
@@ -117,6 +123,7 @@ def _registration(
     config: Config,
     clock: StepClock,
     backend: Backend,
+    bias: BiasField | None = None,
 ) -> Registration:
     """What is known of the slices in the end, counted by the stacks that were used."""
     return Registration(
@@ -132,7 +139,14 @@ def _registration(
         stacks=registered.stacks,
         intensities=registered.intensities,
         agreement=agree,
+        bias=_bias_records(registered, None if bias is None else bias.ratios(slices)),
     )
+
+
+def _bias_records(registered: Registered, own: Float | None) -> list[BiasRecord]:
+    """How unevenly each stack was lit."""
+    ratios = np.ones(len(registered.stacks)) if own is None else own
+    return [BiasRecord(number, float(ratio), registered.common_bias) for number, ratio in enumerate(ratios)]
 
 
 def _told(result: Result, stacks: Sequence[Stack], copies: dict[int, int]) -> Result:
