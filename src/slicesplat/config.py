@@ -332,6 +332,61 @@ class NoiseSettings:
 
 
 @dataclass(frozen=True)
+class BiasFieldSettings:
+    """Smooth fields that light each stack unevenly, fixed in the scanner, as part of the model.
+
+    Attributes
+    ----------
+    degree : int
+        Of the polynomial of the position that the logarithm of a field is.
+    deviation, gain_deviation : float
+        Standard deviations that the coefficients and the logarithms of the gains are expected to have.
+    shared_by : float
+        Residuals that count as one against that expectation: neighbouring pixels share what the field cannot draw.
+    most_pixels : int
+        Of each stack that its field is fitted to.
+    clear : float
+        Standard errors by which the error of the validation pixels has to fall for the fields to be part of the model.
+    """
+
+    degree: int = 2
+    deviation: float = 0.05
+    gain_deviation: float = 0.05
+    shared_by: float = 2.0
+    most_pixels: int = 40_000
+    clear: float = 3.0
+
+
+@dataclass(frozen=True)
+class CommonBiasSettings:
+    """The bias field that all stacks share, found ahead of everything else where it is plainly there.
+
+    Attributes
+    ----------
+    suspected : float
+        How many times more the brightest part of a typical stack's region has to be lit than the darkest, at a first
+        glance, for the field to be looked for.
+    sharper : float
+        By how much the entropy of the intensities' logarithms has to fall without the field, nats.
+    degree : int
+        Of the polynomial of the position that the logarithm of the field is.
+    rounds : int
+        Sharpenings of the histogram for each degree, at most.
+    still : float
+        Root-mean-square change of the logarithm below which there is no further one.
+    most_pixels : int
+        Of each stack that are looked at.
+    """
+
+    suspected: float = 2.0
+    sharper: float = 0.1
+    degree: int = 4
+    rounds: int = 30
+    still: float = 2e-4
+    most_pixels: int = 15_000
+
+
+@dataclass(frozen=True)
 class LikelihoodSettings:
     """What a residual says about its pixel and its slice.
 
@@ -346,6 +401,8 @@ class LikelihoodSettings:
     gains : bool
         Whether slices and stacks may differ in brightness; without, numbers mean the same in all of them.
     noise : NoiseSettings
+    bias_field : BiasFieldSettings or None
+        How stacks may be lit unevenly, where the validation pixels ask for it; None: never. Nor are they without gains.
     """
 
     pixel_limit: float = 5.0
@@ -353,6 +410,7 @@ class LikelihoodSettings:
     validation_share: float = 0.02
     gains: bool = True
     noise: NoiseSettings = field(default_factory=NoiseSettings)
+    bias_field: BiasFieldSettings | None = field(default_factory=BiasFieldSettings)
 
 
 @dataclass(frozen=True)
@@ -484,7 +542,9 @@ class Config:
     slice_profile : {"gaussian", "box", "sinc"}
         Shape of the slice profile; its width is the slice thickness.
     bias_field_correction : bool
-        Divide every stack by its bias field first, found by N4 inside its mask.
+        Divide every stack by its bias field first, found by N4 inside its mask; then none is estimated in the model.
+    estimate_bias_field : bool
+        Estimate how unevenly coils light the stacks, together with everything else, where the data ask for it.
     with_background : bool
         Show what lies around the region too, as far as the slices saw it; nothing inside the mask changes.
     seed : int
@@ -508,6 +568,8 @@ class Config:
     template : str
         A brain by itself, NIfTI, that standard space and the brain's axes are those of. Empty: the built-in fetal one
         of the age that fits best; a neonate gets the oldest.
+    common_bias : CommonBiasSettings
+        Of the bias field that all stacks share.
     masks : MaskSettings
         Of what masks are taken for, and of those that are carried over.
     registration : RegistrationSettings
@@ -524,6 +586,7 @@ class Config:
     interleave: int = 0
     slice_profile: Literal["gaussian", "box", "sinc"] = "gaussian"
     bias_field_correction: bool = False
+    estimate_bias_field: bool = True
     with_background: bool = False
     seed: int = 0
     threads: int = 0
@@ -534,11 +597,17 @@ class Config:
     uncertainty: bool = False
     orientation: Literal["scanner", "ras", "standard"] = "scanner"
     template: str = ""
+    common_bias: CommonBiasSettings = field(default_factory=CommonBiasSettings)
     masks: MaskSettings = field(default_factory=MaskSettings)
     registration: RegistrationSettings = field(default_factory=RegistrationSettings)
     fit: FitSettings = field(default_factory=FitSettings)
     sample: SampleSettings = field(default_factory=SampleSettings)
     uncertainty_map: UncertaintySettings = field(default_factory=UncertaintySettings)
+
+    @property
+    def models_bias_field(self) -> bool:
+        """Whether bias fields may be estimated: not beside N4, nor where numbers mean the same in all stacks."""
+        return self.estimate_bias_field and not self.bias_field_correction and self.fit.likelihood.gains
 
     def __post_init__(self) -> None:
         finest, coarsest = RESOLUTIONS

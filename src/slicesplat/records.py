@@ -1,4 +1,4 @@
-"""What is told of every slice: a typed value inside the program, JSON at its edge."""
+"""What is told of every slice and stack: typed values inside the program, JSON at its edge."""
 
 from __future__ import annotations
 
@@ -112,6 +112,34 @@ class SliceRecord:
             held=bool(entry.get("held", False)),
             left_out=None if left_out is None else str(left_out),
         )
+
+
+@dataclass(frozen=True)
+class BiasRecord:
+    """How unevenly a stack was lit, as far as that was found and undone.
+
+    Attributes
+    ----------
+    stack : int
+        From 0.
+    own : float
+        How many times more its brightest part is lit than its darkest by a field of its own, in the model.
+    common : float
+        The same by the field that all stacks share, which they were divided by ahead of everything else.
+
+    Examples
+    --------
+    >>> BiasRecord(0, own=1.12).json()
+    {'stack': 0, 'own': 1.12, 'common': 1.0}
+    """
+
+    stack: int
+    own: float = 1.0
+    common: float = 1.0
+
+    def json(self) -> dict[str, Any]:
+        """The entry of a result's JSON file."""
+        return {"stack": self.stack, "own": round(self.own, _DECIMALS), "common": round(self.common, _DECIMALS)}
 
 
 def _number(value: Any, otherwise: float) -> float:

@@ -26,7 +26,7 @@ from slicesplat.motion.agreement import UNKNOWN, Agreement
 from slicesplat.motion.relocate import StackSearch
 from slicesplat.prepare.intensity import Intensities
 from slicesplat.progress import StepRecord
-from slicesplat.records import USED_WEIGHT, SliceRecord
+from slicesplat.records import USED_WEIGHT, BiasRecord, SliceRecord
 from slicesplat.splat import predict
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ class Registration:
     device : str
         Where it was computed: "cpu" or "cuda".
     stacks : sequence of Stack
-        What the slices come from, on the scale of the input; without their bias fields if that was asked for.
+        What the slices come from, on the scale of the input; without their bias fields if N4 was asked for, and without
+        the one that they all share if there was one.
     intensities : Intensities
         How the scale of the input and the one that was worked with belong together.
     agreement : list of Agreement
@@ -71,6 +72,8 @@ class Registration:
     copies : dict
         Stacks that were left out because they show the acquisition of another one, each with that one. Stacks count as
         they were given.
+    bias : list of BiasRecord
+        How unevenly every stack was lit.
 
     Raises
     ------
@@ -95,6 +98,7 @@ class Registration:
     agreement: Sequence[Agreement]
     searches: Sequence[StackSearch] = field(default=(), kw_only=True)
     copies: dict[int, int] = field(default_factory=dict, kw_only=True)
+    bias: Sequence[BiasRecord] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("weight", "gain", "ncc", "standard_error", "held", "dropout"):
@@ -159,6 +163,7 @@ class Registration:
             intensities=self.intensities.counted(numbers, len(given)),
             searches=[replace(search, stack=numbers[search.stack]) for search in self.searches],
             copies={numbers[copy]: numbers[original] for copy, original in self.copies.items()},
+            bias=[replace(seen, stack=numbers[seen.stack]) for seen in self.bias],
         )
 
     def _counts(self) -> str:
@@ -179,6 +184,7 @@ class Registration:
             "stack_agreement": [round(seen.ncc, 4) for seen in self.agreement],
             "stack_searches": [search.json() for search in self.searches],
             "copies": [{"stack": copy, "copy_of": original} for copy, original in self.copies.items()],
+            "bias_fields": [seen.json() for seen in self.bias],
             "slices": [record.json() for record in self.slice_records()],
         }
 
@@ -205,6 +211,8 @@ class Reconstruction(Registration):
         anatomy where nothing was measured. None unless it was asked for.
     placement : Placement or None
         How the brain lies in standard space. None where the orientation is the scanner's.
+    lit : (P,) float32 or None
+        The bias field of the model at every pixel of the slices, whose pixels are without it; None where there is none.
     """
 
     volume: nib.Nifti1Image
@@ -214,6 +222,7 @@ class Reconstruction(Registration):
     expected_error: float
     uncertainty: nib.Nifti1Image | None = None
     placement: Placement | None = None
+    lit: NDArray[np.float32] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -237,9 +246,13 @@ class Reconstruction(Registration):
         return replace(unscaled, amplitudes=torch.nan_to_num(unscaled.amplitudes * self.model.brightest))
 
     def simulated(self) -> list[Stack]:
-        """The stacks as the field predicts them, gains included: on the scale of the input, zero around the masks."""
+        """The stacks as the field predicts them, with gains and bias fields of the model: on the scale of the input.
+
+        Zero around the masks.
+        """
         stacks = [replace(stack, data=np.zeros_like(stack.data)) for stack in self.stacks]
         image, known = predict(self.field, self.slices, self.gain).numpy(), self.intensities
+        image = image if self.lit is None else image * self.lit
         volumes = [stack.data for stack in stacks]
         for s, number in enumerate(self.slices.stack):
             self.slices.put(s, self.slices.image(image, s) / (known.factor[number] * known.unit), volumes)

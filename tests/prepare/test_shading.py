@@ -83,12 +83,15 @@ def test_warning_names_stacks_measure_and_remedy(caplog: pytest.LogCaptureFixtur
     assert "--bias-field-correction" in message
 
 
-@pytest.mark.parametrize("corrected", [False, True])
+@pytest.mark.parametrize(
+    ("settings", "warned"),
+    [({"estimate_bias_field": False}, True), ({"bias_field_correction": True}, False), ({}, False)],
+)
 def test_registration_warns_of_shading_unless_it_is_corrected(
-    corrected: bool, caplog: pytest.LogCaptureFixture
+    settings: dict[str, bool], warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     config = SimulationConfig(motion="none", pixel=2.0, spacing=4.0, thickness=4.0, dropout=0.0, seed=1)
     stacks = [lit(stack) for stack in simulate(*brain_phantom(32.0, 1.4), config).stacks]
     with caplog.at_level(logging.WARNING, "slicesplat"):
-        register(stacks, Config(threads=1, bias_field_correction=corrected))
-    assert ("--bias-field-correction" in caplog.text) != corrected
+        register(stacks, Config(threads=1, **settings))
+    assert ("--bias-field-correction" in caplog.text) == warned

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from slicesplat.config import (
+    CommonBiasSettings,
     Config,
     FitSettings,
     MaskSettings,
@@ -28,6 +29,7 @@ class Settings(Config):
     orientation: tyro.conf.Suppress[Literal["scanner", "ras", "standard"]] = "scanner"
     template: tyro.conf.Suppress[str] = ""
     # The stages' own settings are for scripts: `slicesplat.Config`.
+    common_bias: tyro.conf.Suppress[CommonBiasSettings] = field(default_factory=CommonBiasSettings)
     masks: tyro.conf.Suppress[MaskSettings] = field(default_factory=MaskSettings)
     registration: tyro.conf.Suppress[RegistrationSettings] = field(default_factory=RegistrationSettings)
     fit: tyro.conf.Suppress[FitSettings] = field(default_factory=FitSettings)

@@ -21,6 +21,7 @@ from slicesplat.estimate.lattice import LatticeStrategy
 from slicesplat.estimate.observations import Observations, observe
 from slicesplat.estimate.select import select
 from slicesplat.estimate.strategy import Candidate, FieldStrategy
+from slicesplat.estimate.uneven import with_bias_fields
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import prune
 from slicesplat.geometry.rigid import Float, Rigid
@@ -128,7 +129,10 @@ def joint_fit(
     # Edges that a coarse field cannot draw would pull at the poses.
     observations = observations.with_rim()
     progress.begin(settings.rounds)
-    best = sweep(observations, best, settings.rounds, progress.swept)
+    first = min(1, settings.rounds)
+    best = sweep(observations, best, first, progress.swept)
+    best = with_bias_fields(observations, best, settings.likelihood)
+    best = sweep(observations, best, settings.rounds - first, progress.swept)
     progress.begin(progress.of_trials)
     best = select(observations, strategy, best, progress.swept)
     log.debug(

@@ -29,6 +29,7 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import Lattice
 from slicesplat.geometry.pixels import broadcast_to_pixels
 from slicesplat.geometry.rigid import Float, Rigid
+from slicesplat.likelihood.bias_step import bias_step
 from slicesplat.likelihood.robust import LEAST_NOISE, Weights, reweight
 from slicesplat.likelihood.validation import validation_error
 from slicesplat.motion.align import align, pose_covariance
@@ -166,20 +167,42 @@ class Objective:
         self.workspace.majorise(estimate.field.amplitudes, strength)
         slices, weights = observations.slices, estimate.weights
         # w (g y - p)^2 = w g^2 (y - p / g)^2: the image is that for gain 1, whatever the gains become.
-        gain, ones = broadcast_to_pixels(weights.gain, slices, observations.backend.device), np.ones(len(slices))
+        gain, ones = weights.brightness(slices), np.ones(len(slices))
         given = (observations.pixels / gain, weights.total(slices) * gain**2, ones)
         solver = self.workspace.solver(estimate.motion, preconditioned)
         return estimate.with_amplitudes(*solver.solve(*given, estimate.field.amplitudes, iterations, estimate.image))
 
     def weights(self, observations: Observations, estimate: Estimate) -> Estimate:
         """Gains, noise level and weights as the prediction says, and its error at the validation pixels."""
-        image, slices, settings = estimate.image, observations.slices, self.settings.likelihood
-        if image is None:
+        if estimate.image is None:
             raise ValueError("the estimate has no prediction: find the amplitudes at its motion first")
+        lit = self.bias_fields(observations, estimate)
+        image, slices, settings = lit.image, observations.slices, self.settings.likelihood
+        assert image is not None
+        if lit is not estimate:
+            estimate = replace(lit, image=None)  # that is the first order of what the volume's factor does
         judged = (observations.fitted, estimate.weights, observations.rim)
         weights = reweight(slices, observations.pixels, image, *judged, settings)
         given = (observations.validation, observations.pixels, image, weights)
         return replace(estimate, weights=weights, error=validation_error(slices, *given, settings.pixel_limit))
+
+    def bias_fields(self, observations: Observations, estimate: Estimate) -> Estimate:
+        """Bias fields nearer to their optimum, and the field without what they have taken from it.
+
+        The image is that of the new amplitudes to first order. Without bias fields nothing changes.
+        """
+        slices, weights, image = observations.slices.moved(estimate.motion), estimate.weights, estimate.image
+        bias, settings = weights.bias, self.settings.likelihood.bias_field
+        if bias is None or settings is None or image is None:
+            return estimate
+        given = (observations.pixels, weights.brightness(slices) * image, weights.total(slices) * observations.fitted)
+        steps, volume = bias_step(bias, slices, *given, weights.gain, weights.sigma, settings)
+        means = estimate.field.means.double().cpu().numpy()
+        factor = np.exp((bias.basis.at(means) - bias.level) @ volume)
+        amplitudes = estimate.field.amplitudes * observations.backend.tensor(factor.astype(np.float32))
+        image = image * bias.factor(slices, slices.pose, np.tile(volume, (len(slices), 1)))
+        lit = replace(weights, bias=bias.plus(slices, steps))
+        return replace(estimate.with_amplitudes(amplitudes, image), weights=lit)
 
     def irls_sweep(self, observations: Observations, estimate: Estimate) -> Estimate:
         """One sweep of iteratively reweighted least squares: amplitudes, then gains and weights."""
@@ -188,10 +211,10 @@ class Objective:
     def refine_poses(self, observations: Observations, estimate: Estimate) -> Estimate:
         """Gauss-Newton steps of all poses against the field."""
         slices, weights = observations.slices.moved(estimate.motion), estimate.weights
-        counted, trust = _pose_weights(observations, estimate)
+        pixels, counted, trust = _of_poses(observations, estimate)
         sigma = np.full(len(slices), weights.sigma)
         found = align(
-            *(estimate.field, slices, observations.pixels, counted, weights.gain, _UNLIMITED * sigma),
+            *(estimate.field, slices, pixels, counted, weights.gain, _UNLIMITED * sigma),
             iterations=self.settings.pose_steps,
             forward_model=self.workspace.lent(),
             prior=time_prior(slices, trust, self.time),
@@ -202,22 +225,25 @@ class Objective:
     def pose_errors(self, observations: Observations, estimate: Estimate) -> Float:
         """Standard errors (S,) mm of the poses: root mean square over the pixels of a slice."""
         slices, weights = observations.slices.moved(estimate.motion), estimate.weights
-        counted, trust = _pose_weights(observations, estimate)
+        pixels, counted, trust = _of_poses(observations, estimate)
         sigma = np.full(len(slices), weights.sigma)
         news = shown_by_others(slices, trust, observations.backend)
-        given = (estimate.field, slices, observations.pixels, counted, weights.gain, _UNLIMITED * sigma)
+        given = (estimate.field, slices, pixels, counted, weights.gain, _UNLIMITED * sigma)
         prior = time_prior(slices, trust, self.time, by_distance=True)
         covariance = pose_covariance(*given, sigma / np.sqrt(news), self.workspace.lent(), prior)
         return rms_displacement(covariance, slices)
 
 
-def _pose_weights(observations: Observations, estimate: Estimate) -> tuple[Tensor, Float]:
-    """By pixel (P,), what counts for the poses, and by slice (S,), which of them speak for their neighbours."""
+def _of_poses(observations: Observations, estimate: Estimate) -> tuple[Tensor, Tensor, Float]:
+    """Evenly lit pixels (P,), what each counts for the poses, and by slice (S,), which speak for their neighbours."""
     slices, weights = observations.slices, estimate.weights
     free = np.where(estimate.held, _HELD, 1.0)
     # The rim helps the field to its edge, and judges nothing.
     counted = observations.fitted * weights.total(slices) * broadcast_to_pixels(free, slices, weights.pixel.device)
-    return counted, weights.slice * free
+    pixels = observations.pixels
+    if weights.bias is not None:  # w (g b y - p)^2 = w b^2 (g y - p / b)^2
+        pixels, counted = pixels / weights.bias.pixel, counted * weights.bias.pixel**2
+    return pixels, counted, weights.slice * free
 
 
 def empty_estimate(field: GaussianField, motion: Rigid, weights: Weights) -> Estimate:

@@ -10,7 +10,7 @@ contaminated (Huber and Ronchetti, Robust Statistics, 2nd ed., chapters 4 and 5)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from slicesplat.config import LikelihoodSettings
 from slicesplat.geometry.pixels import MAD_TO_SIGMA, broadcast_to_pixels, median, sum_over_slices
 from slicesplat.geometry.slices import Slices
+from slicesplat.likelihood.bias_field import BiasField
 
 Float = NDArray[np.float64]
 
@@ -46,16 +47,24 @@ class Weights:
         Intensity of each slice over that of the field; geometric mean 1.
     sigma : float
         Noise level, in units of the pixels.
+    bias : BiasField or None
+        How unevenly the stacks are lit; None where it is no part of the model.
     """
 
     pixel: Tensor
     slice: NDArray[np.float64]
     gain: NDArray[np.float64]
     sigma: float
+    bias: BiasField | None = None
 
     def total(self, slices: Slices) -> Tensor:
         """(P,) float32: pixel weight times slice weight."""
         return self.pixel * broadcast_to_pixels(self.slice, slices, self.pixel.device)
+
+    def brightness(self, slices: Slices) -> Tensor:
+        """(P,) float32: what the field's image is multiplied with, the slice's gain times the stack's bias field."""
+        gain = broadcast_to_pixels(self.gain, slices, self.pixel.device)
+        return gain if self.bias is None else gain * self.bias.pixel
 
 
 def initial_weights(slices: Slices, inside: Tensor) -> Weights:
@@ -92,8 +101,9 @@ def reweight(
     """
     present = sum_over_slices(inside, slices)
     counts = np.maximum(present, 1)
-    gain = fit_gains(slices, pixels, image, old.pixel * inside, counts) if settings.gains else np.ones(len(slices))
-    residual = pixels - broadcast_to_pixels(gain, slices, image.device) * image
+    lit = image if old.bias is None else old.bias.pixel * image
+    gain = fit_gains(slices, pixels, lit, old.pixel * inside, counts) if settings.gains else np.ones(len(slices))
+    residual = pixels - replace(old, gain=gain).brightness(slices) * image
     level = np.sqrt(sum_over_slices(torch.where(inside, residual, 0.0) ** 2, slices) / counts)
     weight = _slice_weights(slices.stack, level, counts, settings.slice_limit)
     weight[present == 0] = 0.0
@@ -101,7 +111,7 @@ def reweight(
     sigma = max(MAD_TO_SIGMA * median(residual[trusted].abs()), TINY)
     far = torch.clamp(residual.abs() / (settings.pixel_limit * max(sigma, LEAST_NOISE)), min=1.0)
     gain = gain / np.exp(np.average(np.log(gain), weights=weight * counts))
-    return Weights((inside if rim is None else inside | rim) / far**2, weight, gain, sigma)
+    return Weights((inside if rim is None else inside | rim) / far**2, weight, gain, sigma, old.bias)
 
 
 def fit_gains(slices: Slices, pixels: Tensor, image: Tensor, weights: Tensor, counts: Float) -> Float:

@@ -59,8 +59,18 @@ def validation_error(
         residual counts as at most `limit` sigma.
     limit : float
     """
-    gain, trust = (broadcast_to_pixels(values, slices, held.device) for values in (weights.gain, weights.slice))
-    trust = trust * held
-    square = torch.clamp((gain * image - pixels) ** 2, max=(limit * weights.sigma) ** 2)
-    squares, count = (float(sum_over_slices(values, slices).sum()) for values in (trust * square, trust))
+    square, trust = squared_errors(slices, held, pixels, image, weights, limit)
+    squares, count = (float(sum_over_slices(values, slices).sum()) for values in (square, trust))
     return math.sqrt(squares / max(count, 1e-9))
+
+
+def squared_errors(
+    slices: Slices, held: Tensor, pixels: Tensor, image: Tensor, weights: Weights, limit: float
+) -> tuple[Tensor, Tensor]:
+    """(P,) squared errors of the pixels left out, times the trust in their slices; and (P,) that trust.
+
+    Parameters: as `validation_error`.
+    """
+    trust = broadcast_to_pixels(weights.slice, slices, held.device) * held
+    square = torch.clamp((weights.brightness(slices) * image - pixels) ** 2, max=(limit * weights.sigma) ** 2)
+    return trust * square, trust

@@ -13,6 +13,7 @@ from slicesplat.config import Config
 from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
+from slicesplat.likelihood.bias_field import BiasField
 from slicesplat.motion.agreement import Agreement, agreement
 from slicesplat.pipeline.doubts import log_doubts
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
@@ -29,6 +30,7 @@ from slicesplat.pipeline.stages import (
     standard_errors,
 )
 from slicesplat.progress import Callback, StepClock
+from slicesplat.records import BiasRecord
 from slicesplat.result import Reconstruction, Registration
 from slicesplat.splat import Backend
 
@@ -88,7 +90,7 @@ def reconstruct(
                 uncertainty = standard_errors(registered, estimated, sampled, config, report_progress)
     weights, brightest = estimated.weights, registered.intensities.brightest
     known = (weights.slice, weights.gain, estimated.ncc, estimated.standard_error, estimated.held)
-    found = _registration(registered, estimated.slices, *known, agree, config, clock, backend)
+    found = _registration(registered, estimated.slices, *known, agree, config, clock, backend, weights.bias)
     result = Reconstruction(
         **vars(found),
         volume=sampled.volume,
@@ -98,6 +100,7 @@ def reconstruct(
         expected_error=_rounded(estimated.validation_error * brightest),
         uncertainty=uncertainty,
         placement=placed,
+        lit=None if weights.bias is None else weights.bias.pixel.cpu().numpy(),
     )
     return _told(result, stacks, copies)
 
@@ -143,6 +146,7 @@ def _registration(
     config: Config,
     clock: StepClock,
     backend: Backend,
+    bias: BiasField | None = None,
 ) -> Registration:
     """What is known of the slices in the end, counted by the stacks that were used."""
     return Registration(
@@ -161,7 +165,14 @@ def _registration(
         intensities=registered.intensities,
         agreement=agree,
         searches=registered.poses.searches,
+        bias=_bias_records(registered, None if bias is None else bias.ratios(slices)),
     )
+
+
+def _bias_records(registered: Registered, own: Float | None) -> list[BiasRecord]:
+    """How unevenly each stack was lit."""
+    ratios = np.ones(len(registered.stacks)) if own is None else own
+    return [BiasRecord(number, float(ratio), registered.common_bias) for number, ratio in enumerate(ratios)]
 
 
 def _told(result: Result, stacks: Sequence[Stack], copies: dict[int, int]) -> Result:

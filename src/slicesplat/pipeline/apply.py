@@ -149,6 +149,7 @@ def _registered(prepared: Prepared, motion: KnownMotion, config: Config) -> Regi
         dropout=~known,
         poses=Poses(moved, np.ones(len(slices)), trust, trust),
         slices=slices.moved(moved),
+        common_bias=prepared.common_bias,
     )
 
 

@@ -30,6 +30,7 @@ from slicesplat.motion.gauge import gauge
 from slicesplat.motion.stacks import register_by_one_mask
 from slicesplat.motion.stillness import simplest_motion
 from slicesplat.prepare.assess import StackAssessment, assess, least_motion, warn_of_shading
+from slicesplat.prepare.common_bias import common_bias
 from slicesplat.prepare.coverage import unresolved
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
 from slicesplat.prepare.outline import outlines
@@ -56,12 +57,16 @@ class Prepared:
         The way back.
     start : dict or None
         By stack and index, where each slice is about: transforms (4, 4); None where nothing is known.
+    common_bias : float
+        How many times more the brightest part of the region was lit than the darkest, by a field that all stacks
+        shared and that they were divided by; 1 where there was none.
     """
 
     signals: list[Stack]
     scaled: list[Stack]
     intensities: Intensities
     start: dict[tuple[int, int], Float] | None = None
+    common_bias: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +90,8 @@ class Registered:
         As the fit sees them, where they were found.
     free : bool
         Whether the slices moved each by itself, as far as the data say.
+    common_bias : float
+        As `Prepared` has it.
     """
 
     stacks: list[Stack]
@@ -95,6 +102,7 @@ class Registered:
     poses: Poses
     slices: Slices
     free: bool = True
+    common_bias: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,12 +152,28 @@ def prepare(stacks: Sequence[Stack], config: Config) -> Prepared:
     for sentence in unresolved(stacks):
         log.warning(sentence)
     signals, intensities = signal(stacks)
+    signals, common = _evenly_lit(signals, config)
+    alike = config.fit.likelihood.gains
+    return Prepared(signals, *scale_intensities(signals, intensities, alike), common_bias=common)
+
+
+def _evenly_lit(signals: list[Stack], config: Config) -> tuple[list[Stack], float]:
+    """The stacks without their bias fields by N4, or without the one that they share; and how large that was."""
     if config.bias_field_correction:
+        if config.estimate_bias_field:
+            log.info("N4 evens out the stacks: no bias field is estimated in the model")
         from slicesplat.prepare.bias import correct_bias_field  # ITK is slow to import
 
-        signals = [correct_bias_field(stack) for stack in signals]
-    alike = config.fit.likelihood.gains
-    return Prepared(signals, *scale_intensities(signals, intensities, alike))
+        return [correct_bias_field(stack) for stack in signals], 1.0
+    found = common_bias(signals, config.common_bias) if config.models_bias_field else None
+    if found is None:
+        return signals, 1.0
+    log.info(
+        "a bias field that all stacks share lights the brightest part of the region %.1f times as much as the darkest; "
+        "it is divided out; --no-estimate-bias-field keeps it",
+        found.ratio,
+    )
+    return [found.divided_out(stack) for stack in signals], found.ratio
 
 
 def refine(prepared: Prepared, config: Config, report_progress: ReportProgress, backend: Backend) -> Prepared:
@@ -173,7 +197,8 @@ def refine(prepared: Prepared, config: Config, report_progress: ReportProgress, 
     if config.motion != "slices":
         margin = config.masks.between_slices if config.motion == "stack" else config.masks.of_rough_poses
         signals = refine_masks(prepared.signals, slices, np.ones(len(slices)), margin, backend)
-        return Prepared(signals, *scale_intensities(signals, prepared.intensities), start)
+        scaled, intensities = scale_intensities(signals, prepared.intensities)
+        return replace(prepared, signals=signals, scaled=scaled, intensities=intensities, start=start)
     # Once for what moved between the stacks, once for what moved within them.
     refined = refine_masks(scaled, slices, np.ones(len(slices)), config.masks.between_slices, backend)
     assessments = assess(refined)
@@ -186,7 +211,8 @@ def refine(prepared: Prepared, config: Config, report_progress: ReportProgress, 
     # A mask that was drawn on a slice without signal says where the region is all the same.
     trust = np.where(dropout, 1.0, weight)
     signals = refine_masks(prepared.signals, slices, trust, config.masks.of_rough_poses, backend)
-    return Prepared(signals, *scale_intensities(signals, prepared.intensities), _by_name(slices))
+    scaled, intensities = scale_intensities(signals, prepared.intensities)
+    return replace(prepared, signals=signals, scaled=scaled, intensities=intensities, start=_by_name(slices))
 
 
 def register_slices(
@@ -227,7 +253,8 @@ def register_slices(
         poses = (
             poses if simple is None else replace(as_scanned(slices, dropout), motion=simple, searches=poses.searches)
         )
-    return Registered(stacks, scaled, intensities, reference, dropout, poses, slices.moved(poses.motion), free)
+    here, common = slices.moved(poses.motion), prepared.common_bias
+    return Registered(stacks, scaled, intensities, reference, dropout, poses, here, free, common)
 
 
 def estimate(registered: Registered, config: Config, report_progress: ReportProgress, backend: Backend) -> Estimated:
@@ -248,9 +275,12 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
         slices = slices.interpolated(noise.reach)
     # Poses fitted where nothing moved, or to a single stack, whose slices nothing crosses, would only follow noise.
     settings = config.fit if registered.free else replace(config.fit, pose_steps=0)
+    if not config.models_bias_field or len(stacks) == 1:
+        settings = replace(settings, likelihood=replace(settings.likelihood, bias_field=None))
     random = np.random.default_rng(config.seed)
     fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration)
     known = (fit.weights, fit.ncc, fit.validation_error, fit.standard_error, fit.held)
+    slices = _without_bias(slices, fit.weights, stacks)
     if config.motion == "none":
         return Estimated(fit.field, slices, *known)
     # Field and slices may have moved as one.
@@ -275,6 +305,16 @@ def believe(registered: Registered, config: Config, backend: Backend) -> tuple[R
     slices = slices.moved(poses.motion)
     errors = pose_errors(slices, poses, held, settings, backend)
     return replace(registered, poses=poses, slices=slices), errors, held
+
+
+def _without_bias(slices: Slices, weights: Weights, stacks: Sequence[Stack]) -> Slices:
+    """The slices without the bias fields of the model; what these are is in the log."""
+    if weights.bias is None:
+        return slices
+    ratios = weights.bias.ratios(slices)
+    told = ", ".join(f"{100 * (r - 1):.0f} % in {stack.name}" for r, stack in zip(ratios, stacks, strict=True))
+    log.info("bias fields are part of the model: brightest over darkest %s", told)
+    return replace(slices, pixels=slices.pixels / weights.bias.pixel.cpu().numpy())
 
 
 def model_of(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Model:
@@ -366,7 +406,9 @@ def _surrounded(
 def _background(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> GaussianField:
     """What lies around the region, to be added to the field there."""
     slices, around = estimated.slices, config.sample.background_margin
-    wide = cut_slices(registered.scaled, config.slice_profile, int(np.ceil(around / slices.step.min())))
+    bias = estimated.weights.bias
+    even = registered.scaled if bias is None else [bias.divided_out(n, s) for n, s in enumerate(registered.scaled)]
+    wide = cut_slices(even, config.slice_profile, int(np.ceil(around / slices.step.min())))
     return background_field(wide.moved(slices.motion), estimated.field, estimated.weights, config.sample, backend)
 
 
