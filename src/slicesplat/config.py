@@ -140,6 +140,10 @@ class RelocationSettings:
         Correlation of a stack without noise with what the others show, from which on it is not searched.
     improvement : float
         By how much another place has to correlate better.
+    sure : float
+        Lead over the best other place with which a stack helps to find the others; without one, the best does.
+    passes : int
+        Times that stacks which still do not agree are searched, once more when all have been found.
     elsewhere : float
         mm, rotations at a brain's radius, from which on two places are different ones.
     slices : int
@@ -154,6 +158,8 @@ class RelocationSettings:
 
     convincing: float = 0.7
     improvement: float = 0.05
+    sure: float = 0.15
+    passes: int = 2
     elsewhere: float = 15.0
     slices: int = 8
     pixel: float = 5.0

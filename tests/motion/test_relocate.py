@@ -71,6 +71,17 @@ def test_a_reference_in_the_wrong_place_does_not_break_the_others() -> None:
     assert np.median(distance(slices, found @ slices.frame, ~there @ slices.frame)[own]) < 2.0
 
 
+def test_stacks_of_which_no_two_agree_are_brought_onto_the_reference() -> None:
+    (first, there), (second, second_there) = turned(still()[0], 2, 180.0), turned(still()[1], 0, 90.0)
+    slices = cut([first, second, still()[2]])
+    found, searches = relocate(slices, np.ones(len(slices)), 0)
+    home = [there @ ~there, there @ ~second_there, there]
+    truth = Rigid(np.array([home[stack].matrix for stack in slices.stack])) @ slices.frame
+    off = distance(slices, found @ slices.frame, truth)
+    assert max(np.median(off[slices.stack == stack]) for stack in range(3)) < 3.0
+    assert {search.stack for search in searches if search.moved} == {1, 2}
+
+
 def test_a_stack_of_noise_is_told_as_one_that_matches_nowhere() -> None:
     noise = np.random.default_rng(0).uniform(0.0, 1.0, still()[1].data.shape).astype(np.float32)
     slices = cut([still()[0], replace(still()[1], data=noise), still()[2]])

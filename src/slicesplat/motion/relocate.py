@@ -4,15 +4,15 @@ A brain turns by any angle between stacks, its outline is nearly symmetric, and 
 find something to match, each by itself. What tells is what the OTHER stacks show: a stack in place correlates with it
 inside its masks, one in a wrong basin does not. So the stacks are split into a set that agrees and the rest. Each of
 the rest is laid over the set's field turned by all 60 rotations of the icosahedron, none of which is further than 44
-degrees from any other rotation; the best of them descend, from the whole stack to short runs of slices, and the most
-certain stack joins the set before the others are looked for again (as Prim's spanning tree grows, Bell System Technical
-Journal 36, 1957, 1389-1401). docs/method.md, Motion.
+degrees from any other rotation; the best of them descend, from the whole stack to single slices, and the most certain
+stacks join the set before the others are looked for again (as Prim's spanning tree grows, Bell System Technical Journal
+36, 1957, 1389-1401). docs/method.md, Motion.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -88,29 +88,47 @@ def relocate(
     settings : RegistrationSettings
     backend : Backend
     """
-    inside = sorted(int(stack) for stack in np.unique(slices.stack[weight > 0]))
-    placed = _agreeing(slices, weight, inside, settings, backend)
-    lost = [stack for stack in inside if stack not in placed]
-    if not lost:
-        return slices.motion, []
-    if len(placed) < 2:
-        seed = reference if reference in inside else placed[0]
-        placed, lost = [seed], [stack for stack in inside if stack != seed]
-    done: list[StackSearch] = []
-    while lost:
-        shown = (weight > 0) & np.isin(slices.stack, placed)
-        places = {stack: _Search(slices, weight, shown, stack, settings, backend).run() for stack in lost}
-        surest = max(lost, key=lambda stack: places[stack].search.ncc)
-        place = places[surest]
-        log.debug("stack %d searched again: %s", surest, place.search)
-        own = np.flatnonzero(slices.stack == surest)
-        motion = slices.motion.matrix.copy()
-        motion[own] = place.motion.matrix
-        slices = slices.moved(Rigid(motion))
-        done.append(place.search)
-        placed.append(surest)
-        lost.remove(surest)
-    return slices.motion, done
+    done: dict[int, StackSearch] = {}
+    for _ in range(settings.relocation.passes):
+        placed, lost = _split(slices, weight, reference, settings, backend)
+        while lost:
+            shown = (weight > 0) & np.isin(slices.stack, placed)
+            places = {stack: _Search(slices, weight, shown, stack, settings, backend).run() for stack in lost}
+            for stack in _joining(places, settings.relocation.sure):
+                log.debug("stack %d searched again: %s", stack, places[stack].search)
+                slices = _with_stack(slices, stack, places[stack].motion)
+                before = done.get(stack)
+                moved = places[stack].search.moved or (before is not None and before.moved)
+                done[stack] = replace(places[stack].search, moved=moved)
+                placed.append(stack)
+                lost.remove(stack)
+        if not any(search.moved for search in done.values()):
+            break
+    return slices.motion, [done[stack] for stack in sorted(done)]
+
+
+def _joining(places: dict[int, _Place], sure: float) -> list[int]:
+    """The stacks whose places lead all others by that much; the one that leads by most where there is none."""
+    first = max(places, key=lambda stack: places[stack].search.lead)
+    return [stack for stack, place in places.items() if stack == first or place.search.lead >= sure]
+
+
+def _with_stack(slices: Slices, stack: int, motion: Rigid) -> Slices:
+    """The slices with those of one stack elsewhere."""
+    moved = slices.motion.matrix.copy()
+    moved[slices.stack == stack] = motion.matrix
+    return slices.moved(Rigid(moved))
+
+
+def _split(
+    slices: Slices, weight: Float, reference: int, settings: RegistrationSettings, backend: Backend
+) -> tuple[list[int], list[int]]:
+    """The stacks that agree with each other, or the reference alone where no two do; and those to be searched."""
+    stacks = sorted(int(stack) for stack in np.unique(slices.stack[weight > 0]))
+    placed = _agreeing(slices, weight, stacks, settings, backend)
+    if len(placed) == 1 and reference in stacks:
+        placed = [reference]
+    return placed, [stack for stack in stacks if stack not in placed]
 
 
 def _agreeing(
