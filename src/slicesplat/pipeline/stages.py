@@ -93,7 +93,7 @@ class Registered:
     dropout: NDArray[np.bool_]
     poses: Poses
     slices: Slices
-    free: bool = True
+    free: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +214,8 @@ def register_slices(
         poses = register(wide, slices, *given)
         simple = simplest_motion(slices, poses.motion, poses.weight, config.registration, backend)
         free = simple is None
-        poses = poses if simple is None else replace(as_scanned(slices, dropout), motion=simple)
+        if simple is not None:
+            poses = replace(poses, motion=simple, weight=as_scanned(slices, dropout).weight)
     return Registered(stacks, scaled, intensities, reference, dropout, poses, slices.moved(poses.motion), free)
 
 
