@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import MAD_TO_SIGMA, broadcast_to_pixels, median, sum_over_slices
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices
-from slicesplat.likelihood.robust import fit_gains
+from slicesplat.likelihood.robust import LEAST_NOISE, fit_gains
 from slicesplat.motion.align import NEIGHBOURING_PIXELS, align
 from slicesplat.motion.gauge import gauge
 from slicesplat.solvers.amplitudes import fit_lattice
@@ -50,11 +51,11 @@ def simplest_motion(
     if not (weight > 0).any():
         return None
     coarse, choice = slices.binned(settings.binning, least=1.0), settings.stillness
-    rough = _Comparison(coarse, weight, choice.rough_spacing, settings, backend)
-    fine = _Comparison(slices, weight, choice.spacing, settings, backend)
+    rough = _Comparison(coarse, found, weight, choice.rough_spacing, settings, backend)
+    fine = _Comparison(slices, found, weight, choice.spacing, settings, backend)
     for name, motion in (("still", slices.motion), ("moved as stacks", _of_stacks(slices.moved(found), weight))):
         # On a rough field, quickly, what moved is told from what did not.
-        if rough.no_worse(motion, found) and fine.no_worse(motion, found):
+        if rough.no_worse(motion) and fine.no_worse(motion):
             log.info("the slices %s: motion of each by itself explains no more", name)
             return motion
     return None
@@ -62,11 +63,12 @@ def simplest_motion(
 
 @dataclass(frozen=True, eq=False)
 class _Comparison:
-    """Two motions of the same slices, by how they predict pixels that are left out.
+    """Simpler motions against the one that was found, by how they predict pixels that are left out.
 
     Attributes
     ----------
     slices : Slices
+    found : Rigid (S)
     weight : (S,)
         Slices without any take no part.
     spacing : float
@@ -76,51 +78,61 @@ class _Comparison:
     """
 
     slices: Slices
+    found: Rigid
     weight: Float
     spacing: float
     settings: RegistrationSettings
     backend: Backend
 
-    def no_worse(self, simple: Rigid, found: Rigid) -> bool:
+    def no_worse(self, simple: Rigid) -> bool:
         """Whether the simple motion predicts as well as the one that was found, all in all and nearly every slice."""
-        choice, inside = self.settings.stillness, self.slices.mask & (self.weight > 0)[self.slices.slice_of_pixel()]
-        squared = squares(self.slices, choice)
+        choice = self.settings.stillness
         # A slice that nothing crosses agrees with itself best wherever it is alone.
-        held = squared & inside & crossed(self.slices.moved(simple), inside, choice.rough_spacing)
+        there = crossed(self.slices.moved(simple), self._inside, choice.rough_spacing)
+        held = self._inside & squares(self.slices, choice) & there
         if not held.any():
             return False
-        kept, left = (self.backend.tensor(part).float() for part in (inside & ~squared, held))
-        found = self._refined(found, kept)
-        errors = [self._errors(motion, kept) for motion in (found, simple)]
-        sigma = MAD_TO_SIGMA * median(errors[0][left > 0])
+        left = self.backend.tensor(held).float()
+        errors = (self._least, self._errors(simple))
+        sigma = max(MAD_TO_SIGMA * median(errors[0][left > 0]), LEAST_NOISE)
         limited = [error.clamp(max=choice.limit * sigma) ** 2 for error in errors]
         # Neighbouring pixels share what the field has not learnt.
         worse = sum_over_slices(left * (limited[1] - limited[0]), self.slices) / (NEIGHBOURING_PIXELS * sigma**2)
         worse = worse[sum_over_slices(left, self.slices) > 0]
-        spread = float(np.sqrt((worse**2).sum()))
-        score = float(worse.sum()) / max(spread, 1e-12)
+        score = float(worse.sum()) / max(float(np.sqrt((worse**2).sum())), 1e-12)
         moved = int((worse > choice.certain).sum())
         log.debug("motion: %.1f standard errors, certain for %d of %d slices", score, moved, len(worse))
         return score < choice.significant and moved <= max(1, choice.exceptions * len(worse))
 
-    def _refined(self, motion: Rigid, kept: Tensor) -> Rigid:
-        """The poses that the pixels kept give by themselves."""
-        here, count = self.slices.moved(motion), len(self.slices)
-        field, forward_model = self._field(here, kept)
-        level = np.full(count, self.settings.fine[-1].scale)
-        start = (field, here, here.pixels, kept, np.ones(count), level)
-        return align(*start, None, self.settings.steps, forward_model).motion
+    @cached_property
+    def _inside(self) -> NDArray[np.bool_]:
+        """(P,) pixels that take part."""
+        return self.slices.mask & self.slices.measured & (self.weight > 0)[self.slices.slice_of_pixel()]
 
-    def _errors(self, motion: Rigid, kept: Tensor) -> Tensor:
+    @cached_property
+    def _kept(self) -> Tensor:
+        """(P,) those of them that are not left out."""
+        return self.backend.tensor(self._inside & ~squares(self.slices, self.settings.stillness)).float()
+
+    @cached_property
+    def _least(self) -> Tensor:
+        """Absolute errors (P,) of the motion that was found, as the pixels kept give it by themselves."""
+        here, count = self.slices.moved(self.found), len(self.slices)
+        field, forward_model = self._field(here)
+        level = np.full(count, self.settings.fine[-1].scale)
+        start = (field, here, here.pixels, self._kept, np.ones(count), level)
+        return self._errors(align(*start, None, self.settings.steps, forward_model).motion)
+
+    def _errors(self, motion: Rigid) -> Tensor:
         """Absolute errors (P,) of the prediction from the pixels kept."""
         here, pixels = self.slices.moved(motion), self.backend.tensor(self.slices.pixels)
-        field, forward_model = self._field(here, kept)
+        field, forward_model = self._field(here)
         image = forward_model.apply(field.amplitudes, np.ones(len(here)))
-        gain = fit_gains(here, pixels, image, kept, np.maximum(sum_over_slices(kept, here), 1))
+        gain = fit_gains(here, pixels, image, self._kept, np.maximum(sum_over_slices(self._kept, here), 1))
         return (broadcast_to_pixels(gain, here, self.backend.device) * image - pixels).abs()
 
-    def _field(self, here: Slices, kept: Tensor) -> tuple[GaussianField, ForwardModel]:
-        given = (self.backend.tensor(here.pixels), kept, np.ones(len(here)))
+    def _field(self, here: Slices) -> tuple[GaussianField, ForwardModel]:
+        given = (self.backend.tensor(here.pixels), self._kept, np.ones(len(here)))
         return fit_lattice(here, *given, self.spacing, self.settings.iterations, self.settings.ridge, self.backend)
 
 

@@ -101,7 +101,7 @@ class Registered:
     dropout: NDArray[np.bool_]
     poses: Poses
     slices: Slices
-    free: bool = True
+    free: bool = False
     common_bias: float = 1.0
 
 
@@ -250,9 +250,8 @@ def register_slices(
         poses = register(wide, slices, *given)
         simple = simplest_motion(slices, poses.motion, poses.weight, config.registration, backend)
         free = simple is None
-        poses = (
-            poses if simple is None else replace(as_scanned(slices, dropout), motion=simple, searches=poses.searches)
-        )
+        if simple is not None:
+            poses = replace(poses, motion=simple, weight=as_scanned(slices, dropout).weight)
     here, common = slices.moved(poses.motion), prepared.common_bias
     return Registered(stacks, scaled, intensities, reference, dropout, poses, here, free, common)
 
