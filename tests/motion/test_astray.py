@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.motion.align import NEIGHBOURING_PIXELS
-from slicesplat.motion.astray import Verdict, judge_stray, pixels_as_one
+from slicesplat.motion.astray import Verdict, at_expected, judge_stray, pixels_as_one
 
 JUMP = np.array([4.0, -3.0, 3.0, 0.2, -0.25, 0.15])
 
@@ -72,6 +72,22 @@ def test_slice_of_which_the_others_see_nothing_goes_with_its_neighbours() -> Non
     verdict = judged(slices)
     assert verdict is not None and verdict.back.tolist() == [True]
     assert distance(truth, verdict.motion(slices.motion) @ truth.frame, truth.pose)[s] < 0.01
+
+
+def test_lost_slice_fits_where_it_is_expected_if_that_is_what_it_shows() -> None:
+    truth, (lost, noise) = three_stacks(), (4, 16)
+    slices = seen(truth)
+    random = np.random.default_rng(1).normal(0.3, 0.2, slices.pixels.shape).astype(np.float32)
+    pixels = np.where(slices.slice_of_pixel() == noise, random, slices.pixels)
+    slices = replace(slices, pixels=pixels).moved(stepped(truth.pose, [lost, noise], JUMP) @ ~truth.frame)
+    inside = torch.from_numpy(slices.mask.astype(np.float32))
+    which = np.array([lost, noise])
+    home = at_expected(slices, inside, full(slices), full(slices), which)
+    assert distance(truth.take(which), home.motion @ truth.frame[which], truth.pose[which])[0] < 0.6
+    assert home.ncc[0] > 0.9 and home.ncc[1] < 0.4
+    # Two slices at the end of the only stack that is left say nothing of one at its other end.
+    alone = np.where(np.isin(np.arange(len(slices)), slices.in_time(2)[:2]), 1.0, 0.0)
+    assert at_expected(slices, inside, alone, full(slices), slices.in_time(2)[-1:]).ncc.tolist() == [0.0]
 
 
 def test_slices_without_trust_neither_speak_nor_are_judged() -> None:

@@ -213,14 +213,16 @@ class Objective:
         slices, weights = observations.slices.moved(estimate.motion), estimate.weights
         pixels, counted, trust = _of_poses(observations, estimate)
         sigma = np.full(len(slices), weights.sigma)
+        prior = time_prior(slices, trust, self.time)
         found = align(
             *(estimate.field, slices, pixels, counted, weights.gain, _UNLIMITED * sigma),
             iterations=self.settings.pose_steps,
             forward_model=self.workspace.lent(),
-            prior=time_prior(slices, trust, self.time),
+            prior=prior,
             sigma=sigma,
         )
-        return estimate.moved(found.motion, found.ncc)
+        expected = prior.pose @ ~slices.frame
+        return estimate.moved(expected.where(estimate.held, found.motion), found.ncc)
 
     def pose_errors(self, observations: Observations, estimate: Estimate) -> Float:
         """Standard errors (S,) mm of the poses: root mean square over the pixels of a slice."""

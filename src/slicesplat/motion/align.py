@@ -55,6 +55,16 @@ class Alignment:
     misfit: Float
     ncc: Float
 
+    def __getitem__(self, which: NDArray[np.bool_]) -> Alignment:
+        return Alignment(self.motion[which], self.gain[which], self.misfit[which], self.ncc[which])
+
+    def with_some(self, which: NDArray[np.int64], other: Alignment) -> Alignment:
+        """The same but for slices `which` (n,), of which it says what another one (n) does."""
+        parts = [part.copy() for part in (self.motion.matrix, self.gain, self.misfit, self.ncc)]
+        for part, new in zip(parts, (other.motion.matrix, other.gain, other.misfit, other.ncc), strict=True):
+            part[which] = new
+        return Alignment(Rigid(parts[0]), *parts[1:])
+
     def where(self, choice: NDArray[np.bool_], other: Alignment) -> Alignment:
         """What this one says where `choice` (S,) holds, else the other."""
         return Alignment(

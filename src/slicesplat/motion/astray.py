@@ -30,7 +30,7 @@ from slicesplat.geometry.pixels import broadcast_to_pixels, median, sum_over_sli
 from slicesplat.geometry.rigid import Float, Rigid, displacement
 from slicesplat.geometry.slices import Slices, pixel_indices
 from slicesplat.likelihood.robust import LEAST_NOISE
-from slicesplat.motion.align import NEIGHBOURING_PIXELS, align
+from slicesplat.motion.align import NEIGHBOURING_PIXELS, Alignment, align
 from slicesplat.motion.time_prior import TimePrior, time_prior
 from slicesplat.solvers.amplitudes import fit_lattice
 from slicesplat.splat import CPU, Backend, predict
@@ -128,6 +128,41 @@ def judge_stray(
             break
         stray[which[~verdict.back]] = False
     return verdict
+
+
+def at_expected(
+    slices: Slices,
+    inside: Tensor,
+    trust: Float,
+    gain: Float,
+    which: NDArray[np.int64],
+    settings: RegistrationSettings = _DEFAULT,
+    backend: Backend = CPU,
+) -> Alignment:
+    """How slices `which` fit what the others show where they are expected: an alignment (n) from there.
+
+    One of which the others see too little to say so correlates by zero.
+
+    Parameters
+    ----------
+    slices, inside, trust, gain, settings, backend
+        As `judge_stray`.
+    which : (n,)
+        Slices that have not found their place; they do not speak.
+    """
+    others = np.where(np.isin(np.arange(len(slices)), which), 0.0, trust)
+    prior = time_prior(slices, others, settings.time, by_distance=True)
+    witnesses = _witnesses(slices, inside, others, gain, prior, settings, backend)
+    trial, prior, ones = slices.take(which), prior[which], np.ones(len(which))
+    trial = trial.moved(prior.pose @ ~trial.frame)
+    mine = torch.as_tensor(pixel_indices(slices.offset, which), device=inside.device)
+    least = settings.recovery.least_seen * witnesses.typical
+    asked = inside[mine] * (predict(witnesses.coverage, trial, ones, backend) > least)
+    given = (asked, ones, settings.fine[-1].scale * ones, None, settings.recovery.last_steps)
+    stays = replace(prior, jump=np.inf)
+    found = align(witnesses.field, trial, trial.pixels, *given, prior=stays, backend=backend)
+    enough = 2 * sum_over_slices(asked, trial) > sum_over_slices(inside[mine], trial)
+    return replace(found, ncc=np.where(enough, found.ncc, 0.0))
 
 
 def _witnesses(

@@ -30,6 +30,7 @@ from slicesplat.geometry.rigid import Float, Rigid, displacement
 from slicesplat.geometry.slices import Slices
 from slicesplat.motion.acceptance import least_ncc, out_of_place, slice_weights
 from slicesplat.motion.align import ROBUST_SIGMAS, Alignment, align, pose_covariance
+from slicesplat.motion.astray import at_expected
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.overlap import register_overlaps
 from slicesplat.motion.posterior import rms_displacement, shown_by_others
@@ -122,7 +123,7 @@ def register(
         state = insides.level(level, state)
     state = insides.search_lost(settings.fine[0], state)
     progress.report(progress.total, state)
-    found = _accepted(slices, state, reference, dropout, settings, backend)
+    found = _accepted(slices, state, inside, reference, dropout, settings, backend)
     return replace(found, searches=tuple(searches))
 
 
@@ -240,14 +241,22 @@ def pose_errors(
 def _accepted(
     slices: Slices,
     state: Alignment,
+    inside: Tensor,
     reference: int,
     dropout: NDArray[np.bool_],
     settings: RegistrationSettings,
     backend: Backend,
 ) -> Poses:
     """What was found, in the reference stack's scanner space; what does not fit is left out, at its expected place."""
-    here = slices.moved(state.motion)
-    lost = dropout | out_of_place(here, state, least_ncc(slices, settings, backend), settings)
+    here, least = slices.moved(state.motion), least_ncc(slices, settings, backend)
+    lost = dropout | out_of_place(here, state, least, settings)
+    if (tried := np.flatnonzero(lost & ~dropout)).size and not lost.all():
+        # A slice of few pixels is lost by having been found elsewhere: it may fit where its neighbours are.
+        trust = np.where(lost, 0.0, slice_weights(state.misfit))
+        home = at_expected(here, inside, trust, state.gain, tried, settings, backend)
+        fits = (home.ncc >= least[tried]) & (home.misfit < settings.recovery.misfit * np.median(state.misfit))
+        state, lost[tried[fits]] = state.with_some(tried[fits], home[fits]), False
+        here = slices.moved(state.motion)
     trust = np.where(lost, 0.0, slice_weights(state.misfit))
     expected = time_prior(here, trust, settings.time).pose @ ~slices.frame
     motion = expected.where(lost, state.motion)
