@@ -29,6 +29,7 @@ BENCHMARK = "situations"
 
 _IN_PLANE = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[:, :, None]
 _NOISE = 0.3  # of the brightest tissue
+_BIAS = 0.15  # largest relative change of intensity
 _SHADING = 0.25, 10.0, 12.0  # least brightness, where it is halfway (mm), how far it takes (mm)
 
 
@@ -121,6 +122,20 @@ def shaded(stacks: Sequence[Stack]) -> Files:
     return as_scanned(changed(stacks, with_shading))
 
 
+def biased(stacks: Sequence[Stack]) -> Files:
+    """Another smooth field for each stack, quadratic over its field of view, as `slicesplat simulate` makes them."""
+    random = np.random.default_rng(7)
+
+    def with_bias(stack: Stack) -> np.ndarray:
+        x, y, z = np.meshgrid(*(np.linspace(-1, 1, size) for size in stack.data.shape), indexing="ij", sparse=True)
+        terms = (x, y, z, x * y, y * z, x * z, x * x, y * y, z * z)
+        field = sum(weight * term for weight, term in zip(random.standard_normal(len(terms)), terms, strict=True))
+        field = np.asarray(field) - np.mean(field)
+        return stack.data * (1 + _BIAS * field / np.abs(field).max())
+
+    return as_scanned(changed(stacks, with_bias))
+
+
 def twice(stacks: Sequence[Stack]) -> Files:
     again = [replace(stack, name=f"again-{stack.name}") for stack in stacks]
     return as_scanned([*stacks, *again])
@@ -193,7 +208,10 @@ SITUATIONS: dict[str, Callable[[Sequence[Stack]], Files]] = {
     "z-scores": z_scores,
     "shifted by -1024": shifted,
     "noise of 30 %": noisy,
+    "bias of 15 %": biased,
+    "bias of 15 %, not estimated": biased,
     "shading 4:1": shaded,
+    "shading 4:1, not estimated": shaded,
     "shading 4:1, N4": shaded,
     "all twice": twice,
     "soft masks": soft_masks,
@@ -254,8 +272,12 @@ def main() -> None:
     rows = Rows("Situations", BENCHMARK, args)
     for case in chosen_cases(args):
         for name in args.situations or SITUATIONS:
-            settings = replace(config, bias_field_correction=name.endswith("N4"))
-            settings = replace(settings, motion="none") if name.endswith("motion off") else settings
+            settings = replace(
+                config,
+                bias_field_correction=name.endswith("N4"),
+                estimate_bias_field=not name.endswith("not estimated"),
+                motion="none" if name.endswith("motion off") else config.motion,
+            )
             found = reconstructed(SITUATIONS[name](case.stacks), case, settings)
             rows.add(case=case.name, situation=name, **found)
     rows.show()

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from reconstructions import COMPILING, STEPS, brief, result, small
 
+from slicesplat.geometry.stack import Stack
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
+
 
 def test_json_says_what_was_asked_what_it_took_and_where_every_slice_is() -> None:
     made = result()
@@ -49,3 +53,22 @@ def test_simulated_stacks_are_the_measured_ones_without_noise() -> None:
         assert np.corrcoef(predicted.data[used], given.data[used])[0, 1] > 0.9
         # Each on its own scale.
         assert predicted.data[used].mean() == pytest.approx(given.data[used].mean(), rel=0.03)
+
+
+def test_uneven_light_is_told_for_every_stack_and_shown_on_the_simulated_ones() -> None:
+    config = SimulationConfig(motion="none", pixel=1.6, spacing=2.4, thickness=2.4, dropout=0.0, noise=0.02, seed=1)
+    even = simulate(*brain_phantom(40.0, 1.4), config).stacks
+
+    def lit(number: int) -> Stack:
+        ramp = 1 + 0.3 * np.linspace(-1, 1, even[number].data.shape[number % 2], dtype=np.float32)
+        ramp = ramp.reshape((-1, 1, 1) if number % 2 == 0 else (1, -1, 1))
+        return replace(even[number], data=even[number].data * ramp)
+
+    stacks = [lit(number) for number in range(3)]
+    made, plain = brief(stacks, motion="none"), brief(even, motion="none")
+    assert [record.stack for record in made.bias] == [0, 1, 2]
+    assert all(record.own > 1.15 and record.common == 1.0 for record in made.bias)
+    assert all(record.own == 1.0 for record in plain.bias) and plain.lit is None
+    assert made.json()["bias_fields"] == [record.json() for record in made.bias]
+    for stack, predicted in zip(stacks, made.simulated(), strict=True):
+        assert np.corrcoef(stack.data[stack.mask], predicted.data[stack.mask])[0, 1] > 0.9

@@ -42,7 +42,10 @@ _ROBUST = _for(
     "slices and pixels are weighted by their residuals, without thresholds",
     "--no-local-exclusion --no-global-exclusion --global-ncc-threshold --local-ssim-threshold",
 )
-_BIAS = _for("--bias-field-correction evens out every stack before the fit", "--n-levels-bias --weight-bias")
+_BIAS = _for(
+    "bias fields are estimated where the data ask for it; --bias-field-correction evens out every stack first",
+    "--n-levels-bias --weight-bias",
+)
 _N4 = _for(
     "N4 has settings of its own",
     "--n-proc-n4 --shrink-factor-n4 --tol-n4 --spline-order-n4 --noise-n4 --n-iter-n4 --n-levels-n4 "

@@ -198,7 +198,7 @@ class Objective:
         given = (observations.pixels, weights.brightness(slices) * image, weights.total(slices) * observations.fitted)
         steps, volume = bias_step(bias, slices, *given, weights.gain, weights.sigma, settings)
         means = estimate.field.means.double().cpu().numpy()
-        factor = np.exp((bias.basis.at(means) - bias.level) @ volume)
+        factor = bias.light(means, volume)
         amplitudes = estimate.field.amplitudes * observations.backend.tensor(factor.astype(np.float32))
         image = image * bias.factor(slices, slices.pose, np.tile(volume, (len(slices), 1)))
         lit = replace(weights, bias=bias.plus(slices, steps))

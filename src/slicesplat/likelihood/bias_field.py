@@ -165,6 +165,13 @@ class BiasField:
             for number in range(len(self.coefficients))
         ])  # fmt: skip
 
+    def light(self, points: Float, coefficients: Float) -> Float:
+        """(n,) the field with coefficients (K,) of its logarithm at positions (n, 3) mm."""
+        log = np.full(len(points), -float(np.einsum("k,k->", coefficients, self.level)))
+        for coefficient, term in zip(coefficients, self.basis.terms(*points.T), strict=True):
+            log += coefficient * term
+        return np.exp(log)
+
     def divided_out(self, number: int, stack: Stack) -> Stack:
         """The stack of that number without its field."""
         owned = self.coefficients[number]
