@@ -27,7 +27,7 @@ from slicesplat.field.lattice import prune
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.likelihood.robust import Weights
-from slicesplat.motion.astray import judge_stray
+from slicesplat.motion.astray import Verdict, judge_stray
 from slicesplat.priors import prior_named
 from slicesplat.progress import ReportProgress
 from slicesplat.splat import CPU, Backend
@@ -124,8 +124,12 @@ def joint_fit(
     best = strategy.initialise(observations, slices.motion)
     progress.begin(settings.pose_rounds)
     best = alternate(observations, best, settings.pose_rounds, progress.swept)
+    before, verdict = best.estimate.motion, None
     if settings.pose_steps:
-        best = _stray_taken_back(observations, best, registration)
+        verdict = _judged(observations, best, registration)
+    if verdict is not None:
+        moved = best.estimate.moved(verdict.motion(before))
+        best = replace(best, estimate=replace(moved, held=verdict.taken_back(len(slices))))
     # Edges that a coarse field cannot draw would pull at the poses.
     observations = observations.with_rim()
     progress.begin(settings.rounds)
@@ -133,6 +137,7 @@ def joint_fit(
     best = sweep(observations, best, first, progress.swept)
     best = with_bias_fields(observations, best, settings.likelihood)
     best = sweep(observations, best, settings.rounds - first, progress.swept)
+    best = best if verdict is None else _released(best, verdict, before, registration.time.trusted)
     progress.begin(progress.of_trials)
     best = select(observations, strategy, best, progress.swept)
     log.debug(
@@ -149,16 +154,23 @@ def joint_fit(
     return Fit(prune(found.field), found.motion, found.weights, found.ncc, error, known, found.held)
 
 
-def _stray_taken_back(observations: Observations, best: Candidate, settings: RegistrationSettings) -> Candidate:
-    """Slices that went astray while the field followed them, back where their neighbours are, for good."""
-    estimate = best.estimate
-    slices, weights = observations.slices.moved(estimate.motion), estimate.weights
+def _judged(observations: Observations, best: Candidate, settings: RegistrationSettings) -> Verdict | None:
+    """What becomes of slices that went astray while the field followed them; None where none is taken back."""
+    slices, weights = observations.slices.moved(best.estimate.motion), best.estimate.weights
     given = (weights.slice, weights.gain, settings, observations.backend)
     verdict = judge_stray(slices, observations.fitted.float(), *given)
-    if verdict is None or not verdict.back.any():
+    return verdict if verdict is not None and verdict.back.any() else None
+
+
+def _released(best: Candidate, verdict: Verdict, found: Rigid, trusted: float) -> Candidate:
+    """Slices that do not fit near their neighbours go back to where they were found, if they fitted better there."""
+    estimate = best.estimate
+    favoured = np.isin(np.arange(len(estimate.held)), verdict.which[verdict.favoured])
+    wrong = estimate.held & favoured & (estimate.weights.slice < trusted)
+    if not wrong.any():
         return best
-    moved = estimate.moved(verdict.motion(estimate.motion))
-    return replace(best, estimate=replace(moved, held=verdict.taken_back(len(slices))))
+    moved = estimate.moved(found.where(wrong, estimate.motion))
+    return replace(best, estimate=replace(moved, held=estimate.held & ~wrong))
 
 
 class _Sweeps:

@@ -74,11 +74,14 @@ class Verdict:
         Those of them that are taken back: the others do not confirm where they were found.
     there : Rigid
         (n) the motions that they have then.
+    favoured : (n,) bool
+        Those that fit better where they were found, if not by enough.
     """
 
     which: NDArray[np.int64]
     back: NDArray[np.bool_]
     there: Rigid
+    favoured: NDArray[np.bool_]
 
     def taken_back(self, slices: int) -> NDArray[np.bool_]:
         """(S,) of all slices."""
@@ -251,4 +254,4 @@ def _verdict(
     undecided = count / (2 * alike) * better <= surprise(prior, trial.pose)
     way, rest = (displacement(at, trial.pose) for at in (prior.pose, expected.motion @ trial.frame))
     back = undecided & (rest > way / 2)
-    return Verdict(which, back, expected.motion)
+    return Verdict(which, back, expected.motion, better > 0)

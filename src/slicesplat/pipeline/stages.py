@@ -300,7 +300,9 @@ def believe(registered: Registered, config: Config, backend: Backend) -> tuple[R
     inside = backend.tensor(slices.mask)
     verdict = judge_stray(slices, inside, poses.weight, poses.gain, settings, backend)
     if verdict is not None:
-        held, poses = verdict.taken_back(len(slices)), replace(poses, motion=verdict.motion(poses.motion))
+        held, motion = verdict.taken_back(len(slices)), verdict.motion(poses.motion)
+        back = gauge(slices.moved(motion), registered.reference, poses.weight)
+        poses = replace(poses, motion=back @ motion)
     slices = slices.moved(poses.motion)
     errors = pose_errors(slices, poses, held, settings, backend)
     return replace(registered, poses=poses, slices=slices), errors, held
