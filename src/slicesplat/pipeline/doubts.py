@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 
+from slicesplat.motion.relocate import convincing
 from slicesplat.result import Registration
 
 log = logging.getLogger("slicesplat")
@@ -27,6 +28,24 @@ def log_doubts(result: Registration) -> None:
                 stack.name,
                 agrees.ncc,
             )
+    _log_searches(result)
     used = len(reasons) - sum(reason is not None for reason in reasons)
     if used < len(reasons) / 2:
         log.warning("only %d of %d slices are used; look at the volume, and check masks and stacks", used, len(reasons))
+
+
+def _log_searches(result: Registration) -> None:
+    """Say which stacks were searched over all rotations, and which of them may be anywhere."""
+    settings = result.settings.registration
+    for search in result.searches:
+        name, agrees = result.stacks[search.stack].name, result.agreement[search.stack]
+        if search.lead < settings.relocation.sure and not convincing(agrees, settings):
+            log.warning(
+                "%s: may be at a wrong place (correlation %.2f with the other stacks, only %.2f more than at the next "
+                "best place); look at the volume",
+                name,
+                search.ncc,
+                search.lead,
+            )
+        elif search.moved:
+            log.info("%s: found again at another place than at first (correlation %.2f)", name, search.ncc)
