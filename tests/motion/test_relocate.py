@@ -90,7 +90,8 @@ def test_a_stack_of_noise_is_told_as_one_that_matches_nowhere() -> None:
     assert searches[0].stack == 1 and searches[0].ncc < 0.45
 
 
-def test_a_subject_that_turns_over_between_moving_stacks_is_registered() -> None:
+def test_a_subject_that_turns_over_between_moving_stacks_is_registered(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "slicesplat")
     config = SimulationConfig(turn=180.0, pixel=1.5, spacing=3.0, thickness=2.8, noise=0.02, dropout=0.0, seed=3)
     made = simulate(*brain_phantom(45.0, 1.5), config)
     found = register(made.stacks, Config(threads=1))
@@ -99,3 +100,6 @@ def test_a_subject_that_turns_over_between_moving_stacks_is_registered() -> None
     assert error.tre_p95 < 2.0
     assert any(search.moved for search in found.searches)
     assert [entry["stack"] for entry in found.json()["stack_searches"]] == [s.stack for s in found.searches]
+    for search in found.searches:
+        name = found.stacks[search.stack].name
+        assert (f"{name}: found again at another place" in caplog.text) == search.moved

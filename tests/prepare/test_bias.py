@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from reconstructions import BRIEF
 
-import slicesplat.pipeline.stages
+import slicesplat.prepare.bias
 from slicesplat.cli import main
 from slicesplat.config import Config
 from slicesplat.geometry.stack import Stack
@@ -141,7 +141,7 @@ def test_reconstruction_is_corrected_only_when_asked(monkeypatch: pytest.MonkeyP
         asked.append(stack)
         return correct_bias_field(stack)
 
-    monkeypatch.setattr(slicesplat.pipeline.stages, "correct_bias_field", counted)
+    monkeypatch.setattr(slicesplat.prepare.bias, "correct_bias_field", counted)
     reconstruct(stacks, Config(resolution=2.0, threads=1, fit=BRIEF))
     assert not asked
     made = reconstruct(stacks, Config(resolution=2.0, threads=1, bias_field_correction=True, fit=BRIEF))

@@ -19,14 +19,11 @@ import slicesplat.pipeline
 from slicesplat import machine
 from slicesplat.config import Config, FitSettings
 from slicesplat.errors import InputError
-from slicesplat.field.lattice import LATTICE_SIGMA
 from slicesplat.geometry.stack import Stack
 from slicesplat.machine import available_memory
 from slicesplat.pipeline import reconstruct, register
-from slicesplat.pipeline.stages import FIT_MARGIN
 from slicesplat.prepare import memory
 from slicesplat.prepare.memory import GB, estimate_memory, within_memory
-from slicesplat.prepare.region import RIM_MM
 from slicesplat.splat import CpuForwardModel
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import SimulationConfig, simulate
@@ -52,10 +49,7 @@ def estimated(given: tuple[Stack, ...] | list[Stack], config: Config = ON_CPU, v
     return estimate_memory(given, config, SPACINGS, volume).peak
 
 
-def test_geometry_is_the_one_of_the_fit() -> None:
-    assert memory.LATTICE_SIGMA == LATTICE_SIGMA
-    assert memory.FIT_MARGIN == FIT_MARGIN
-    assert memory.RIM_MM == RIM_MM
+def test_cut_off_is_the_one_of_the_forward_model() -> None:
     assert inspect.signature(CpuForwardModel).parameters["cutoff"].default == memory.FIT_CUTOFF
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,19 +16,9 @@ from slicesplat.geometry.stack import Stack
 from slicesplat.likelihood.bias_field import BiasField
 from slicesplat.motion.agreement import Agreement, agreement
 from slicesplat.pipeline.doubts import log_doubts
+from slicesplat.pipeline.output import in_standard_space, placement, sample, standard_errors
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
-from slicesplat.pipeline.stages import (
-    Registered,
-    believe,
-    estimate,
-    in_standard_space,
-    placement,
-    prepare,
-    refine,
-    register_slices,
-    sample,
-    standard_errors,
-)
+from slicesplat.pipeline.stages import Registered, believe, estimate, prepare, refine, register_slices
 from slicesplat.progress import Callback, StepClock
 from slicesplat.records import BiasRecord
 from slicesplat.result import Reconstruction, Registration
@@ -89,8 +79,8 @@ def reconstruct(
             with clock.step("uncertainty") as report_progress:
                 uncertainty = standard_errors(registered, estimated, sampled, config, report_progress)
     weights, brightest = estimated.weights, registered.intensities.brightest
-    known = (weights.slice, weights.gain, estimated.ncc, estimated.standard_error, estimated.held)
-    found = _registration(registered, estimated.slices, *known, agree, config, clock, backend, weights.bias)
+    known = _Known(weights.slice, weights.gain, estimated.ncc, estimated.standard_error, estimated.held)
+    found = _registration(registered, estimated.slices, known, agree, config, clock, backend, weights.bias)
     result = Reconstruction(
         **vars(found),
         volume=sampled.volume,
@@ -116,8 +106,8 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
         registered, standard_error, held = believe(registered, config, backend)
         slices, poses = registered.slices, registered.poses
         agree = agreement(slices, poses.weight, len(used), config.registration, backend)
-    known = (poses.weight, poses.gain, poses.ncc, standard_error, held)
-    found = _registration(registered, slices, *known, agree, config, clock, backend)
+    known = _Known(poses.weight, poses.gain, poses.ncc, standard_error, held)
+    found = _registration(registered, slices, known, agree, config, clock, backend)
     return _told(found, stacks, copies)
 
 
@@ -134,14 +124,21 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: StepClock) -> tu
         return backend, register_slices(prepared, config, report_progress, backend)
 
 
+@dataclass(frozen=True, eq=False)
+class _Known:
+    """What is known of every slice: see `Registration`."""
+
+    weight: Float
+    gain: Float
+    ncc: Float
+    standard_error: Float
+    held: NDArray[np.bool_]
+
+
 def _registration(
     registered: Registered,
     slices: Slices,
-    weight: Float,
-    gain: Float,
-    ncc: Float,
-    standard_error: Float,
-    held: NDArray[np.bool_],
+    known: _Known,
     agree: Sequence[Agreement],
     config: Config,
     clock: StepClock,
@@ -151,11 +148,7 @@ def _registration(
     """What is known of the slices in the end, counted by the stacks that were used."""
     return Registration(
         slices=slices,
-        weight=weight,
-        gain=gain,
-        ncc=ncc,
-        standard_error=standard_error,
-        held=held,
+        **vars(known),
         reference=registered.reference,
         settings=config,
         steps=clock.steps,

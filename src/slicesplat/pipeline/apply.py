@@ -23,6 +23,7 @@ from slicesplat.geometry.pixels import broadcast_to_pixels
 from slicesplat.geometry.slices import FIT_MARGIN, Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.motion.coarse_to_fine import Poses
+from slicesplat.pipeline.output import model_of
 from slicesplat.pipeline.setup import chosen_backend, load_kernels
 from slicesplat.pipeline.stages import (
     Prepared,
@@ -30,7 +31,6 @@ from slicesplat.pipeline.stages import (
     cut,
     estimate,
     looked_up,
-    model_of,
     prepare,
     refine,
 )

@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 
 from slicesplat.motion.astray import astray
+from slicesplat.motion.relocate import convincing
 from slicesplat.motion.time_prior import time_prior
 from slicesplat.result import Reconstruction, Registration
 
@@ -40,6 +41,7 @@ def log_doubts(result: Registration) -> None:
             placed.lead,
         )
     _log_odd_poses(result)
+    _log_searches(result)
     used = len(reasons) - sum(reason is not None for reason in reasons)
     if used < len(reasons) / 2:
         log.warning("only %d of %d slices are used; look at the volume, and check masks and stacks", used, len(reasons))
@@ -73,3 +75,20 @@ def _log_odd_poses(result: Registration) -> None:
                 np.linalg.norm(step[odd, :3], axis=1).max(),
                 np.rad2deg(np.linalg.norm(step[odd, 3:], axis=1).max()),
             )
+
+
+def _log_searches(result: Registration) -> None:
+    """Say which stacks were searched over all rotations, and which of them may be anywhere."""
+    settings = result.settings.registration
+    for search in result.searches:
+        name, agrees = result.stacks[search.stack].name, result.agreement[search.stack]
+        if search.lead < settings.relocation.sure and not convincing(agrees, settings):
+            log.warning(
+                "%s: may be at a wrong place (correlation %.2f with the other stacks, only %.2f more than at the next "
+                "best place); look at the volume",
+                name,
+                search.ncc,
+                search.lead,
+            )
+        elif search.moved:
+            log.info("%s: found again at another place than at first (correlation %.2f)", name, search.ncc)

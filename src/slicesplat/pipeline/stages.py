@@ -6,22 +6,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import nibabel as nib
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.estimate.background import background_field
 from slicesplat.estimate.fit import joint_fit
 from slicesplat.field.gaussians import GaussianField
-from slicesplat.geometry.placement import Placement
 from slicesplat.geometry.rigid import Float, Rigid
-from slicesplat.geometry.slices import Slices, cut_slices
+from slicesplat.geometry.slices import FIT_MARGIN, Slices, cut_slices
 from slicesplat.geometry.stack import Stack
-from slicesplat.io.model import Model
-from slicesplat.io.templates import built_in_templates, load_template
 from slicesplat.likelihood.noise import measured_noise
 from slicesplat.likelihood.robust import Weights
 from slicesplat.motion.astray import judge_stray
@@ -35,9 +30,7 @@ from slicesplat.prepare.coverage import unresolved
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
 from slicesplat.prepare.outline import outlines
 from slicesplat.prepare.refine_masks import refine_masks
-from slicesplat.prepare.region import region_field
 from slicesplat.progress import ReportProgress
-from slicesplat.sampling import FIT_MARGIN, Grid, sample_volume
 from slicesplat.splat import Backend
 
 log = logging.getLogger("slicesplat")
@@ -129,22 +122,6 @@ class Estimated:
     validation_error: float
     standard_error: Float
     held: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class Sampled:
-    """The output.
-
-    Attributes
-    ----------
-    volume, mask : nibabel image
-    model : Model
-        What they were sampled from, on the host.
-    """
-
-    volume: nib.Nifti1Image
-    mask: nib.Nifti1Image
-    model: Model
 
 
 def prepare(stacks: Sequence[Stack], config: Config) -> Prepared:
@@ -316,101 +293,6 @@ def _without_bias(slices: Slices, weights: Weights, stacks: Sequence[Stack]) -> 
     told = ", ".join(f"{100 * (r - 1):.0f} % in {stack.name}" for r, stack in zip(ratios, stacks, strict=True))
     log.info("bias fields are part of the model: brightest over darkest %s", told)
     return replace(slices, pixels=slices.pixels / weights.bias.pixel.cpu().numpy())
-
-
-def model_of(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Model:
-    """The field with what sampling it needs, on the host."""
-    known = registered.intensities
-    return Model(
-        field=estimated.field.to("cpu"),
-        region=region_field(estimated.slices, estimated.weights.slice, backend).to("cpu"),
-        scale=known.scale,
-        unit=known.unit,
-        offset=known.common_offset,
-        resolution=config.resolution,
-        slice_profile=config.slice_profile,
-        space="standard" if config.orientation == "standard" else "scanner",
-    )
-
-
-def placement(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> Placement:
-    """How the brain lies in standard space.
-
-    Raises
-    ------
-    InputError
-        The template is none, or nothing is left to align.
-    """
-    from slicesplat.prepare.standard_space import SPACING, align_to_template  # what it needs is slow to import
-
-    templates = [load_template(config.template)] if config.template else built_in_templates()
-    model = model_of(registered, estimated, config, backend)
-    volume, mask = sample_volume(model, Grid.around(model, SPACING, backend=backend), backend=backend)
-    inside = np.asarray(mask.dataobj) > 0
-    if not inside.any():
-        raise InputError(
-            f"{registered.stacks[0].name} and the other stacks: nothing is left to be aligned; check the masks"
-        )
-    found = align_to_template(np.asarray(volume.dataobj), inside, volume.affine, templates)
-    log.info("standard space: template %s, correlation %.2f", found.template, found.ncc)
-    return found
-
-
-def in_standard_space(estimated: Estimated, placed: Placement) -> Estimated:
-    """Field and slices where a template has its brain."""
-    there = placed.transform
-    slices = estimated.slices.moved(there @ estimated.slices.motion)
-    return replace(estimated, field=estimated.field.moved(there), slices=slices)
-
-
-def sample(
-    registered: Registered, estimated: Estimated, config: Config, backend: Backend, axes: Float | None = None
-) -> Sampled:
-    """The field and the region's mask on the output grid, with the background where it is asked for.
-
-    The grid lies along `axes` (3, 3), columns, where they are given, else along the world's.
-    """
-    model = model_of(registered, estimated, config, backend)
-    volume, mask = sample_volume(model, Grid.around(model, axes=axes, backend=backend), backend=backend)
-    if config.with_background:
-        background = _background(registered, estimated, config, backend)
-        model = replace(model, background=background.to("cpu"), margin=config.sample.background_margin)
-        volume, mask = _surrounded(volume, mask, model, axes, backend)
-    return Sampled(volume, mask, model)
-
-
-def standard_errors(
-    registered: Registered, estimated: Estimated, sampled: Sampled, config: Config, report_progress: ReportProgress
-) -> nib.Nifti1Image:
-    """The standard error of every voxel."""
-    from slicesplat.estimate.uncertainty import standard_error  # what it needs is slow to import
-
-    inside, affine = np.asarray(sampled.mask.dataobj) > 0, sampled.mask.affine
-    given = (sampled.model.field, estimated.slices, estimated.weights, inside, affine)
-    random = np.random.default_rng(config.seed)
-    error = standard_error(*given, random, report_progress, config.uncertainty_map)
-    return nib.Nifti1Image(registered.intensities.error(error), affine)
-
-
-def _surrounded(
-    volume: nib.Nifti1Image, mask: nib.Nifti1Image, model: Model, axes: Float | None, backend: Backend
-) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
-    """Volume and mask on a grid with a margin: the background outside the mask, the very bytes that were inside it."""
-    grid = Grid.around(model, axes=axes, backend=backend)
-    margin = (grid.shape[0] - volume.shape[0]) // 2
-    inside = np.pad(np.asarray(mask.dataobj), margin)
-    shown = np.asarray(sample_volume(model, grid, backend=backend)[0].dataobj)
-    values = np.where(inside, np.pad(np.asarray(volume.dataobj), margin), shown)
-    return nib.Nifti1Image(values, grid.affine), nib.Nifti1Image(inside, grid.affine)
-
-
-def _background(registered: Registered, estimated: Estimated, config: Config, backend: Backend) -> GaussianField:
-    """What lies around the region, to be added to the field there."""
-    slices, around = estimated.slices, config.sample.background_margin
-    bias = estimated.weights.bias
-    even = registered.scaled if bias is None else [bias.divided_out(n, s) for n, s in enumerate(registered.scaled)]
-    wide = cut_slices(even, config.slice_profile, int(np.ceil(around / slices.step.min())))
-    return background_field(wide.moved(slices.motion), estimated.field, estimated.weights, config.sample, backend)
 
 
 def cut(stacks: Sequence[Stack], config: Config, margin: int, interleave: Sequence[int] | None = None) -> Slices:

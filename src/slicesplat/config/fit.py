@@ -1,0 +1,83 @@
+"""Settings of the joint estimate of field, motion, gains and weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from slicesplat.config.likelihood import LikelihoodSettings
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """The joint estimate of field, motion, gains and weights.
+
+    Attributes
+    ----------
+    strategy : str
+        How the field is made of Gaussians, by the name in `estimate.strategies`.
+    prior : str
+        What is likely of the field, by the name in `priors`.
+    spacings : tuple of float
+        Lattice constants that are tried, coarse to fine, in units of the in-plane pixel spacing. The poses are refined
+        on the first.
+    strengths : tuple of float
+        Of the prior, in units of its usual one, that are tried.
+    unknown_noise : tuple of float
+        Where the noise is more than what could be measured: factors by which the prior is made stronger, one after the
+        other for as long as that is better; together those of eight times the noise.
+    smoothness : float
+        Usual strength of the prior, in units of the noise's variance: that of a maximum-a-posteriori estimate does not
+        depend on the noise.
+    pose_rounds : int
+        Turns of field and poses before the complexity is chosen, at most.
+    final_rounds : int
+        Turns of field and poses at the end, with all pixels and as many Gaussians as were chosen, at most.
+    still : float
+        Root-mean-square motion of the slices in a turn, mm, below which there is no further turn.
+    stalled : float
+        Share of the motion in the turn before from which on it is noise that moves the slices: no further turn.
+    pose_steps : int
+        Gauss-Newton steps of the poses in every turn; with 0 they stay as they are.
+    max_extrapolation : float
+        mm that a slice is moved ahead in its direction at most.
+    rounds : int
+        Updates of prior, gains and weights for every lattice.
+    iterations : int
+        Of conjugate gradients, preconditioned, between two updates.
+    first_iterations : int
+        Of plain conjugate gradients, from nothing.
+    rim : int
+        Pixels beside the mask that are fitted too: they see what is inside, and without them the field is open there.
+    outline : int
+        Pixels from the mask's edge inwards that choose nothing: they say more about the mask than about the anatomy.
+    likelihood : LikelihoodSettings
+    """
+
+    strategy: str = "lattice"
+    prior: str = "curvature"
+    spacings: tuple[float, ...] = (1.3, 1.05, 0.9)
+    strengths: tuple[float, ...] = (2.0, 0.5)
+    unknown_noise: tuple[float, ...] = (4.0, 4.0, 4.0)
+    smoothness: float = 0.2
+    pose_rounds: int = 24
+    final_rounds: int = 6
+    still: float = 0.01
+    stalled: float = 0.95
+    pose_steps: int = 2
+    max_extrapolation: float = 0.5
+    rounds: int = 4
+    iterations: int = 4
+    first_iterations: int = 8
+    rim: int = 1
+    outline: int = 2
+    likelihood: LikelihoodSettings = field(default_factory=LikelihoodSettings)
+
+    def __post_init__(self) -> None:
+        if not self.spacings or min(self.spacings) <= 0:
+            raise ValueError(f"spacings {self.spacings}: give at least one lattice constant, all of them positive")
+        if not self.smoothness >= 0 or min(*self.strengths, *self.unknown_noise, 1.0) <= 0:
+            raise ValueError(f"prior of strength {self.smoothness} times {self.strengths}: give positive numbers")
+
+    def factors(self, noise_known: bool) -> tuple[float, ...]:
+        """Strengths that are tried ahead of the others because the noise is not known; none where it is."""
+        return () if noise_known or not self.strengths else self.unknown_noise
