@@ -86,7 +86,8 @@ class SliceRecord:
             "weight": round(self.weight, _DECIMALS),
             "gain": round(self.gain, _DECIMALS),
             "ncc": round(self.ncc, _DECIMALS),
-            "standard_error": round(self.standard_error, _DECIMALS),
+            # JSON knows no NaN.
+            "standard_error": None if math.isnan(self.standard_error) else round(self.standard_error, _DECIMALS),
             "held": self.held,
             "left_out": self.left_out,
         }

@@ -72,7 +72,10 @@ def common_bias(stacks: Sequence[Stack], settings: CommonBiasSettings) -> Common
     """
     if float(np.median([shading(stack) for stack in stacks])) < settings.suspected:
         return None
-    found = _found(_Pixels.of(stacks, settings.most_pixels), settings)
+    pixels = _Pixels.of(stacks, settings.most_pixels)
+    if not len(pixels.log):
+        return None
+    found = _found(pixels, settings)
     return found if found.sharper > settings.sharper else None
 
 
