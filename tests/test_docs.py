@@ -22,8 +22,8 @@ _NAME = r"([A-Z][A-Za-z-]*(?:\s+(?!and\b)[a-z][a-z-]*)?)"
 SECTION = re.compile(rf"docs/method\.md,\s+{_NAME}(?:\s+and\s+{_NAME})?")
 SECTIONS = (
     "Frames", "Field", "Point-spread function", "Forward model", "Gradients", "Pose derivatives", "Likelihood",
-    "Bias fields", "Prior", "Objective", "Field strategies", "Solvers", "Motion", "Region", "Background", "Uncertainty",
-    "Glossary", "Sources",
+    "Bias fields", "Prior", "Objective", "Field strategies", "Solvers", "Motion", "Region", "Background",
+    "Standard space", "Uncertainty", "Glossary", "Sources",
 )  # fmt: skip
 # Built from parts, so that this file does not hold what it looks for.
 FOREIGN = [
