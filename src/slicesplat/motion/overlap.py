@@ -14,11 +14,11 @@ from slicesplat.config import RegistrationSettings
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.motion.align import align
+from slicesplat.motion.stacks import SCALE
 from slicesplat.solvers.amplitudes import fit_lattice
 from slicesplat.splat import CPU, Backend
 
 _DEFAULT = RegistrationSettings()
-_SCALE = 0.5  # residual, as a fraction of the brightest tissue, beyond which a pixel loses influence
 
 
 def register_overlaps(
@@ -54,7 +54,7 @@ def register_overlaps(
     seen, reach = cKDTree(_points(still)), _reach(still)
     for stack in np.unique(slices.stack[slices.stack != reference]):
         moved = slices.take(np.flatnonzero((slices.stack == stack) & sound))
-        given = (np.ones(len(moved)), np.full(len(moved), _SCALE), np.zeros(len(moved), np.int64))
+        given = (np.ones(len(moved)), np.full(len(moved), SCALE), np.zeros(len(moved), np.int64))
         for field in fields:
             both = moved.mask.copy()
             both[both] = seen.query(_points(moved))[0] <= reach

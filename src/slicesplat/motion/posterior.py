@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from slicesplat.geometry.pixels import broadcast_to_pixels, sum_over_slices
 from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
+from slicesplat.motion.agreement import SPACING, binned_for_agreement
 from slicesplat.solvers.amplitudes import placed_lattice
 from slicesplat.splat import CPU, Backend
 
-SPACING = 5.0
-"""mm between the Gaussians that say who sees what: about what slices of one orientation resolve along their normal."""
 _LEAST_SHARE = 1e-3  # a slice that nobody crosses: its standard error is the prior's
 
 
@@ -34,8 +33,7 @@ def shown_by_others(slices: Slices, weight: Float, backend: Backend = CPU) -> Fl
         Trust in the slices.
     backend : Backend
     """
-    pixels = round(SPACING / 2 / float(np.median(slices.step)))
-    coarse = slices.binned(int(np.clip(pixels, 1, slices.shape.min())))
+    coarse = binned_for_agreement(slices)
     _, forward_model = placed_lattice(coarse, SPACING, backend)
     inside, ones = backend.tensor(coarse.mask), np.ones(len(coarse))
     count, seen = sum_over_slices(inside, coarse), np.zeros(len(coarse))

@@ -25,12 +25,12 @@ from slicesplat.geometry.slices import Slices
 from slicesplat.motion.agreement import Agreement, agreement, binned_for_agreement, field_of, predicted
 from slicesplat.motion.align import Alignment, align
 from slicesplat.motion.runs import runs_in_time
+from slicesplat.motion.stacks import SCALE
 from slicesplat.solvers.amplitudes import fit_lattice
 from slicesplat.splat import CPU, Backend
 
 log = logging.getLogger("slicesplat")
 _DEFAULT = RegistrationSettings()
-_SCALE = 0.5  # residual, as a fraction of the brightest tissue, beyond which a pixel loses influence
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ class _Search:
         starts = Rigid.exp(np.concatenate([shifts, turns], axis=1)).about(centre)
         group = np.repeat(np.arange(len(starts)), len(few))
         trial = few.take(np.tile(np.arange(len(few)), len(starts))).moved(starts[group])
-        found = self._aligned(trial, group, settings.stack_spacing, settings.stack_steps, _SCALE)
+        found = self._aligned(trial, group, settings.stack_spacing, settings.stack_steps, SCALE)
         pixels = np.diff(trial.offset)
         misfit = np.bincount(group, found.misfit**2 * pixels) / np.bincount(group, pixels)
         ends, kept = found.motion[:: len(few)], list[Rigid]()

@@ -14,7 +14,8 @@ from slicesplat.solvers.amplitudes import fit_lattice
 from slicesplat.splat import CPU, Backend
 
 _DEFAULT = RegistrationSettings()
-_SCALE = 0.5  # residual, as a fraction of the brightest tissue, beyond which a pixel loses influence
+SCALE = 0.5
+"""Residual of whole stacks, as a fraction of the brightest tissue, beyond which a pixel loses influence."""
 
 
 def register_stacks(
@@ -45,7 +46,7 @@ def register_stacks(
     ones = np.ones(len(trial))
     steps = settings.stack_steps
     found = align(
-        field, trial, trial.pixels, np.ones_like(trial.pixels), ones, _SCALE * ones, group, steps, backend=backend
+        field, trial, trial.pixels, np.ones_like(trial.pixels), ones, SCALE * ones, group, steps, backend=backend
     )
     pixels = np.diff(trial.offset)
     misfit = np.bincount(group, found.misfit**2 * pixels) / np.bincount(group, pixels)
@@ -75,7 +76,7 @@ def register_by_one_mask(
     own = coarse.take(np.flatnonzero((slices.stack == reference) & sound))
     if not len(own):
         return slices.motion
-    given = (own.pixels, own.mask.astype(np.float32), np.ones(len(own)), np.full(len(own), _SCALE))
+    given = (own.pixels, own.mask.astype(np.float32), np.ones(len(own)), np.full(len(own), SCALE))
     as_one, motion = np.zeros(len(own), np.int64), slices.motion.matrix.copy()
     for stack in np.unique(slices.stack[slices.stack != reference]):
         mine = np.flatnonzero(slices.stack == stack)
