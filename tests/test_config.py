@@ -38,7 +38,7 @@ def test_fit_that_means_nothing_is_refused(wrong: dict[str, float]) -> None:
 def test_settings_of_every_stage_are_values_that_nobody_changes() -> None:
     assert Config() == Config() and Config().fit is not None
     stages = [getattr(Config(), one.name) for one in fields(Config) if is_dataclass(getattr(Config(), one.name))]
-    assert len(stages) == 6
+    assert len(stages) == 7
     for stage in (Config(), *stages):
         with pytest.raises(FrozenInstanceError):
             setattr(stage, fields(stage)[0].name, None)

@@ -42,6 +42,17 @@ def test_json_says_what_was_asked_what_it_took_and_where_every_slice_is() -> Non
     assert keys == expected and len(written["slices"]) == len(expected)
 
 
+def test_a_result_has_its_verdict_and_so_has_its_json() -> None:
+    made = result()
+    assert made.verdict.grade == "pass" and not made.verdict.reasons
+    lost = replace(made, weight=np.zeros(len(made.slices)))
+    assert lost.verdict.grade == "fail"
+    assert lost.json()["verdict"] == {"grade": "fail", "reasons": list(lost.verdict.reasons)}
+    # Counted by the stacks that were given, one of which was left out.
+    counted = lost.counted([small().stacks[0], *small().stacks], [1, 2, 3])
+    assert any("stack 4 of 4" in reason for reason in counted.verdict.reasons)
+
+
 def test_simulated_stacks_are_the_measured_ones_without_noise() -> None:
     scale = np.float32(20)
     stacks = [small().stacks[0], replace(small().stacks[1], data=small().stacks[1].data * scale), small().stacks[2]]

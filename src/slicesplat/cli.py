@@ -1,7 +1,8 @@
 """The command line: a command's dataclass becomes flags, a failure becomes one line and a status.
 
-Status 0: done; 2: bad usage or bad input; 1: anything else; 130, 143, 129: ended by SIGINT, SIGTERM, SIGHUP, in
-`slicesplat.interrupts`. A traceback only with ``--debug``.
+Status 0: done; 2: bad usage or bad input; 3: the verdict on what was written is fail, and ``--strict`` was given; 1:
+anything else; 130, 143, 129: ended by SIGINT, SIGTERM, SIGHUP, in `slicesplat.interrupts`. A traceback only with
+``--debug``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 import slicesplat
-from slicesplat.errors import InputError, OutputError
+from slicesplat.errors import InputError, OutputError, VerdictError
 from slicesplat.flags import join_repeated, several_values, without_unused
 from slicesplat.nesvor_flags import RENAMED
 from slicesplat.terminal import Messages, open_standard_streams, printable, written_to_stdout
@@ -79,6 +80,8 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(2, str(error), debug)
     except OutputError as error:
         return _fail(1, str(error), debug)
+    except VerdictError as error:
+        return _fail(3, str(error), debug)
     except KeyboardInterrupt:
         return _fail(130, "interrupted", debug)
     except Exception as error:

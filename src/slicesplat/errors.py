@@ -22,3 +22,7 @@ class InputError(ValueError):
 
 class OutputError(OSError):
     """Something could not be written; the message names the files and the reasons in one line."""
+
+
+class VerdictError(RuntimeError):
+    """What was computed and written is not to be believed, and that was to be an error."""

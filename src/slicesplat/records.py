@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -141,6 +141,35 @@ class BiasRecord:
     def json(self) -> dict[str, Any]:
         """The entry of a result's JSON file."""
         return {"stack": self.stack, "own": round(self.own, _DECIMALS), "common": round(self.common, _DECIMALS)}
+
+
+Grade = Literal["pass", "check", "fail"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a reconstruction can be believed, and why not.
+
+    Attributes
+    ----------
+    grade : {"pass", "check", "fail"}
+        pass: nothing speaks against it. check: somebody should look at it. fail: it is wrong in all likelihood.
+    reasons : tuple of str
+        What speaks against it, gravest first: plain sentences, each with what to do. Stacks count from 1, in the
+        order in which they were given; no file is named.
+
+    Examples
+    --------
+    >>> Verdict("check", ("stack 2 of 3 lost half of its slices; look at it",)).json()
+    {'grade': 'check', 'reasons': ['stack 2 of 3 lost half of its slices; look at it']}
+    """
+
+    grade: Grade
+    reasons: tuple[str, ...] = ()
+
+    def json(self) -> dict[str, Any]:
+        """The entry of a result's JSON file."""
+        return {"grade": self.grade, "reasons": list(self.reasons)}
 
 
 def _number(value: Any, otherwise: float) -> float:

@@ -26,7 +26,8 @@ from slicesplat.motion.agreement import UNKNOWN, Agreement
 from slicesplat.motion.relocate import StackSearch
 from slicesplat.prepare.intensity import Intensities
 from slicesplat.progress import StepRecord
-from slicesplat.records import USED_WEIGHT, BiasRecord, SliceRecord
+from slicesplat.records import USED_WEIGHT, BiasRecord, SliceRecord, Verdict
+from slicesplat.report.verdict import Evidence, StackEvidence, judge
 from slicesplat.splat import predict
 
 if TYPE_CHECKING:
@@ -245,6 +246,21 @@ class Reconstruction(Registration):
         unscaled = self.model.field
         return replace(unscaled, amplitudes=torch.nan_to_num(unscaled.amplitudes * self.model.brightest))
 
+    @cached_property
+    def evidence(self) -> Evidence:
+        """What is known of the reconstruction without the truth."""
+        used, stacks = self.weight >= USED_WEIGHT, []
+        for number, seen in enumerate(self.agreement):
+            own = self.slices.stack == number
+            stacks.append(StackEvidence(int(own.sum()), int((own & ~used).sum()), seen.ncc, seen.least))
+        known = self.standard_error[used & np.isfinite(self.standard_error)]
+        return Evidence(stacks, float(np.median(known)) if len(known) else float("nan"))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it can be believed, and why not: `report.verdict`."""
+        return judge(self.evidence, self.settings.verdict)
+
     def simulated(self) -> list[Stack]:
         """The stacks as the field predicts them, with gains and bias fields of the model: on the scale of the input.
 
@@ -259,10 +275,15 @@ class Reconstruction(Registration):
         return [known.on_input_scale(stack, number) for number, stack in enumerate(stacks)]
 
     def json(self) -> dict[str, Any]:
-        """As for a registration, and the number of Gaussians, the noise and the expected error."""
+        """As for a registration, and the verdict, the number of Gaussians, the noise and the expected error."""
         out = super().json()
         slices = out.pop("slices")
-        found = {"gaussians": len(self.field), "noise": self.noise, "expected_error": self.expected_error}
+        found = {
+            "verdict": self.verdict.json(),
+            "gaussians": len(self.field),
+            "noise": self.noise,
+            "expected_error": self.expected_error,
+        }
         offset = self.intensities.common_offset
         placed = {} if self.placement is None else {"standard_space": self.placement.json()}
         return {**out, **found, **placed, **({"intensity_offset": offset} if offset else {}), "slices": slices}

@@ -18,6 +18,7 @@ from command_line import one_voxel_result, reconstruct_args, refused
 
 from slicesplat.cli import main
 from slicesplat.progress import Progress
+from slicesplat.records import Verdict
 
 
 def test_disk_full_names_the_file_and_leaves_the_other_outputs(
@@ -87,6 +88,37 @@ def test_reconstruct_writes_volume_and_json_with_the_settings_given(
         "joint fit",
         *(f"joint fit {done}/100  loss 0.5" for done in (25, 50, 75, 100)),
     ]
+
+
+FAILED = Verdict("fail", ("30 of 40 slices are left out; look at the volume",))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "flags", "status"),
+    [
+        (FAILED, ["--strict"], 3),
+        (FAILED, [], 0),
+        (Verdict("check", FAILED.reasons), ["--strict"], 0),
+        (Verdict("pass"), ["--strict"], 0),
+    ],
+)
+def test_a_failed_verdict_is_an_error_only_where_that_is_asked_for_and_all_is_written(
+    tmp_path: Path,
+    stack: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verdict: Verdict,
+    flags: list[str],
+    status: int,
+) -> None:
+    made = one_voxel_result(verdict=verdict)
+    monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", lambda *_, **__: made)
+    written = tmp_path / "r.json"
+    args = [*reconstruct_args(tmp_path, stack), "--quiet", "--output-json", str(written), *flags]
+    assert main(args) == status
+    assert written.exists() and (tmp_path / "out.nii.gz").exists()
+    err = capsys.readouterr().err
+    assert ("30 of 40 slices are left out" in err and err.count("\n") == 1) if status else not err
 
 
 def test_quiet_says_nothing(

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 
 from slicesplat.cli import main
+from slicesplat.records import Verdict
 
 SHAPE = (12, 10, 6)
+PASS = Verdict("pass")
 
 
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
@@ -44,9 +46,9 @@ def reconstruct_args(tmp_path: Path, *stacks: str) -> list[str]:
     return ["reconstruct", "--input-stacks", *stacks, "--output-volume", str(tmp_path / "out.nii.gz")]
 
 
-def one_voxel_result(progress: Callable[[Any], None] | None = None) -> SimpleNamespace:
+def one_voxel_result(progress: Callable[[Any], None] | None = None, verdict: Verdict = PASS) -> SimpleNamespace:
     volume = nib.Nifti1Image(np.full((4, 4, 4), 7.0), np.diag([0.8, 0.8, 0.8, 1]))
-    return SimpleNamespace(volume=volume, json=lambda: {"settings": {"seed": 3}, "slices": []})
+    return SimpleNamespace(volume=volume, verdict=verdict, json=lambda: {"settings": {"seed": 3}, "slices": []})
 
 
 def ball(tmp_path: Path) -> tuple[str, str]:

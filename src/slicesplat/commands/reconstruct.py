@@ -17,7 +17,7 @@ from slicesplat.commands.base import OptionalPath, ProgressDisplay, log
 from slicesplat.commands.settings import Settings
 from slicesplat.commands.slices import SlicesCommand
 from slicesplat.config import Config
-from slicesplat.errors import InputError
+from slicesplat.errors import InputError, VerdictError
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.io.files import save_json
 from slicesplat.io.model import save_model
@@ -64,6 +64,8 @@ class Command(SlicesCommand):
         Pixels far from the volume lose weight; without, all pixels of a slice count alike.
     slice_variance : bool
         Slices far from the volume, and stacks of more noise, lose weight; without, all slices that match count alike.
+    strict : bool
+        End with exit status 3 where the verdict on the volume is fail; everything is written all the same.
     choice : Choice
         What the stacks are ranked by, and which are left out.
     config : Settings
@@ -83,6 +85,7 @@ class Command(SlicesCommand):
     transformation_optimization: bool = True
     pixel_variance: bool = True
     slice_variance: bool = True
+    strict: bool = False
     choice: Annotated[Choice, tyro.conf.arg(name="")] = field(default_factory=Choice)
     config: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
 
@@ -119,6 +122,8 @@ class Command(SlicesCommand):
             write(self.output_model, lambda path: save_model(result.model, path))
             ranking = {"ranking": [asdict(seen) for seen in ranked]} if ranked else {}
             write(self.output_json, lambda path: save_json({**result.json(), **ranking}, path))
+        if self.strict and result.verdict.grade == "fail":
+            raise VerdictError(f"the verdict on the volume is fail, and --strict is given: {result.verdict.reasons[0]}")
 
     def _settings(self) -> Config:
         """The settings that the flags ask for."""

@@ -15,6 +15,7 @@ from slicesplat.config import (
     RegistrationSettings,
     SampleSettings,
     UncertaintySettings,
+    VerdictSettings,
 )
 
 
@@ -35,3 +36,4 @@ class Settings(Config):
     fit: tyro.conf.Suppress[FitSettings] = field(default_factory=FitSettings)
     sample: tyro.conf.Suppress[SampleSettings] = field(default_factory=SampleSettings)
     uncertainty_map: tyro.conf.Suppress[UncertaintySettings] = field(default_factory=UncertaintySettings)
+    verdict: tyro.conf.Suppress[VerdictSettings] = field(default_factory=VerdictSettings)

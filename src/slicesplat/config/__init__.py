@@ -38,6 +38,7 @@ from slicesplat.config.registration import (
     StillnessSettings,
     TimePriorSettings,
 )
+from slicesplat.config.verdict import VerdictSettings
 
 __all__ = [
     "COARSE_LEVELS",
@@ -61,6 +62,7 @@ __all__ = [
     "StillnessSettings",
     "TimePriorSettings",
     "UncertaintySettings",
+    "VerdictSettings",
 ]
 
 RESOLUTIONS = (0.1, 10.0)
@@ -118,6 +120,8 @@ class Config:
         Of the output.
     uncertainty_map : UncertaintySettings
         Of the standard error.
+    verdict : VerdictSettings
+        Of what speaks against the result.
     """
 
     resolution: float = 0.8
@@ -141,6 +145,7 @@ class Config:
     fit: FitSettings = field(default_factory=FitSettings)
     sample: SampleSettings = field(default_factory=SampleSettings)
     uncertainty_map: UncertaintySettings = field(default_factory=UncertaintySettings)
+    verdict: VerdictSettings = field(default_factory=VerdictSettings)
 
     @property
     def models_bias_field(self) -> bool:
