@@ -19,11 +19,12 @@ from typing import Any
 
 from _machine import processor
 
+import slicesplat
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 SOURCE = ROOT / "src" / "slicesplat"
 PACKAGES = (
-    "slicesplat",
     "numpy",
     "scipy",
     "numba",
@@ -71,7 +72,7 @@ def commit() -> str:
 
 def versions() -> dict[str, str]:
     """Of Python and of the packages that figures depend on, those that are installed."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "slicesplat": slicesplat.__version__}
     for name in PACKAGES:
         try:
             found[name] = importlib.metadata.version(name)

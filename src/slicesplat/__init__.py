@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+from slicesplat.version import __version__
+
 # Idle threads sleep instead of spinning: on a shared or busy machine they would take the cores from those that work.
 # It has to be said before the first library that brings OpenMP is loaded; a user's own setting stands.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
     from slicesplat.sampling import Grid, sample_slices, sample_volume
     from slicesplat.validation.images import evaluate, simulate
     from slicesplat.validation.simulate import SimulationConfig
-
-    __version__: str
 
 _HOME = {
     "Config": "slicesplat.config",
@@ -84,10 +84,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("slicesplat")
     if name in _HOME:
         from importlib import import_module
 

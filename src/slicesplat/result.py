@@ -29,11 +29,12 @@ from slicesplat.progress import StepRecord
 from slicesplat.records import USED_WEIGHT, BiasRecord, SliceRecord, Verdict
 from slicesplat.report.verdict import Evidence, StackEvidence, judge
 from slicesplat.splat import predict
+from slicesplat.version import __version__
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_PACKAGES = ("slicesplat", "torch", "numba", "numpy", "nibabel")
+_PACKAGES = ("torch", "numba", "numpy", "nibabel")
 """Versions of these are part of a result."""
 
 
@@ -178,6 +179,7 @@ class Registration:
             "device": self.device,
             "versions": {
                 "python": platform.python_version(),
+                "slicesplat": __version__,
                 **{name: importlib.metadata.version(name) for name in _PACKAGES},
             },
             "steps": [step.json() for step in self.steps],

@@ -1,0 +1,172 @@
+"""What is released is whole: wheel and sdist, versions, licences, and a clean environment in which the demo runs."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email import message_from_string
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+import environments
+import pytest
+from packaging.requirements import Requirement
+
+import slicesplat
+
+if sys.version_info < (3, 11):
+    pytest.skip("the project file is read by tomllib, of Python 3.11", allow_module_level=True)
+import tomllib
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "slicesplat"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+LICENCE = re.compile(r"LICEN[CS]E(\.\w+)?|COPYING(\.\w+)?")
+OURS = {".py", ".typed"}
+
+EVERYTHING = """
+import importlib, pkgutil, slicesplat
+for module in pkgutil.walk_packages(slicesplat.__path__, "slicesplat."):
+    # The GPU's kernels are an extra.
+    if ".gpu" not in module.name and not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+print(slicesplat.__file__)
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return environments.build(tmp_path_factory.mktemp("dist"), ROOT)
+
+
+@pytest.fixture(scope="module")
+def programs(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if os.name != "posix":
+        pytest.skip("links need rights elsewhere")
+    return environments.install(built[0], tmp_path_factory.mktemp("clean") / "environment")
+
+
+def run(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    """A program as a new user has it: no variable of this process, nothing on the path."""
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    return subprocess.run([str(word) for word in words], cwd=folder, env=env, capture_output=True, text=True)
+
+
+def test_the_version_is_said_in_one_place_and_meant_everywhere() -> None:
+    assert "version" in PROJECT["dynamic"] and "version" not in PROJECT
+    cited = re.search(r"^version: (.*)$", (ROOT / "CITATION.cff").read_text(encoding="utf-8"), re.MULTILINE)
+    assert cited and cited[1] == slicesplat.__version__
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## \[(\d.*?)\]", changes, re.MULTILINE)[0] == slicesplat.__version__
+
+
+def test_what_others_made_lies_beside_its_licence() -> None:
+    """Whatever is neither Python nor a mark of types came from somewhere: its folder, or one above, says from where."""
+    lent = [path for path in SOURCE.rglob("*") if path.is_file() and path.suffix not in {*OURS, ".pyc", ".nbi", ".nbc"}]
+    files = [path for path in lent if not LICENCE.fullmatch(path.name)]
+    assert files
+    unlicensed = [
+        path.relative_to(SOURCE).as_posix()
+        for path in files
+        if not any(LICENCE.fullmatch(other.name) for other in path.parent.iterdir())
+    ]
+    assert not unlicensed
+
+
+def test_the_wheel_is_pure_python_and_holds_the_package_with_its_licences(built: tuple[Path, Path]) -> None:
+    wheel, _ = built
+    assert wheel.name == f"slicesplat-{slicesplat.__version__}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        info = f"slicesplat-{slicesplat.__version__}.dist-info"
+        told = message_from_string(archive.read(f"{info}/METADATA").decode())
+    kept = {path for path in SOURCE.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {name for name in names if not name.startswith(info)} == {
+        path.relative_to(SOURCE.parent).as_posix() for path in kept
+    }
+    assert told["License-Expression"] == "Apache-2.0"
+    licences = {path.relative_to(ROOT).as_posix() for path in kept if LICENCE.fullmatch(path.name)}
+    assert {"LICENSE", *licences} == set(told.get_all("License-File"))
+    assert {f"{info}/licenses/{name}" for name in told.get_all("License-File")} <= names
+
+
+def test_the_sdist_holds_what_its_own_tests_need(built: tuple[Path, Path]) -> None:
+    with tarfile.open(built[1]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    needed = {
+        "pyproject.toml",
+        "constraints.txt",
+        "Makefile",
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "LICENSE",
+    }
+    assert not needed - names
+    folders = {name.partition("/")[0] for name in names}
+    assert {"src", "tests", "docs", "benchmarks", "scripts"} <= folders
+    assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", "dist", "site/"))]
+
+
+def imported(path: Path) -> set[str]:
+    """What a module imports, at its top or later, but not for types alone."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            node.body = []
+    named = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            named |= {each.name for each in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            named.add(node.module or "")
+    return {name.partition(".")[0] for name in named} - {"slicesplat", *sys.stdlib_module_names}
+
+
+def provided(name: str) -> set[str]:
+    """The modules of a distribution; what is not installed here is taken at its name."""
+    try:
+        return environments.top_level(distribution(name))
+    except PackageNotFoundError:
+        return {name.replace("-", "_")}
+
+
+def test_every_library_that_is_imported_is_a_dependency_or_of_an_extra() -> None:
+    for_users = [listed for extra, listed in PROJECT["optional-dependencies"].items() if extra not in ("dev", "docs")]
+    declared = [Requirement(each).name for listed in [PROJECT["dependencies"], *for_users] for each in listed]
+    known = {name.removesuffix(".py") for each in declared for name in provided(each)}
+    missing = {path.relative_to(SOURCE).as_posix(): imported(path) - known for path in SOURCE.rglob("*.py")}
+    assert not {path: names for path, names in missing.items() if names}
+
+
+def test_every_module_is_imported_in_a_clean_environment(programs: Path, tmp_path: Path) -> None:
+    done = run(programs / "python", "-c", EVERYTHING, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(programs.parent))
+
+
+def test_the_demo_runs_in_a_clean_environment(programs: Path, tmp_path: Path) -> None:
+    assert run(programs / "slicesplat", "--version", folder=tmp_path).stdout == f"slicesplat {slicesplat.__version__}\n"
+    done = run(programs / "slicesplat", "demo", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    scores = [float(number) for number in re.findall(r"│ +(\d+\.\d+) │ 0\.", done.stdout)]
+    before, after = scores
+    # 16.9 and 22.0 dB.
+    assert before < 18.0 and after > 21.0, done.stdout
+    assert (tmp_path / "demo" / "demo.png").is_file()
+
+
+@pytest.mark.slow
+def test_pip_installs_the_wheel_and_all_that_it_needs_as_wheels(built: tuple[Path, Path], tmp_path: Path) -> None:
+    """Nothing is compiled: every dependency comes as a wheel. Takes a minute and 1.7 GB."""
+    python = tmp_path / "environment" / "bin" / "python"
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "environment"], check=True)
+    words = ["-m", "pip", "install", "--quiet", "--only-binary", ":all:", "-c", ROOT / "constraints.txt", built[0]]
+    subprocess.run([python, *words], check=True)
+    done = run(python, "-c", EVERYTHING, folder=tmp_path)
+    assert done.returncode == 0, done.stderr
