@@ -22,6 +22,7 @@ SEVERAL = {"--input-stacks", "--stack-masks"}
         ("--seed 1 --quiet --seed 1", "--seed 1 --quiet"),
         ("--seed=-1 --seed -1", "--seed -1"),
         ("--quiet --debug --quiet", "--quiet --debug"),
+        ("--input-stacks a -w b --input-stacks c", "--input-stacks a c -w b"),
         ("seed x --seed 1 -y", "seed x --seed 1 -y"),
         ("--seed 1 -- --seed 2", "--seed 1 -- --seed 2"),
         ("", ""),

@@ -7,12 +7,16 @@ NeSVoR that mean nothing here are taken out, and one sentence says what happens 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from slicesplat.nesvor_flags import MANY_VALUES, NO_VALUE, SAID_HERE, UNUSED
+
+_SHORT = re.compile(r"-[a-z]")
+"""A flag of one letter; a number may begin with a dash too."""
 
 
 def several_values(command: type[Any]) -> set[str]:
@@ -133,7 +137,7 @@ def _grouped(args: list[str]) -> tuple[list[str], list[list[str]], list[str]]:
     ahead: list[str] = []
     groups: list[list[str]] = []
     for arg in args[:end]:
-        if arg.startswith("--"):
+        if arg.startswith("--") or _SHORT.fullmatch(arg):
             groups.append([arg])
         else:
             (groups[-1] if groups else ahead).append(arg)

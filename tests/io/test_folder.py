@@ -15,7 +15,7 @@ import pytest
 import slicesplat.io.folder
 from slicesplat.errors import InputError
 from slicesplat.io.atomic import PREFIX
-from slicesplat.io.folder import MANIFEST, UNFINISHED, check_finished, check_owned, output_folder
+from slicesplat.io.folder import MANIFEST, UNFINISHED, check_finished, check_owned, is_intact, output_folder
 
 OWNED = re.compile(r"\d+\.txt")
 
@@ -200,3 +200,18 @@ def test_mixture_that_a_killed_run_left_is_not_read_and_is_resolved_by_the_next(
     write(folder, 5)
     assert texts(folder) == {"5.txt": "new", "notes.md": "mine"}
     assert nothing_is_left(tmp_path)
+
+
+def test_a_folder_is_intact_while_all_is_there_as_it_was_written(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    assert not is_intact(folder)
+    write(folder, 0, 1)
+    (folder / "notes.md").write_text("somebody's")
+    assert is_intact(folder)
+    (folder / "1.txt").write_text("edited")
+    assert not is_intact(folder)
+    (folder / "1.txt").unlink()
+    assert not is_intact(folder)
+    write(folder, 0, 1)
+    (folder / UNFINISHED).mkdir()
+    assert not is_intact(folder)

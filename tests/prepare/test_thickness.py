@@ -50,3 +50,11 @@ def test_no_thickness_exceeds_that_of_a_localiser(tmp_path: Path) -> None:
 def test_a_distance_that_is_no_thickness_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path / "s.nii", np.ones((9, 9, 9), np.float32), plain_affine((1.0, 1.0, 0.3)))
     refused(lambda: load_stacks([path]), "s.nii", "slice thickness 0.3 mm with slices every 0.3 mm and pixels of 1 mm")
+
+
+def test_thicknesses_that_are_known_of_some_stacks_only_are_found_for_the_others(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{name}.nii.gz", blob()) for name in "abc"]
+    (tmp_path / "c.json").write_text(json.dumps({"SliceThickness": 2.0}))
+    found = load_stacks(paths, thicknesses=[2.5, None, None])
+    assert [stack.thickness for stack in found] == [2.5, 3.0, 2.0]
+    assert [stack.thickness for stack in load_stacks(paths, thicknesses=np.array([2.5, 3.0, 3.5]))] == [2.5, 3.0, 3.5]

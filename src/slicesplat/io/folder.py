@@ -119,6 +119,14 @@ def check_owned(folder: str | os.PathLike[str], owned: re.Pattern[str]) -> None:
         )
 
 
+def is_intact(folder: str | os.PathLike[str]) -> bool:
+    """Whether a folder holds all that a run has written into it, as it was written."""
+    target, listed = Path(folder), _load_manifest(Path(folder))
+    if not listed or (target / UNFINISHED).exists():
+        return False
+    return all((target / name).is_file() and _hash(target / name) == digest for name, digest in listed.items())
+
+
 def check_finished(folder: str | os.PathLike[str]) -> None:
     """Refuse to read from a folder where a run that was killed, or is at work, left old and new files mixed.
 

@@ -18,7 +18,7 @@ from typing import TypeAlias
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
@@ -200,8 +200,8 @@ def load_volume(path: FilePath) -> nib.Nifti1Image:
     return nib.Nifti1Image(image.data, image.affine)
 
 
-def save_volume(image: nib.Nifti1Image, path: FilePath) -> None:
-    """Write a volume as float32 NIfTI, whole or not at all.
+def save_volume(image: nib.Nifti1Image, path: FilePath, dtype: DTypeLike = np.float32) -> None:
+    """Write a volume as NIfTI, whole or not at all.
 
     The header is new: geometry and units, nothing that came with an input. The same values give the same
     bytes.
@@ -212,8 +212,10 @@ def save_volume(image: nib.Nifti1Image, path: FilePath) -> None:
         Its affine, a rotation with spacings in mm, becomes both sform and qform.
     path : path
         Ends in .nii or .nii.gz.
+    dtype : dtype
+        What values are written as: 8 bits do for a mask.
     """
-    _save(np.asarray(image.dataobj, dtype=np.float32), image.affine, path)
+    _save(np.asarray(image.dataobj, dtype=dtype), image.affine, path)
 
 
 def save_stack(stack: Stack, path: FilePath) -> None:

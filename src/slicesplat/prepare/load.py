@@ -39,7 +39,7 @@ _NONE = Narrowing()
 def load_stacks(
     paths: Sequence[FilePath],
     masks: Sequence[FilePath] | None = None,
-    thicknesses: float | Sequence[float] | None = None,
+    thicknesses: float | Sequence[float | None] | None = None,
     slice_axes: SliceAxis | Sequence[SliceAxis] | None = None,
     mask_of: int | None = None,
     *,
@@ -62,8 +62,8 @@ def load_stacks(
         A single mask for several stacks is carried over in world space from the stack it is drawn on, 10 mm
         wider on the others. Not given: the region is where the image is not zero.
     thicknesses : float or sequence of float, optional
-        Slice thickness in mm, one per stack or one for all. Not given: `SliceThickness` of the JSON file
-        beside the stack, else the distance between slices.
+        Slice thickness in mm, one per stack or one for all. Not given, or None for a stack: `SliceThickness` of the
+        JSON file beside the stack, else the distance between slices.
     slice_axes : int or str, or a sequence of them, optional
         The axis of the file that slices lie along, 1 to 3 or i, j, k; one per stack or one for all. Not given: what the
         file beside the stack or the header says, else the axis whose spacing differs from the two others, else the
@@ -153,7 +153,7 @@ def stack_from_image(
 def _checked(
     given: Sequence[Image],
     drawn: Sequence[Image],
-    thicknesses: float | Sequence[float] | None,
+    thicknesses: float | Sequence[float | None] | None,
     slice_axes: SliceAxis | Sequence[SliceAxis] | None,
     mask_of: int | None = None,
     narrowing: Narrowing = _NONE,

@@ -21,12 +21,12 @@ MIN_PIXELS = 1 / 3
 _UNITS = {"metres": 1e3, "micrometres": 1e-3}
 
 
-def thicknesses(images: Sequence[Image], given: float | Sequence[float] | None) -> tuple[list[float], list[str]]:
+def thicknesses(images: Sequence[Image], given: float | Sequence[float | None] | None) -> tuple[list[float], list[str]]:
     """The slice thickness of each stack in mm, and where it comes from."""
     if given is None or (isinstance(given, Sequence) and not given):
         found = [_thickness_of(image) for image in images]
         return [depth for depth, _ in found], [note for _, note in found]
-    depths = np.atleast_1d(np.asarray(given, dtype=np.float64)).tolist()
+    depths = list(given) if isinstance(given, (Sequence, np.ndarray)) else [given]
     if len(depths) == 1:
         depths = depths * len(images)
     if len(depths) != len(images):
@@ -34,11 +34,16 @@ def thicknesses(images: Sequence[Image], given: float | Sequence[float] | None) 
             f"{images[-1].source}: wrong number of thicknesses, {len(depths)} for {len(images)} stacks; "
             "give one per stack, or one for all"
         )
-    for image, depth in zip(images, depths, strict=True):
-        _check_thickness(depth, image, image.source)
-    return depths, [
-        f"{image.name}: slice thickness {depth:g} mm as given" for image, depth in zip(images, depths, strict=True)
+    found = [
+        _thickness_of(image) if depth is None else _as_given(image, float(depth))
+        for image, depth in zip(images, depths, strict=True)
     ]
+    return [depth for depth, _ in found], [note for _, note in found]
+
+
+def _as_given(image: Image, depth: float) -> tuple[float, str]:
+    _check_thickness(depth, image, image.source)
+    return depth, f"{image.name}: slice thickness {depth:g} mm as given"
 
 
 def _thickness_of(image: Image) -> tuple[float, str]:
