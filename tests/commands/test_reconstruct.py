@@ -118,7 +118,10 @@ def test_a_failed_verdict_is_an_error_only_where_that_is_asked_for_and_all_is_wr
     assert main(args) == status
     assert written.exists() and (tmp_path / "out.nii.gz").exists()
     err = capsys.readouterr().err
-    assert ("30 of 40 slices are left out" in err and err.count("\n") == 1) if status else not err
+    told = [line.split(":")[:3] for line in err.splitlines()]
+    warned = [["warning", " verdict", f" {verdict.grade}"]] if verdict.reasons else []
+    assert [line for line in told if line[0] == "warning"] == warned
+    assert ("slicesplat: the verdict on the volume is fail" in err) == (status == 3)
 
 
 def test_quiet_says_nothing(

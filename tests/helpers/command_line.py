@@ -48,7 +48,9 @@ def reconstruct_args(tmp_path: Path, *stacks: str) -> list[str]:
 
 def one_voxel_result(progress: Callable[[Any], None] | None = None, verdict: Verdict = PASS) -> SimpleNamespace:
     volume = nib.Nifti1Image(np.full((4, 4, 4), 7.0), np.diag([0.8, 0.8, 0.8, 1]))
-    return SimpleNamespace(volume=volume, verdict=verdict, json=lambda: {"settings": {"seed": 3}, "slices": []})
+    nothing = {"stacks": [], "steps": [], "field": [], "noise": 0.0, "expected_error": 0.0, "slice_records": list}
+    written = {"settings": {"seed": 3}, "slices": []}
+    return SimpleNamespace(volume=volume, verdict=verdict, json=lambda: written, **nothing)
 
 
 def ball(tmp_path: Path) -> tuple[str, str]:

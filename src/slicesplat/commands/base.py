@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING, Annotated, TextIO, cast
 
 import tyro
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 from slicesplat.errors import OutputError
 from slicesplat.io.atomic import atomic_path
@@ -177,8 +187,18 @@ class _Output(Console):
         raise BrokenPipeError
 
 
+class _SecondsLeft(ProgressColumn):
+    """How long a step goes on, about, where that can be told."""
+
+    def render(self, task: Task) -> Text:
+        """Seconds left, by how fast the last parts were done."""
+        if task.finished or task.time_remaining is None:
+            return Text("")
+        return Text(f"{task.time_remaining:.0f} s left", style="progress.remaining")
+
+
 class ProgressDisplay:
-    """Draws a computation's progress: a bar on a terminal, plain log lines elsewhere.
+    """Draws a computation's progress: a bar for each step on a terminal, plain log lines elsewhere.
 
     Used as a context manager, and as the callback of the computation.
     """
@@ -197,6 +217,7 @@ class ProgressDisplay:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[loss]}"),
                 TimeElapsedColumn(),
+                _SecondsLeft(),
                 console=console,
             )
 
@@ -209,6 +230,8 @@ class ProgressDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._bar:
+            if kind is None:
+                self._complete(self._bar)
             self._bar.stop()
 
     def __call__(self, report: Report) -> None:
@@ -221,9 +244,16 @@ class ProgressDisplay:
 
     def _draw(self, bar: Progress, report: Report, loss: str) -> None:
         if self._task is None or report.step != self._step:
+            self._complete(bar)
             self._step = report.step
             self._task = bar.add_task(report.step, total=report.total, loss=loss)
         bar.update(self._task, completed=report.done, total=report.total, loss=loss)
+
+    def _complete(self, bar: Progress) -> None:
+        """The step at work has come to its end, perhaps in fewer parts than it might have taken."""
+        if self._task is not None:
+            done = bar.tasks[self._task].total
+            bar.update(self._task, completed=done)
 
     def _tell(self, report: Report, loss: str) -> None:
         """One line at the start of a step, and one at each quarter of a long one."""

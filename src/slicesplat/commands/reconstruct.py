@@ -16,6 +16,7 @@ from rich.console import Console
 from slicesplat.commands.base import OptionalPath, ProgressDisplay, log
 from slicesplat.commands.settings import Settings
 from slicesplat.commands.slices import SlicesCommand
+from slicesplat.commands.summary import summarise
 from slicesplat.config import Config
 from slicesplat.errors import InputError, VerdictError
 from slicesplat.geometry.rigid import Rigid
@@ -122,8 +123,9 @@ class Command(SlicesCommand):
             write(self.output_model, lambda path: save_model(result.model, path))
             ranking = {"ranking": [asdict(seen) for seen in ranked]} if ranked else {}
             write(self.output_json, lambda path: save_json({**result.json(), **ranking}, path))
+        summarise(result, console)
         if self.strict and result.verdict.grade == "fail":
-            raise VerdictError(f"the verdict on the volume is fail, and --strict is given: {result.verdict.reasons[0]}")
+            raise VerdictError("the verdict on the volume is fail, and --strict is given; everything was written")
 
     def _settings(self) -> Config:
         """The settings that the flags ask for."""
