@@ -157,6 +157,16 @@ def test_slices_know_when_and_in_which_package_they_were_acquired(interleave: in
     assert not slices.package[slices.stack == 0].any()
 
 
+def test_times_that_are_known_are_believed_in_place_of_an_interleave() -> None:
+    times = np.array([30.0, 10.0, np.nan, 0.0, 40.0, 20.0, 50.0])  # acquired 3, 1, 5, 0, 4, 6; slice 2 is missing
+    data = np.ones((9, 9, 7), np.float32)
+    given = Stack(data, np.ones((9, 9, 7), bool), np.eye(4), 1.0, times=times)
+    slices = cut_slices([given], min_pixels=1, interleave=[2])
+    assert slices.in_time(0).tolist() == [3, 1, 5, 0, 4, 6, 2]
+    untold = cut_slices([replace(given, times=None)], min_pixels=1, interleave=[2])
+    assert untold.in_time(0).tolist() == [0, 2, 4, 6, 1, 3, 5]
+
+
 def test_time_is_the_stacks_whatever_the_mask_leaves_of_it() -> None:
     mask = np.zeros((9, 9, 7), bool)
     mask[:, :, [1, 2, 5]] = True

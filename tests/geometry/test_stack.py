@@ -30,6 +30,8 @@ STACK = Stack(np.ones(SHAPE, np.float32), np.ones(SHAPE, bool), np.diag([1.1, 1.
         ("thickness", -3.0, "thickness"),
         ("thickness", float("nan"), "thickness"),
         ("slice_axis", 3, "slice axis"),
+        ("times", np.zeros(4), "times"),
+        ("times", np.full(5, np.inf), "times"),
     ],
 )
 def test_what_is_no_stack_cannot_be_made(field: str, value: Any, problem: str) -> None:

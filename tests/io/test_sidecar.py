@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from nifti_files import refused
 
-from slicesplat.io.sidecar import sidecar_of, stated_axis, stated_thickness, stem_of
+from slicesplat.io.sidecar import sidecar_of, stated_axis, stated_thickness, stated_times, stem_of
 
 
 @pytest.mark.parametrize(
@@ -85,3 +86,32 @@ def test_a_sidecar_may_be_called_in_capitals(tmp_path: Path) -> None:
 def test_a_pipe_beside_an_image_is_no_sidecar(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.json")
     assert stated_thickness(sidecar_of(tmp_path / "a.nii")) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "times"),
+    [
+        ('{"SliceTiming": [0, 1.5, 0.7]}', [0.0, 1.5, 0.7]),
+        ('{"SliceTiming": [0, 1.5, 0.7], "SliceEncodingDirection": "k-"}', [0.7, 1.5, 0.0]),
+        ('{"SliceTiming": [0, 1.5, 0.7], "SliceEncodingDirection": "j"}', [0.0, 1.5, 0.7]),
+        ('{"SliceTiming": [0, 1.5]}', None),
+        ('{"SliceTiming": [0, 0, 0]}', None),
+        ('{"SliceTiming": [0, null, null]}', None),
+        ('{"SliceTiming": [0, "1", 2]}', None),
+        ('{"SliceTiming": [0, NaN, 2]}', None),
+        ('{"SliceTiming": 1}', None),
+        ("{", None),
+        ("[]", None),
+        (None, None),
+    ],
+)
+def test_slice_times_are_read_or_not_at_all(tmp_path: Path, content: str | None, times: list[float] | None) -> None:
+    if content is not None:
+        (tmp_path / "s.json").write_text(content)
+    assert stated_times(tmp_path / "s.json", 3) == times
+
+
+def test_a_slice_that_is_missing_has_no_time(tmp_path: Path) -> None:
+    (tmp_path / "s.json").write_text('{"SliceTiming": [0, null, 2]}')
+    found = stated_times(tmp_path / "s.json", 3)
+    assert found is not None and math.isnan(found[1]) and [found[0], found[2]] == [0.0, 2.0]

@@ -77,4 +77,6 @@ def _sidecar(stack: Stack) -> dict[str, Any]:
     sidecar: dict[str, Any] = {"SliceThickness": stack.thickness}
     if clearly_larger(stack.spacing) is None:
         sidecar["SliceEncodingDirection"] = "ijk"[stack.slice_axis]
+    if stack.times is not None:
+        sidecar["SliceTiming"] = stack.times.tolist()
     return sidecar

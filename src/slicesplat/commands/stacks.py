@@ -10,8 +10,9 @@ from typing import Annotated, Literal
 import tyro
 
 from slicesplat.commands.base import BaseCommand, OptionalPath
+from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
-from slicesplat.io.inputs import image_files
+from slicesplat.io.inputs import dicom_files, image_files, is_dicom
 from slicesplat.io.nifti import count_volumes
 from slicesplat.io.outputs import Outputs
 from slicesplat.io.sidecar import sidecar_of
@@ -26,7 +27,8 @@ class StackCommand(BaseCommand):
     ----------
     input_stacks : paths
         Stacks of slices, NIfTI, one file each; a folder or a pattern in quotes stands for the NIfTI files that it
-        holds, in the order of their names, without those that have the word mask in them.
+        holds, in the order of their names, without those that have the word mask in them. Or DICOM: a folder, or files;
+        every series of slices is a stack, and its slices know when they were acquired.
     stack_masks : paths
         Their masks in the same order, or a single one drawn on one of the stacks. None: non-zero voxels. Of a folder
         those with the word mask in their names, if there are any.
@@ -72,7 +74,16 @@ class StackCommand(BaseCommand):
         return image_files(self.stack_masks, masks=True)
 
     def file_of_each_stack(self) -> list[Path]:
-        """For every stack that `load_stacks` will give, its file."""
+        """For every stack that `load_stacks` will give, its file.
+
+        Raises
+        ------
+        InputError
+            A stack is DICOM, which has no file whose grid could be written on.
+        """
+        for path in self.stack_files:
+            if path.is_dir() or is_dicom(path):
+                raise InputError(f"{path}: is DICOM, which has no grid to write on; convert it to NIfTI")
         counts = [count_volumes(path) if self.split_4d else 1 for path in self.stack_files]
         return [path for path, count in zip(self.stack_files, counts, strict=True) for _ in range(count)]
 
@@ -94,4 +105,5 @@ class StackCommand(BaseCommand):
     def outputs(self) -> Outputs:
         """What the command is to write, to be added to it: none of it may be a stack, a mask or a stack's sidecar."""
         volume = [self.volume_mask] if self.volume_mask else []
-        return Outputs([*self.stack_files, *self.mask_files, *volume, *map(sidecar_of, self.stack_files)])
+        read = [file for path in self.stack_files for file in (dicom_files(path) if path.is_dir() else [path])]
+        return Outputs([*read, *self.mask_files, *volume, *map(sidecar_of, self.stack_files)])

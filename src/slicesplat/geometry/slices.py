@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from slicesplat.geometry.acquisition import acquisition_times
+from slicesplat.geometry import acquisition
 from slicesplat.geometry.psf import SliceProfile, slice_psf
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.stack import Stack
@@ -226,7 +226,7 @@ def cut_slices(
     min_pixels : int
         A slice with fewer pixels inside its mask is left out: it cannot be aligned.
     interleave : sequence of int, optional
-        Packages that each stack was acquired in; one when not given.
+        Packages that each stack was acquired in; one when not given. Times that a stack has are believed in its place.
 
     Raises
     ------
@@ -244,8 +244,8 @@ def cut_slices(
     index = np.array([crop.index for crop in crops], np.int32)
     psfs = [slice_psf(stack.spacing[:2], stack.thickness, profile) for stack in stacks]
     weights, covariances, offsets = (np.array(part)[number] for part in zip(*psfs, strict=True))
-    packages = [1] * len(stacks) if interleave is None else interleave
-    times = [acquisition_times(stack.n_slices, n) for stack, n in zip(stacks, packages, strict=True)]
+    counts = [1] * len(stacks) if interleave is None else interleave
+    times, packages = zip(*(_in_time(stack, n) for stack, n in zip(stacks, counts, strict=True)), strict=True)
     spacing = np.array([stack.spacing[:2] for stack in stacks])[number]
     shape = np.array([crop.mask.shape for crop in crops], np.int32)
     return Slices(
@@ -263,10 +263,17 @@ def cut_slices(
         psf_covariances=covariances,
         psf_offsets=offsets,
         time=np.array([times[stack][k] for stack, k in zip(number, index, strict=True)]),
-        package=(index % np.array(packages)[number]).astype(np.int32),
+        package=np.array([packages[stack][k] for stack, k in zip(number, index, strict=True)], np.int32),
         frame=Rigid(np.array([crop.frame for crop in crops])),
         motion=Rigid.identity(len(crops)),
     )
+
+
+def _in_time(stack: Stack, interleave: int) -> tuple[Float, NDArray[np.integer]]:
+    """(nz,) when the slices of a stack were acquired, in slices since it was begun, and their packages."""
+    if stack.times is not None:
+        return acquisition.ranks(stack.times), acquisition.packages(stack.times)
+    return acquisition.acquisition_times(stack.n_slices, interleave), np.arange(stack.n_slices) % interleave
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,12 +45,15 @@ class Stack:
         it was not.
     poses : Rigid (nz), optional
         Where each slice is known to be, from where the affine puts it; nowhere else when not given.
+    times : (nz) float64, optional
+        When each slice was acquired, s since the first one, NaN for one that was not; where it is not given, the order
+        is found from the images.
 
     Raises
     ------
     ValueError
         Data are no floating-point numbers in three dimensions, masks not of their shape or not boolean, the affine is
-        not finite or singular, or the thickness not positive.
+        not finite or singular, the thickness is not positive, or times are not one finite number for each slice.
     """
 
     data: NDArray[np.float32]
@@ -62,6 +65,7 @@ class Stack:
     slice_axis: int = 2
     measured: NDArray[np.bool_] | None = None
     poses: Rigid | None = None
+    times: Float | None = None
 
     def __post_init__(self) -> None:
         if self.data.ndim != 3 or self.data.dtype.kind != "f":
@@ -80,6 +84,8 @@ class Stack:
             raise ValueError(f"thickness {self.thickness} mm: give a positive number")
         if self.poses is not None and self.poses.matrix.shape != (self.n_slices, 4, 4):
             raise ValueError(f"poses of shape {self.poses.matrix.shape}: give one for each of {self.n_slices} slices")
+        if self.times is not None and not (self.times.shape == (self.n_slices,) and not np.isinf(self.times).any()):
+            raise ValueError(f"times of shape {self.times.shape}: give finite numbers, or NaN, one for each slice")
         if self.slice_axis not in (0, 1, 2):
             raise ValueError(f"slice axis {self.slice_axis}: give 0, 1 or 2")
 

@@ -25,7 +25,7 @@ _MASK = re.compile(r"(^|[^a-z])mask([^a-z]|$)", re.IGNORECASE)
 
 
 def image_files(given: Sequence[Path], masks: bool = False) -> list[Path]:
-    """The files that are meant by paths, folders and patterns.
+    """The files that are meant by paths, folders and patterns; a folder of DICOM files is left as it is.
 
     Parameters
     ----------
@@ -53,6 +53,8 @@ def _meant(path: Path, masks: bool) -> list[Path]:
         files = _in_order(path / name for name in _listed(path) if _NIFTI.fullmatch(name))
         named = [file for file in files if _MASK.search(file.name)]
         found = (named or files) if masks else [file for file in files if file not in named]
+        if not found and not masks and dicom_files(path, first=True):
+            return [path]
         if not found or any(_SLICE.fullmatch(file.name) for file in files):
             # What is refused as a file says what to give instead.
             check_input(path)
@@ -128,6 +130,19 @@ def is_dicom(path: Path) -> bool:
             return content.read(4) == b"DICM"
     except OSError:
         return False
+
+
+def dicom_files(folder: Path, first: bool = False) -> list[Path]:
+    """The DICOM files in a folder and those below it, in the order of their names; or only the first one found."""
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if is_dicom(Path(place) / name):
+                found.append(Path(place) / name)
+                if first:
+                    return found
+    return found
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,28 @@ def stated_axis(sidecar: Path) -> int | None:
         return None
     match = _DIRECTION.fullmatch(direction) if isinstance(direction, str) else None
     return "ijk".index(match[1]) if match else None
+
+
+def stated_times(sidecar: Path, count: int) -> list[float] | None:
+    """SliceTiming, s, of as many slices, in the order of the file; None where it is not told or cannot be meant so.
+
+    NaN for a slice whose entry is null, as of one that is missing.
+
+    Slices that are all said to be acquired at once are not: it is what converters write who do not know.
+    """
+    try:
+        content = _entries(sidecar, "")
+    except InputError:
+        return None
+    times = content.get("SliceTiming")
+    if not (isinstance(times, list) and len(times) == count):
+        return None
+    if not all(time is None or (isinstance(time, (int, float)) and math.isfinite(time)) for time in times):
+        return None
+    if len(set(times) - {None}) < 2:
+        return None
+    backwards = str(content.get("SliceEncodingDirection", "")).endswith("-")
+    return [math.nan if time is None else float(time) for time in (reversed(times) if backwards else times)]
 
 
 def _entries(sidecar: Path, remedy: str) -> dict[str, Any]:

@@ -128,6 +128,8 @@ def prepare(stacks: Sequence[Stack], config: Config) -> Prepared:
     """Intensities that can be compared; where it is asked for, without bias fields."""
     for sentence in unresolved(stacks):
         log.warning(sentence)
+    if config.interleave:  # what is asked for is believed, not the times
+        stacks = [replace(stack, times=None) for stack in stacks]
     signals, intensities = signal(stacks)
     signals, common = _evenly_lit(signals, config)
     alike = config.fit.likelihood.gains

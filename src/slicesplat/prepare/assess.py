@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter, label
 
+from slicesplat.geometry.acquisition import packages
 from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.shading import SHADING_LIMIT, shading
 
@@ -80,7 +81,7 @@ class StackAssessment:
     dropouts: tuple[int, ...]
     """Slices that lost their signal, by index along the third axis."""
     interleave: int
-    """Number of interleaved packages, as detected; 1 where there is no telling."""
+    """Number of interleaved packages, as times say or as detected; 1 where there is no telling."""
     shading: float
     """How many times brighter the brightest part of the region is lit than the darkest; NaN without signal."""
 
@@ -162,7 +163,7 @@ def assess_stack(stack: Stack) -> StackAssessment:
         spacing=float(stack.spacing[2]),
         gap=float(stack.spacing[2]) - stack.thickness,
         dropouts=tuple(int(k) for k in lost_slices(stack)),
-        interleave=_interleave(planes),
+        interleave=_interleave(planes) if stack.times is None else int(packages(stack.times).max()) + 1,
         shading=shading(stack),
     )
 

@@ -1,4 +1,7 @@
-"""Stacks from NIfTI files or images in memory, each with its region and slice thickness. What is assumed is logged."""
+"""Stacks from NIfTI files, DICOM series or images in memory, each with its region and slice thickness.
+
+What is assumed is logged.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.arrays import image_in_memory, mask_in_memory
+from slicesplat.io.dicom import converted
 from slicesplat.io.inputs import distinct_names
 from slicesplat.io.masks import finite_values
 from slicesplat.io.nifti import FilePath, Image, box_corners, read_image, read_stacks
@@ -23,6 +27,7 @@ from slicesplat.prepare.cutout import without_what_is_not_finite
 from slicesplat.prepare.masks import regions as find_regions
 from slicesplat.prepare.narrow import Narrowing, narrowed
 from slicesplat.prepare.slice_axis import SliceAxis, axes_last
+from slicesplat.prepare.slice_times import slice_times, told_order
 from slicesplat.prepare.thickness import thicknesses as find_thicknesses
 
 Float = NDArray[np.float64]
@@ -54,8 +59,9 @@ def load_stacks(
     Parameters
     ----------
     paths : sequence of paths
-        NIfTI files, one per stack. The axis that slices lie along is moved to third, and the slice index counts along
-        it.
+        NIfTI files, one per stack; or DICOM, a folder or files in a row, of which every series of slices becomes a
+        stack, localisers and derived series left out. The axis that slices lie along is moved to third, and the slice
+        index counts along it.
     masks : sequence of paths, optional
         One per stack, on the same grid; voxels above zero belong to the region, and soft masks are cut at half
         their range. Slices left out between drawn ones are filled in, small pieces far from the body left out.
@@ -96,7 +102,30 @@ def load_stacks(
     """
     if not paths:
         raise InputError("no stack given; name one NIfTI file or more")
-    files = [Path(path) for path in paths]
+    with converted([Path(path) for path in paths]) as given:
+        narrowing = Narrowing(
+            read_image(Path(volume_mask)) if volume_mask is not None else None,
+            stacks_intersection,
+            background_threshold,
+            otsu_thresholding,
+        )
+        drawn = [read_image(Path(mask)) for mask in masks or ()]
+        stacks = _loaded(given.files, drawn, thicknesses, slice_axes, mask_of, narrowing, split_4d)
+        for note in given.notes:
+            log.info(note)
+    return stacks
+
+
+def _loaded(
+    files: Sequence[Path],
+    drawn: Sequence[Image],
+    thicknesses: float | Sequence[float | None] | None,
+    slice_axes: SliceAxis | Sequence[SliceAxis] | None,
+    mask_of: int | None,
+    narrowing: Narrowing,
+    split_4d: bool,
+) -> list[Stack]:
+    """Stacks of NIfTI files."""
     volumes = [read_stacks(path, split_4d) for path in files]
     counts = [len(found) for found in volumes]
     names = [_volume_names(name, count) for name, count in zip(distinct_names(files), counts, strict=True)]
@@ -105,15 +134,9 @@ def load_stacks(
         for found, labels in zip(volumes, names, strict=True)
         for image, label in zip(found, labels, strict=True)
     ]
-    drawn = _for_each_volume([read_image(Path(mask)) for mask in masks or ()], counts)
+    drawn = _for_each_volume(drawn, counts)
     if mask_of is not None and 1 <= mask_of <= len(counts):
         mask_of = 1 + sum(counts[: mask_of - 1])
-    narrowing = Narrowing(
-        read_image(Path(volume_mask)) if volume_mask is not None else None,
-        stacks_intersection,
-        background_threshold,
-        otsu_thresholding,
-    )
     depths, axes = (_for_each_volume(values, counts) for values in (thicknesses, slice_axes))
     return _checked(read, drawn, depths, axes, mask_of, narrowing)
 
@@ -172,12 +195,22 @@ def _checked(
     ]
     data = [finite_values(image, region) for image, region in zip(images, inside, strict=True)]
     stacks = [
-        Stack(values, region, image.affine, depth, image.name, regions.template not in (None, number), image.slice_axis)
+        Stack(
+            values,
+            region,
+            image.affine,
+            depth,
+            image.name,
+            carried=regions.template not in (None, number),
+            slice_axis=image.slice_axis,
+            times=slice_times(image),
+        )
         for number, (values, region, image, depth) in enumerate(zip(data, inside, images, depths, strict=True))
     ]
     _check_overlap(stacks, images)
     # A refusal is one line and nothing else, so what was assumed is told only once everything is accepted.
-    for note in itertools.chain(notes, axis_notes, regions.notes, depth_notes):
+    order_notes = [f"{stack.name}: acquired in {told_order(stack)}" for stack in stacks if stack.times is not None]
+    for note in itertools.chain(notes, axis_notes, regions.notes, depth_notes, order_notes):
         log.info(note)
     for doubt in itertools.chain(doubts, regions.warnings):
         log.warning(doubt)
