@@ -45,6 +45,7 @@ COMMANDS = {
     "assess": "Show how much each stack moved, what it covers and what it lost.",
     "segment-stack": "Write a mask of every stack from one that is drawn, a mask of the volume, or thresholds.",
     "correct-bias-field": "Divide stacks by their bias fields, found by N4.",
+    "export-dicom": "Write a volume as a series of DICOM images, for viewers and archives.",
     "bids": "Reconstruct the examinations of a data set in BIDS.",
     "simulate": "Simulate moved, noisy stacks from a known volume.",
     "evaluate": "Score a reconstruction against the known truth.",
