@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from other_user import as_nobody
 
 from slicesplat.validation.files import save
 from slicesplat.validation.phantom import brain_phantom
@@ -19,7 +20,6 @@ from slicesplat.validation.simulate import SimulationConfig, simulate
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="no modes and no users to drop to")
 
-NOBODY = 65534
 PHANTOM = (32.0, 1.4)  # mm
 
 # Kernels are compiled once for all commands of one process.
@@ -31,20 +31,6 @@ assert slicesplat.__file__.startswith(sys.argv[1]), slicesplat.__file__
 from slicesplat.cli import main
 sys.exit(max(main(args) for args in json.loads(sys.argv[2])))
 """
-
-
-def as_nobody() -> list[str]:
-    """The words ahead of a command that let another user run it; none where this user cannot become another.
-
-    A Python that lies in root's home can be read by that user all the same, but nothing can be written.
-    """
-    if os.geteuid() != 0:
-        return []
-    if not shutil.which("setpriv"):
-        pytest.skip("root ignores modes, and there is no setpriv to become another user")
-    read = "+dac_read_search"
-    user = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups"]
-    return ["setpriv", *user, "--inh-caps", read, "--ambient-caps", read]
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,20 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from email import message_from_string
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import environments
 import pytest
+from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
+from other_user import as_nobody, without_network
 from packaging.requirements import Requirement
 
 import slicesplat
+from slicesplat.processor import VARIABLE, chosen_processor
 
 if sys.version_info < (3, 11):
     pytest.skip("the project file is read by tomllib, of Python 3.11", allow_module_level=True)
@@ -51,9 +56,21 @@ def programs(built: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory)
     return environments.install(built[0], tmp_path_factory.mktemp("clean") / "environment")
 
 
-def run(*words: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """A folder in which nothing can be written inside the block."""
+    inside = [path for path in (folder, *folder.rglob("*")) if not path.is_symlink()]
+    modes = [path.stat().st_mode for path in inside]
+    for path, mode in zip(inside, modes, strict=True):
+        path.chmod(mode & 0o555)
+    yield
+    for path, mode in zip(inside, modes, strict=True):
+        path.chmod(mode)
+
+
+def run(*words: str | Path, folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """A program as a new user has it: no variable of this process, nothing on the path."""
-    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder)}
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(folder), **environment}
     return subprocess.run([str(word) for word in words], cwd=folder, env=env, capture_output=True, text=True)
 
 
@@ -109,7 +126,7 @@ def test_the_sdist_holds_what_its_own_tests_need(built: tuple[Path, Path]) -> No
     }
     assert not needed - names
     folders = {name.partition("/")[0] for name in names}
-    assert {"src", "tests", "docs", "benchmarks", "scripts"} <= folders
+    assert {"src", "tests", "docs", "benchmarks", "scripts", "container"} <= folders
     assert not [name for name in names if "__pycache__" in name or name.startswith((".venv", "dist", "site/"))]
 
 
@@ -144,29 +161,55 @@ def test_every_library_that_is_imported_is_a_dependency_or_of_an_extra() -> None
     assert not {path: names for path, names in missing.items() if names}
 
 
+def test_both_images_are_made_by_one_script_and_set_the_same() -> None:
+    texts = [(ROOT / "container" / name).read_text(encoding="utf-8") for name in ("Dockerfile", "slicesplat.def")]
+    docker, apptainer = texts
+    for said in (r"python:[\d.]+-slim", r"/source/container/install\.sh /source \S+", r"x86-64-v\d", r"PATH=\S+bin"):
+        found = {*re.findall(said, docker), *re.findall(said, apptainer)}
+        assert len(found) == 1, found
+    assert re.search(r"^USER [1-9]\d*:[1-9]\d*$", docker, re.MULTILINE)
+    assert 'ENTRYPOINT ["slicesplat"]' in docker and 'exec slicesplat "$@"' in apptainer
+    copied = (ROOT / ".dockerignore").read_text(encoding="utf-8").split("!")[1:]
+    assert all((ROOT / name.strip()).exists() for name in copied)
+
+
 def test_every_module_is_imported_in_a_clean_environment(programs: Path, tmp_path: Path) -> None:
     done = run(programs / "python", "-c", EVERYTHING, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(programs.parent))
 
 
-def test_the_demo_runs_in_a_clean_environment(programs: Path, tmp_path: Path) -> None:
+def test_the_demo_runs_as_in_a_container(programs: Path, tmp_path: Path) -> None:
+    """Kernels compiled before, nothing that can be written, another user, no home, no network."""
     assert run(programs / "slicesplat", "--version", folder=tmp_path).stdout == f"slicesplat {slicesplat.__version__}\n"
-    done = run(programs / "slicesplat", "demo", folder=tmp_path)
+    portable = {VARIABLE: "x86-64-v3"}
+    compiled = run(programs / "slicesplat", "compile", folder=tmp_path, **portable)
+    assert (compiled.returncode, compiled.stdout) == (0, ""), compiled.stderr
+    name, _ = chosen_processor(portable[VARIABLE], get_host_cpu_features())
+    assert f"kernels for {name or get_host_cpu_name()} are kept in {programs.parent}" in compiled.stderr
+    (tmp_path / "room").mkdir()
+    (tmp_path / "room").chmod(0o777)
+    with read_only(programs.parent):
+        words = [*without_network(), *as_nobody(), programs / "slicesplat", "demo", "--output", "out"]
+        done = run(*words, folder=tmp_path / "room", HOME="/nonexistent", **portable)
     assert done.returncode == 0, done.stderr
-    scores = [float(number) for number in re.findall(r"│ +(\d+\.\d+) │ 0\.", done.stdout)]
-    before, after = scores
+    told = done.stderr.splitlines()
+    assert "load kernels" in told and not [line for line in told if "compile" in line]
+    before, after = (float(number) for number in re.findall(r"│ +(\d+\.\d+) +│ 0\.", done.stdout))
     # 16.9 and 22.0 dB.
     assert before < 18.0 and after > 21.0, done.stdout
-    assert (tmp_path / "demo" / "demo.png").is_file()
+    assert [path.name for path in (tmp_path / "room").iterdir()] == ["out"]
+    assert (tmp_path / "room" / "out" / "demo.png").is_file()
 
 
 @pytest.mark.slow
-def test_pip_installs_the_wheel_and_all_that_it_needs_as_wheels(built: tuple[Path, Path], tmp_path: Path) -> None:
-    """Nothing is compiled: every dependency comes as a wheel. Takes a minute and 1.7 GB."""
-    python = tmp_path / "environment" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "environment"], check=True)
-    words = ["-m", "pip", "install", "--quiet", "--only-binary", ":all:", "-c", ROOT / "constraints.txt", built[0]]
-    subprocess.run([python, *words], check=True)
-    done = run(python, "-c", EVERYTHING, folder=tmp_path)
-    assert done.returncode == 0, done.stderr
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+def test_the_script_of_the_images_installs_what_the_demo_needs(tmp_path: Path) -> None:
+    """All dependencies come as wheels, nothing is compiled but the kernels. Takes two minutes and 1.7 GB."""
+    folder = tmp_path / "opt"
+    done = subprocess.run([ROOT / "container" / "install.sh", ROOT, folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not (folder / "bin" / "pip").exists()
+    with read_only(folder):
+        done = run(folder / "bin" / "slicesplat", "demo", folder=tmp_path)
+    assert done.returncode == 0 and "load kernels" in done.stderr and "compile" not in done.stderr, done.stderr

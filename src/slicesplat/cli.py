@@ -50,6 +50,7 @@ COMMANDS = {
     "simulate": "Simulate moved, noisy stacks from a known volume.",
     "evaluate": "Score a reconstruction against the known truth.",
     "demo": "Make a phantom, simulate stacks, reconstruct and score them.",
+    "compile": "Compile the kernels now, while an image or an installation is made, so that no run has to.",
 }
 """Command and summary; the command is the class `Command` of ``slicesplat.commands.<name>``."""
 

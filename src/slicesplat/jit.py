@@ -9,6 +9,8 @@ nobody else can change, and it is kept in the first of these that is such a fold
 
 Where there is none, as in a read-only container without a home, or where the disk is full, kernels are compiled in
 memory: that takes some seconds of every run, and a line of the log says so.
+
+They are compiled for the processor that they run on, or for the one that `slicesplat.processor` chooses.
 """
 
 from __future__ import annotations
@@ -27,10 +29,15 @@ from pathlib import Path
 from typing import Any
 
 import numba as nb
+from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 from numba.core import event
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _Cache, _CacheLocator
+from numba.core.registry import cpu_target
 from numba.core.sigutils import normalize_signature
 from numba.misc.appdirs import AppDirs
+
+from slicesplat.errors import OutputError
+from slicesplat.processor import VARIABLE, chosen_processor
 
 log = logging.getLogger("slicesplat")
 
@@ -50,6 +57,7 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     >>> double.py_func(4)
     8
     """
+    _choose_processor()
 
     def decorate(function: Callable[..., Any]) -> Any:
         # Vectors of lanes have no meaning in plain Python: NUMBA_DISABLE_JIT is for other people's kernels.
@@ -67,6 +75,39 @@ def jit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 def keeps_kernels() -> bool:
     """Whether what is compiled now will be there in the next run."""
     return _shelf().writable is not None
+
+
+def folder_of_kernels() -> Path:
+    """Where kernels are kept.
+
+    Raises
+    ------
+    OutputError
+        They cannot be kept.
+    """
+    shelf = _shelf()
+    if shelf.writable is None:
+        raise OutputError(f"kernels cannot be kept ({shelf.reason}); {_REMEDY}")
+    return shelf.writable
+
+
+def target_processor() -> str:
+    """LLVM's name of the processor that kernels are compiled for."""
+    return nb.config.CPU_NAME or get_host_cpu_name()
+
+
+@cache
+def _choose_processor() -> str | None:
+    """Have kernels compiled for the processor that is named, where that can be; returns why it cannot.
+
+    numba asks for the processor once, when the first kernel of the process is made, whoever makes it.
+    """
+    if "_toplevel_target_context" in vars(cpu_target):
+        return None
+    name, reason = chosen_processor(os.environ.get(VARIABLE), get_host_cpu_features())
+    if name:
+        nb.config.CPU_NAME, nb.config.CPU_FEATURES = name, ""  # the features are those of the name
+    return reason
 
 
 @contextmanager
@@ -99,6 +140,8 @@ class _Shelf:
         In the order in which they are looked into.
     writable : Path or None
         One of them; None when kernels cannot be kept.
+    reason : str
+        Why they cannot, or not in the first one.
     """
 
     def __init__(self) -> None:
@@ -114,23 +157,25 @@ class _Shelf:
             else:
                 self.writable = folder
                 break
-        self._reason = ", ".join(refused)
+        self.reason = ", ".join(refused)
         self.readable = [folder for folder in (self.writable, beside) if folder and _is_safe(folder)]
         # The same folder twice would be read twice.
         self.readable = list(dict.fromkeys(self.readable))
         if given and not self.writable:
             self._told = True
-            log.warning("NUMBA_CACHE_DIR: kernels cannot be kept there (%s); %s", self._reason, _REMEDY)
+            log.warning("NUMBA_CACHE_DIR: kernels cannot be kept there (%s); %s", self.reason, _REMEDY)
 
     def give_up(self, reason: str) -> None:
         """Keep nothing more in this run."""
-        self._reason, self.writable = f"{self.writable}: {reason}", None
+        self.reason, self.writable = f"{self.writable}: {reason}", None
 
     def tell(self) -> None:
         """Say, once, that a kernel has been compiled in memory."""
         if not self._told:
             self._told = True
-            log.info("kernels are compiled in memory, in every run anew (%s); %s", self._reason, _REMEDY)
+            if _choose_processor():
+                log.info("%s is not followed: %s", VARIABLE, _choose_processor())
+            log.info("kernels are compiled in memory, in every run anew (%s); %s", self.reason, _REMEDY)
 
 
 @cache

@@ -1,0 +1,25 @@
+"""``slicesplat compile``: what is compiled on first use, now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from slicesplat.commands.base import BaseCommand, log
+from slicesplat.estimate.warm_up import compile_kernels
+from slicesplat.jit import folder_of_kernels, target_processor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command(BaseCommand):
+    """Compile the kernels now, while an image or an installation is made, so that no run has to.
+
+    SLICESPLAT_PROCESSOR names the processor to compile for, where others are to use them too: generic, x86-64-v2,
+    x86-64-v3 or x86-64-v4. It has to be set, to the same, when they are used.
+    """
+
+    def execute(self, console: Console) -> None:
+        """Compile, or load what is compiled already, and say where it is kept."""
+        compile_kernels()
+        log.info("kernels for %s are kept in %s", target_processor(), folder_of_kernels())
