@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 NEEDS := import sys; sys.exit(sys.version_info < (3, 11) and "constraints.txt needs Python 3.11: make PYTHON=python3.11")
 
-.PHONY: demo test lint format results clean
+.PHONY: demo docs test lint format results clean
 
 demo: .venv/.installed
 	$(BIN)/slicesplat demo --output demo
@@ -12,6 +12,10 @@ demo: .venv/.installed
 # Two at a time, module by module: the kernels of each run in several threads themselves.
 test: lint
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+# The site, in site/: open site/index.html.
+docs: .venv/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 lint: .venv/.installed
 	$(BIN)/ruff check .
@@ -28,9 +32,9 @@ results: .venv/.installed
 	$(BIN)/python benchmarks/run_all.py
 
 clean:
-	rm -rf demo build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf demo site build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
 
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || { $(PYTHON) -c '$(NEEDS)' && $(PYTHON) -m venv .venv; }
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	touch $@

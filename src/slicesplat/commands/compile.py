@@ -9,6 +9,8 @@ from rich.console import Console
 from slicesplat.commands.base import BaseCommand, log
 from slicesplat.estimate.warm_up import compile_kernels
 from slicesplat.jit import folder_of_kernels, target_processor
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,4 +24,6 @@ class Command(BaseCommand):
     def execute(self, console: Console) -> None:
         """Compile, or load what is compiled already, and say where it is kept."""
         compile_kernels()
+        # What `simulate` and `demo` need beside it, on the smallest scan that there is.
+        simulate(*brain_phantom(size_mm=20.0, spacing=4.0), SimulationConfig(stacks=1, pixel=4.0, spacing=4.0))
         log.info("kernels for %s are kept in %s", target_processor(), folder_of_kernels())

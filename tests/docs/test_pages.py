@@ -1,0 +1,108 @@
+"""Every block of code in the README, the tutorial and the how-tos runs, in the order in which it stands.
+
+The fit is done once, for all pages: what is read, checked and written before and after it is each page's own.
+"""
+
+from __future__ import annotations
+
+import functools
+import glob
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from loading import link_scan, scan
+
+import slicesplat
+from slicesplat.cli import main
+from slicesplat.commands import demo as demo_command
+from slicesplat.result import Reconstruction
+from slicesplat.validation.demo import demo
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("index.md", "tutorial.md"))]
+PAGES += sorted((ROOT / "docs" / "how-to").glob("*.md"))
+_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# They install, or run what is tested by itself.
+_OTHERS = ("pip install", "docker build", "apptainer build")
+_IN_IMAGE = re.compile(r"^(?:docker|apptainer) run .* slicesplat(?:\.sif)? +(?=\w)")
+
+
+class _Once(Reconstruction):
+    """Stands for a reconstruction of whatever stacks."""
+
+    def counted(self, *_: Any) -> _Once:
+        return self
+
+
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return scan(tmp_path_factory.mktemp("pages") / "case")
+
+
+@pytest.fixture(scope="module")
+def reconstructed(scanned: Path) -> _Once:
+    stacks, masks = ([scanned / f"{kind}-{n}.nii.gz" for n in (1, 2, 3)] for kind in ("stack", "mask"))
+    config = slicesplat.Config(resolution=1.6, uncertainty=True, with_background=True, threads=1)
+    result = slicesplat.reconstruct(slicesplat.load_stacks(stacks, masks=masks, thicknesses=3.0), config)
+    object.__setattr__(result, "__class__", _Once)
+    assert isinstance(result, _Once)
+    return result
+
+
+@pytest.fixture
+def folder(scanned: Path, reconstructed: _Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the scan, as the pages have it; commands run in it."""
+    link_scan(scanned, tmp_path)
+    for name in ("truth.nii.gz", "truth-mask.nii.gz"):
+        (tmp_path / name).symlink_to(scanned / name)
+
+    def fit(stacks: Any, config: Any, progress: Any = None) -> _Once:
+        assert 1 < len(stacks) <= 3
+        return reconstructed
+
+    for place in ("pipeline.reconstruct", "commands.reconstruct.reconstruct", "commands.register.register"):
+        monkeypatch.setattr(f"slicesplat.{place}", fit)
+    monkeypatch.setattr(demo_command, "reconstruct", fit)
+    monkeypatch.setattr(demo_command, "demo", functools.partial(demo, size_mm=40.0, spacing=1.6))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def expanded(word: str) -> list[str]:
+    """What a shell makes of a word that is not quoted."""
+    return sorted(glob.glob(word)) or [word]
+
+
+def words(line: str) -> list[str]:
+    """The words behind the program's name; those in quotes are left as they are."""
+    parts = shlex.split(_IN_IMAGE.sub("slicesplat ", line), comments=True, posix=False)
+    assert parts[0] == "slicesplat", line
+    return [each for part in parts[1:] for each in ([part.strip('"')] if part.startswith('"') else expanded(part))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_every_block_runs(page: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = set(folder.iterdir())
+    wrote = set()
+    for language, block in _BLOCK.findall(page.read_text(encoding="utf-8")):
+        if language == "python":
+            exec(compile(block, page.name, "exec"), {})
+            continue
+        assert language == "sh", f"a block of {language or 'nothing'} is not run"
+        for line in filter(None, block.replace("\\\n", " ").splitlines()):
+            if not line.startswith(_OTHERS):
+                assert main(words(line)) == 0, f"{line}: {capsys.readouterr().err}"
+                wrote |= {word for word in words(line) if Path(word).suffix in (".gz", ".json", ".tfm")}
+    assert all(Path(name).exists() for name in wrote if not name.endswith(".tfm")), wrote
+    assert page.stem in ("index", "container") or set(folder.iterdir()) > before
+
+
+def test_code_is_in_blocks_that_are_run() -> None:
+    """Indented code would be run by nobody."""
+    loose = [
+        page.name for page in PAGES if re.search(r"^ {4}slicesplat ", _BLOCK.sub("", page.read_text("utf-8")), re.M)
+    ]
+    assert not loose
