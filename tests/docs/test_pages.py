@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import glob
+import itertools
 import re
 import shlex
 from pathlib import Path
@@ -25,8 +26,8 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("index.md", "tutorial.md"))]
 PAGES += sorted((ROOT / "docs" / "how-to").glob("*.md"))
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# They install, or run what is tested by itself.
-_OTHERS = ("pip install", "docker build", "apptainer build")
+# They install, or need data that the tests of their own pages make.
+_OTHERS = ("pip install", "docker build", "apptainer build", "slicesplat bids")
 _IN_IMAGE = re.compile(r"^(?:docker|apptainer) run .* slicesplat(?:\.sif)? +(?=\w)")
 
 
@@ -83,6 +84,12 @@ def words(line: str) -> list[str]:
     return [each for part in parts[1:] for each in ([part.strip('"')] if part.startswith('"') else expanded(part))]
 
 
+def named_outputs(line: list[str]) -> set[str]:
+    """The files and folders that a command line is to write."""
+    flagged = itertools.pairwise(line)
+    return {word for flag, word in flagged if flag.startswith(("--output-", "--simulated-")) and not word[0].isdigit()}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_block_runs(page: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = set(folder.iterdir())
@@ -95,14 +102,13 @@ def test_every_block_runs(page: Path, folder: Path, capsys: pytest.CaptureFixtur
         for line in filter(None, block.replace("\\\n", " ").splitlines()):
             if not line.startswith(_OTHERS):
                 assert main(words(line)) == 0, f"{line}: {capsys.readouterr().err}"
-                wrote |= {word for word in words(line) if Path(word).suffix in (".gz", ".json", ".tfm")}
+                wrote |= named_outputs(words(line))
+    # Nothing is turned where the fit is another one's.
     assert all(Path(name).exists() for name in wrote if not name.endswith(".tfm")), wrote
-    assert page.stem in ("index", "container") or set(folder.iterdir()) > before
+    assert not wrote or set(folder.iterdir()) > before
 
 
-def test_code_is_in_blocks_that_are_run() -> None:
+def test_code_of_the_guides_is_in_blocks_that_are_run() -> None:
     """Indented code would be run by nobody."""
-    loose = [
-        page.name for page in PAGES if re.search(r"^ {4}slicesplat ", _BLOCK.sub("", page.read_text("utf-8")), re.M)
-    ]
-    assert not loose
+    texts = {page.name: _BLOCK.sub("", page.read_text(encoding="utf-8")) for page in PAGES[1:]}
+    assert not [name for name, text in texts.items() if re.search(r"^ {4}slicesplat ", text, re.MULTILINE)]
