@@ -1,6 +1,8 @@
-"""Make the pictures of the documents: docs/demo.png, and docs/pictures/tutorial.png. About a minute.
+"""Make the pictures of the documents: docs/demo.png, and docs/pictures/tutorial.png.
 
-python scripts/make_pictures.py [--folder docs]
+Takes about a minute.
+
+    python scripts/make_pictures.py [--folder docs] [--only demo|tutorial]
 """
 
 from __future__ import annotations
@@ -9,48 +11,54 @@ import argparse
 import tempfile
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from PIL import Image
 
 import slicesplat
 from slicesplat.report.figure import save_png, three_planes
-from slicesplat.validation.demo import demo
+from slicesplat.validation.demo import DEMO_SIMULATION, demo
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import simulate
 
-COLOURS = 64  # of grey: a quarter of the bytes, and nothing that is seen
+SHADES = 64  # of grey: a quarter of the bytes, and nothing that is seen
+SMALL = 56.0, 1.0  # mm: length of the tutorial's brain and its voxels
 
 
 def small(picture: Image.Image) -> Image.Image:
     """The same in few shades, which compress well."""
-    return picture.quantize(COLOURS, dither=Image.Dither.NONE)
+    return picture.quantize(SHADES, dither=Image.Dither.NONE)
 
 
-def panel(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """An image as a row of a figure."""
-    image = nib.load(path)
-    return np.asarray(image.dataobj), image.affine
-
-
-def main() -> None:
-    """Make both."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=Path(__file__).parents[1] / "docs")
-    folder = parser.parse_args().folder
+def of_demo() -> Image.Image:
+    """What `slicesplat demo` draws."""
     with tempfile.TemporaryDirectory() as place:
         made = demo(Path(place) / "demo", slicesplat.reconstruct, slicesplat.Config())
         with Image.open(made.folder / "demo.png") as picture:
-            save_png(small(picture), folder / "demo.png")
-        numbers = (1, 2, 3)
-        stacks = slicesplat.load_stacks(
-            [made.folder / f"stack-{n}.nii.gz" for n in numbers],
-            masks=[made.folder / f"mask-{n}.nii.gz" for n in numbers],
-            thicknesses=3.0,
-        )
-        result = slicesplat.reconstruct(stacks, slicesplat.Config(uncertainty=True))
-        shown = {"volume": result.volume, "standard error": result.uncertainty}
-        rows = {"stack": panel(made.folder / "stack-1.nii.gz")}
-        rows |= {name: (np.asarray(image.dataobj), image.affine) for name, image in shown.items()}
-        save_png(small(three_planes(rows)), folder / "pictures" / "tutorial.png")
+            return picture.copy()
+
+
+def of_tutorial() -> Image.Image:
+    """A stack, the volume, and the standard error of its voxels."""
+    stacks = simulate(*brain_phantom(*SMALL), DEMO_SIMULATION).stacks
+    result = slicesplat.reconstruct(stacks, slicesplat.Config(uncertainty=True))
+    assert result.uncertainty is not None
+    shown = {"volume": result.volume, "standard error": result.uncertainty}
+    panels = {name: (np.asarray(image.dataobj), image.affine) for name, image in shown.items()}
+    return three_planes({"stack": (stacks[0].data, stacks[0].affine), **panels})
+
+
+PICTURES = {"demo": ("demo.png", of_demo), "tutorial": ("pictures/tutorial.png", of_tutorial)}
+
+
+def main() -> None:
+    """Make one or both."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parents[1] / "docs")
+    parser.add_argument("--only", choices=PICTURES)
+    given = parser.parse_args()
+    for name in [given.only] if given.only else PICTURES:
+        path, draw = PICTURES[name]
+        save_png(small(draw()), given.folder / path)
 
 
 if __name__ == "__main__":
