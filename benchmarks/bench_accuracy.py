@@ -42,7 +42,7 @@ from cases import (
 from known_pose_least_squares import least_squares
 from nibabel.spatialimages import SpatialImage
 
-from slicesplat.config import Config, FitSettings
+from slicesplat.config import Config
 from slicesplat.estimate.fit import joint_fit
 from slicesplat.geometry.slices import cut_slices
 from slicesplat.geometry.stack import Stack
@@ -105,7 +105,7 @@ def with_true_poses(case: Case, config: Config) -> Row:
     scaled, _ = scale_intensities(case.stacks)
     slices = cut_slices(scaled, config.slice_profile)
     slices = slices.moved(true_motion(case, slices))
-    still = FitSettings(pose_steps=0)
+    still = replace(config.fit, pose_steps=0)
     fit = joint_fit(slices, slices.mask, still, np.random.default_rng(config.seed))
     region = region_field(slices, fit.weights.slice)
     affine, shape = grid_over(region, config.resolution)

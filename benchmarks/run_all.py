@@ -35,6 +35,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "memory": ("bench_memory.py",),
     "gsvr": ("bench_gsvr.py",),
     "motion": ("bench_motion.py",),
+    "verdict": ("bench_verdict.py",),
     "success": ("bench_success.py",),
 }
 

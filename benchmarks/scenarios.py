@@ -25,6 +25,8 @@ LEVELS: dict[str, tuple[Motion, float, tuple[int, int]]] = {
     "turned": ("moderate", 180.0, (3, 8)),
 }
 """By name: motion within the stacks, turns between them of up to so many degrees, fewest and most stacks."""
+PIXEL = 1.4
+"""mm."""
 DILATED = 5.0
 """mm."""
 MISSING_END = 0.2
@@ -102,21 +104,24 @@ def scenario(number: int) -> Scenario:
     return Scenario(number, level, names[int(rng.integers(len(names)))], int(rng.integers(least, most + 1)), trouble)
 
 
-def examination(chosen: Scenario) -> Examination:
-    """The stacks of a case, coarser than a scanner's so that a hundred of them are done within an hour."""
+def examination(chosen: Scenario, given: Source | None = None, pixel: float = PIXEL) -> Examination:
+    """The stacks of a case, coarser than a scanner's so that a hundred of them are done within an hour.
+
+    They show the scenario's source, or the one that is given.
+    """
     motion, turn, _ = LEVELS[chosen.level]
     config = SimulationConfig(
         stacks=chosen.stacks,
         motion=motion,
         turn=turn,
-        pixel=1.4,
+        pixel=pixel,
         spacing=4.0,
         thickness=3.6,
         dropout=0.1 if chosen.trouble == "dropouts" else 0.03,
         bias_field=0.15 if chosen.trouble == "bias" else 0.0,
         seed=chosen.number,
     )
-    given = source(chosen.source)
+    given = given or source(chosen.source)
     scan = simulate(given.volume, given.affine, given.mask, config)
     rng = np.random.default_rng([13, chosen.number])
     worst = int(rng.integers(chosen.stacks))

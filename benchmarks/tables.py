@@ -19,7 +19,7 @@ from typing import Any
 
 from records import RESULTS, ROOT, Row, read
 
-PAGES = ("README.md", "docs/accuracy.md", "docs/performance.md")
+PAGES = ("README.md", "docs/accuracy.md", "docs/performance.md", "docs/verdict.md")
 MARKED = re.compile(
     r"<!-- table: (?P<name>[\w-]+)(?P<pending>; no results yet)? -->\n(?P<body>.*?)<!-- end -->", re.DOTALL
 )
@@ -178,6 +178,21 @@ def iteration(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+def verdict(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["cases", "number", "error above 3 dB", "flagged of them", "flagged of the others"]
+    return head, [
+        [
+            row["kind"],
+            f"{row['cases']}",
+            f"{row['failed']}",
+            f"{row['failed_flagged']}" if row["failed"] else "",
+            f"{row['others_flagged']} of {row['cases'] - row['failed']}",
+        ]
+        for row in rows
+        if "cases" in row
+    ]
+
+
 TABLES = {
     "measured": Table(("accuracy", "least-squares"), measured),
     "accuracy": Table(("accuracy", "least-squares"), accuracy),
@@ -189,6 +204,7 @@ TABLES = {
     "reconstruct": Table(("reconstruct",), reconstruct),
     "splat": Table(("splat",), splat),
     "iteration": Table(("splat",), iteration),
+    "verdict": Table(("verdict",), verdict),
 }
 
 

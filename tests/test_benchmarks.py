@@ -175,3 +175,28 @@ def test_success_of_a_level_counts_cases_slices_and_silence(script: Import) -> N
     row = success.total("severe", [good, bad, {"success": "no", "refused": "nothing matches"}])
     assert row["success"].startswith("33.3 %") and row["used_over_3_mm"].startswith("25.0 %")
     assert row["sound_left_out"].startswith("2.5 %") and row["failed_silently"] == 1
+
+
+def test_sound_cases_and_faults_of_every_kind_take_turns_and_no_case_is_in_two_sets(script: Import) -> None:
+    faults = script("faults")
+    made = [faults.trial(number) for number in range(64)]
+    assert made == [faults.trial(number) for number in range(64)]
+    assert [bool(one.fault) for one in made] == [False, True] * 32
+    kinds = [one.fault for one in made if one.fault]
+    assert {kinds.count(kind) for kind in faults.FAULTS} == {4}
+    other = {faults.trial(number, "development").scenario.number for number in range(64)}
+    assert not other & {one.scenario.number for one in made}
+
+
+def test_what_the_verdict_catches_is_counted_by_whether_a_case_failed(script: Import) -> None:
+    bench, tables = script("bench_verdict"), script("tables")
+    rows = [
+        {"error_db": 5.0, "grade": "check"},
+        {"error_db": 4.0, "grade": "pass"},
+        {"error_db": 0.5, "grade": "pass"},
+        {"error_db": 0.5, "grade": "fail"},
+        {"grade": "refused"},
+    ]
+    row = bench.total("half missing", rows)
+    assert (row["cases"], row["failed"], row["failed_flagged"], row["others_flagged"]) == (5, 3, 2, 1)
+    assert tables.verdict([row, *rows])[1] == [["half missing", "5", "3", "2", "1 of 2"]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -23,10 +24,13 @@ from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.model import Model
 from slicesplat.motion.agreement import UNKNOWN, Agreement
+from slicesplat.motion.consistency import UNKNOWN as NOT_COMPARED
+from slicesplat.motion.consistency import Consistency
 from slicesplat.motion.relocate import StackSearch
 from slicesplat.prepare.intensity import Intensities
 from slicesplat.progress import StepRecord
 from slicesplat.records import USED_WEIGHT, BiasRecord, SliceRecord, Verdict
+from slicesplat.report.faces import flat_share
 from slicesplat.report.verdict import Evidence, StackEvidence, judge
 from slicesplat.splat import predict
 from slicesplat.version import __version__
@@ -216,6 +220,8 @@ class Reconstruction(Registration):
         How the brain lies in standard space. None where the orientation is the scanner's.
     lit : (P,) float32 or None
         The bias field of the model at every pixel of the slices, whose pixels are without it; None where there is none.
+    consistency : sequence of Consistency
+        What every stack would look like if it showed the volume, by its number; empty where that was not computed.
     """
 
     volume: nib.Nifti1Image
@@ -226,6 +232,7 @@ class Reconstruction(Registration):
     uncertainty: nib.Nifti1Image | None = None
     placement: Placement | None = None
     lit: NDArray[np.float32] | None = None
+    consistency: Sequence[Consistency] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -251,17 +258,34 @@ class Reconstruction(Registration):
     @cached_property
     def evidence(self) -> Evidence:
         """What is known of the reconstruction without the truth."""
-        used, stacks = self.weight >= USED_WEIGHT, []
-        for number, seen in enumerate(self.agreement):
+        used, possible = self.weight >= USED_WEIGHT, self.consistency or [NOT_COMPARED] * len(self.stacks)
+        stacks = []
+        for number, (seen, best) in enumerate(zip(self.agreement, possible, strict=True)):
             own = self.slices.stack == number
-            stacks.append(StackEvidence(int(own.sum()), int((own & ~used).sum()), seen.ncc, seen.least))
+            lost = int((own & ~used).sum())
+            stacks.append(StackEvidence(int(own.sum()), lost, seen.ncc, seen.least, best.ncc, best.excess))
         known = self.standard_error[used & np.isfinite(self.standard_error)]
-        return Evidence(stacks, float(np.median(known)) if len(known) else float("nan"))
+        inside = np.asarray(self.mask.dataobj) > 0
+        values = np.asarray(self.volume.dataobj)[inside]
+        return Evidence(
+            stacks,
+            pose_error=float(np.median(known)) if len(known) else math.nan,
+            flat_share=flat_share(inside, float(self.mask.header.get_zooms()[0])),
+            contrast=float(values.std()) / self.noise if values.size and self.noise > 0 else math.nan,
+        )
 
     @property
     def verdict(self) -> Verdict:
         """Whether it can be believed, and why not: `report.verdict`."""
         return judge(self.evidence, self.settings.verdict)
+
+    def counted(self, given: Sequence[Stack], numbers: Sequence[int]) -> Self:
+        """As of a registration."""
+        if self.consistency:
+            seen = dict(zip(numbers, self.consistency, strict=True))
+            every = [seen.get(number, NOT_COMPARED) for number in range(len(given))]
+            return super(Reconstruction, replace(self, consistency=every)).counted(given, numbers)
+        return super().counted(given, numbers)
 
     def simulated(self) -> list[Stack]:
         """The stacks as the field predicts them, with gains and bias fields of the model: on the scale of the input.

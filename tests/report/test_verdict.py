@@ -9,21 +9,27 @@ import pytest
 from slicesplat.config import VerdictSettings
 from slicesplat.report.verdict import Evidence, StackEvidence, judge
 
-SOUND = StackEvidence(slices=20, left_out=1, ncc=0.8, least_ncc=0.5)
+SOUND = StackEvidence(slices=20, left_out=1, ncc=0.86, least_ncc=0.45, possible_ncc=0.88, excess=1.0)
 NAN = float("nan")
+LIMITS = VerdictSettings()
 
 
-def of(*stacks: StackEvidence, pose_error: float = 0.2) -> Evidence:
-    return Evidence(stacks, pose_error)
+def of(*stacks: StackEvidence, pose_error: float = 0.2, flat_share: float = 0.06, contrast: float = 4.5) -> Evidence:
+    return Evidence(stacks, pose_error, flat_share, contrast)
 
 
 def test_nothing_speaks_against_a_sound_one() -> None:
     assert judge(of(SOUND, SOUND, SOUND)).grade == "pass"
 
 
-def test_one_stack_alone_has_nobody_to_disagree_with() -> None:
-    alone = replace(SOUND, ncc=NAN, least_ncc=NAN)
-    assert judge(of(alone, pose_error=NAN)).grade == "pass"
+def test_what_is_not_known_speaks_against_nothing() -> None:
+    unknown = replace(SOUND, ncc=NAN, least_ncc=NAN, possible_ncc=NAN, excess=NAN)
+    assert judge(Evidence([unknown, unknown])).grade == "pass"
+
+
+def test_one_stack_alone_is_confirmed_by_nobody() -> None:
+    alone = judge(of(replace(SOUND, ncc=NAN, least_ncc=NAN, possible_ncc=NAN)))
+    assert alone.grade == "check" and "one stack alone" in alone.reasons[0]
 
 
 @pytest.mark.parametrize(("lost", "grade"), [(4, "pass"), (5, "check"), (9, "check"), (10, "fail"), (20, "fail")])
@@ -44,7 +50,35 @@ def test_the_stack_that_lost_its_slices_or_disagrees_is_named_with_what_to_do() 
     assert found.reasons[1].startswith("stack 4 of 5 does not agree") and "0.40" in found.reasons[1]
 
 
+def test_a_stack_that_correlates_well_but_less_than_it_could_shows_something_else() -> None:
+    behind = replace(SOUND, ncc=0.79, possible_ncc=0.79 + LIMITS.gap + 0.01)
+    assert judge(of(SOUND, SOUND, behind)).grade == "check"
+    assert judge(of(SOUND, SOUND, replace(behind, possible_ncc=0.79 + LIMITS.gap - 0.01))).grade == "pass"
+
+
+def test_without_a_majority_that_agrees_it_has_failed() -> None:
+    behind = replace(SOUND, ncc=0.5)
+    assert judge(of(SOUND, SOUND, behind)).grade == "check"
+    assert judge(of(SOUND, behind)).grade == judge(of(SOUND, behind, behind)).grade == "fail"
+
+
+@pytest.mark.parametrize(
+    ("evidence", "words"),
+    [
+        (of(SOUND, SOUND, flat_share=LIMITS.flat_share), "ends in a plane"),
+        (of(SOUND, SOUND, contrast=0.9 * LIMITS.contrast), "noise is large"),
+        (of(SOUND, SOUND, pose_error=LIMITS.pose_error), "known to"),
+        (of(SOUND, replace(SOUND, excess=LIMITS.excess)), "stack 2 of 2 differs from the volume"),
+    ],
+)
+def test_each_rule_says_what_it_saw_and_what_to_do(evidence: Evidence, words: str) -> None:
+    found = judge(evidence)
+    assert found.grade == "check" and len(found.reasons) == 1
+    problem, remedy = found.reasons[0].split("; ")
+    assert words in problem and remedy.split()[0] in ("look", "check", "give")
+
+
 def test_the_gravest_reason_comes_first() -> None:
-    found = judge(of(replace(SOUND, left_out=18), replace(SOUND, left_out=12, ncc=0.2), pose_error=2.0))
+    found = judge(of(replace(SOUND, left_out=18), replace(SOUND, left_out=12), flat_share=0.3))
     assert found.grade == "fail" and "30 of 40" in found.reasons[0]
-    assert any("known to 2.0 mm" in reason for reason in found.reasons[1:])
+    assert any("plane" in reason for reason in found.reasons[1:])

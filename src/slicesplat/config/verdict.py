@@ -15,15 +15,28 @@ class VerdictSettings:
         Slices that are left out, of all, from which on the result is to be looked at, or has failed.
     lost_stack : float
         Share of a stack's slices that are left out, from which on the stack is to be looked at.
-    agreement : float
-        Correlation of a stack with what the others show, in units of what it has to reach, below which it does not
-        show the same.
+    gap : float
+        By how much less than possible a stack correlates with what the others show, from which on it shows something
+        else.
+    failed_stacks : float
+        Share of the stacks that do not agree, from which on the result has failed: there is no majority to go by.
+    excess : float
+        What is left of a stack's pixels without their prediction, over their noise, from which on the volume does not
+        explain it.
+    flat_share : float
+        Share of the region's surface that looks the same way, from which on it ends in a plane.
     pose_error : float
         Median standard error of the poses, mm, from which on the result is to be looked at.
+    contrast : float
+        Standard deviation of the volume inside its mask, over that of the noise, below which the noise is too much.
     """
 
     checked_share: float = 0.25
     failed_share: float = 0.5
     lost_stack: float = 0.5
-    agreement: float = 1.0
+    gap: float = 0.1
+    failed_stacks: float = 0.5
+    excess: float = 2.0
+    flat_share: float = 0.14
     pose_error: float = 1.0
+    contrast: float = 2.0

@@ -16,7 +16,7 @@ from slicesplat.geometry.stack import Stack
 from slicesplat.likelihood.bias_field import BiasField
 from slicesplat.motion.agreement import Agreement, agreement
 from slicesplat.pipeline.doubts import log_doubts
-from slicesplat.pipeline.output import in_standard_space, placement, sample, standard_errors
+from slicesplat.pipeline.output import could_agree, in_standard_space, placement, sample, standard_errors
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
 from slicesplat.pipeline.stages import Registered, believe, estimate, prepare, refine, register_slices
 from slicesplat.progress import Callback, StepClock
@@ -74,6 +74,7 @@ def reconstruct(
         with clock.step("sample"):
             sampled = sample(registered, estimated, config, backend, axes)
             agree = agreement(estimated.slices, estimated.weights.slice, len(used), config.registration, backend)
+            possible = could_agree(estimated, len(used), config, backend)
         uncertainty = None
         if config.uncertainty:
             with clock.step("uncertainty") as report_progress:
@@ -91,6 +92,7 @@ def reconstruct(
         uncertainty=uncertainty,
         placement=placed,
         lit=None if weights.bias is None else weights.bias.pixel.cpu().numpy(),
+        consistency=possible,
     )
     return _told(result, stacks, copies)
 

@@ -17,11 +17,12 @@ from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import cut_slices
 from slicesplat.io.model import Model
 from slicesplat.io.templates import built_in_templates, load_template
+from slicesplat.motion.consistency import Consistency, consistency
 from slicesplat.pipeline.stages import Estimated, Registered
 from slicesplat.prepare.region import region_field
 from slicesplat.progress import ReportProgress
 from slicesplat.sampling import Grid, sample_volume
-from slicesplat.splat import Backend
+from slicesplat.splat import Backend, predict
 
 log = logging.getLogger("slicesplat")
 
@@ -101,6 +102,14 @@ def sample(
         model = replace(model, background=background.to("cpu"), margin=config.sample.background_margin)
         volume, mask = _surrounded(volume, mask, model, axes, backend)
     return Sampled(volume, mask, model)
+
+
+def could_agree(estimated: Estimated, stacks: int, config: Config, backend: Backend) -> list[Consistency]:
+    """What each of so many stacks would look like if it showed the field."""
+    slices, weights = estimated.slices, estimated.weights
+    image = predict(estimated.field, slices, weights.gain, backend).cpu().numpy()
+    random = np.random.default_rng(config.seed)
+    return consistency(slices, image, weights.gain, weights.slice, stacks, random, config.registration, backend)
 
 
 def standard_errors(

@@ -5,6 +5,7 @@ docs/verdict.md has the rules in words, and what they catch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,12 +27,18 @@ class StackEvidence:
         Slices that show the region, and those of them that are not used.
     ncc, least_ncc : float
         Correlation with what the other stacks show, and what it has to reach; NaN where there is nothing to compare.
+    possible_ncc : float
+        What it would be if every stack showed the volume.
+    excess : float
+        What is left of its pixels without the volume's prediction, over their noise.
     """
 
     slices: int
     left_out: int
     ncc: float
     least_ncc: float
+    possible_ncc: float = math.nan
+    excess: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -44,10 +51,16 @@ class Evidence:
         As they were given; one that was left out altogether has no slices.
     pose_error : float
         Median standard error of the poses of the slices that are used, mm; NaN where it is not known.
+    flat_share : float
+        Largest share of the region's surface that looks the same way.
+    contrast : float
+        Standard deviation of the volume inside its mask, over that of the noise in the pixels.
     """
 
     stacks: Sequence[StackEvidence]
-    pose_error: float
+    pose_error: float = math.nan
+    flat_share: float = math.nan
+    contrast: float = math.nan
 
 
 def judge(evidence: Evidence, settings: VerdictSettings = _DEFAULT) -> Verdict:
@@ -55,14 +68,14 @@ def judge(evidence: Evidence, settings: VerdictSettings = _DEFAULT) -> Verdict:
 
     Examples
     --------
-    >>> sound = StackEvidence(slices=20, left_out=1, ncc=0.8, least_ncc=0.5)
-    >>> judge(Evidence([sound, sound], pose_error=0.2))
+    >>> sound = StackEvidence(slices=20, left_out=1, ncc=0.85, least_ncc=0.5, possible_ncc=0.88)
+    >>> judge(Evidence([sound, sound]))
     Verdict(grade='pass', reasons=())
-    >>> other = StackEvidence(slices=20, left_out=12, ncc=0.8, least_ncc=0.5)
-    >>> judge(Evidence([sound, sound, other], pose_error=0.2)).grade
+    >>> other = StackEvidence(slices=20, left_out=2, ncc=0.6, least_ncc=0.5, possible_ncc=0.85)
+    >>> judge(Evidence([sound, sound, other])).grade
     'check'
     """
-    rules = (_left_out, _disagreement, _poses)
+    rules = (_left_out, _disagreement, _misfit, _coverage, _poses, _noise)
     found = [reason for rule in rules for reason in rule(evidence, settings)]
     found.sort(key=lambda reason: -_GRADES.index(reason[0]))
     return Verdict(found[0][0] if found else "pass", tuple(sentence for _, sentence in found))
@@ -85,14 +98,49 @@ def _left_out(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]
 
 
 def _disagreement(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]:
-    """Stacks that do not show what the others show."""
+    """Stacks that do not show what the others show: by far too little, or by less than they could."""
+    behind = [number for number, stack in enumerate(evidence.stacks) if _disagrees(stack, settings)]
+    compared = sum(not math.isnan(stack.ncc) for stack in evidence.stacks)
+    grade: Grade = "fail" if len(behind) >= settings.failed_stacks * max(compared, 1) else "check"
+    for number in behind:
+        stack = evidence.stacks[number]
+        could = "" if math.isnan(stack.possible_ncc) else f", where {stack.possible_ncc:.2f} is possible"
+        yield (
+            grade,
+            f"{_named(number, evidence)} does not agree with what the others show (correlation {stack.ncc:.2f}{could})"
+            "; look at the volume, and check that the stack shows the same subject, that its orientation is right and "
+            "that its mask lies on the brain",
+        )
+
+
+def _disagrees(stack: StackEvidence, settings: VerdictSettings) -> bool:
+    return stack.ncc < stack.least_ncc or stack.ncc < stack.possible_ncc - settings.gap
+
+
+def _misfit(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]:
+    """Stacks that the volume does not explain to within their noise."""
     for number, stack in enumerate(evidence.stacks):
-        if stack.ncc < settings.agreement * stack.least_ncc:
+        if stack.excess >= settings.excess:
             yield (
                 "check",
-                f"{_named(number, evidence)} does not agree with what the others show (correlation {stack.ncc:.2f}); "
-                "look at the volume, and check that the stack shows the same subject and that its orientation is right",
+                f"{_named(number, evidence)} differs from the volume by {stack.excess:.1f} times its noise; look at "
+                "the stack beside its prediction, and check its thickness",
             )
+
+
+def _coverage(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]:
+    """A region that is not whole, or seen from one side alone."""
+    if evidence.flat_share >= settings.flat_share:
+        yield (
+            "check",
+            "the region ends in a plane, as if a part of it were cut off; look at its ends, and check that masks and "
+            "field of view hold all of it",
+        )
+    if sum(stack.slices > stack.left_out for stack in evidence.stacks) == 1:
+        yield (
+            "check",
+            "one stack alone is used, so that nothing confirms what it shows; give stacks of other orientations too",
+        )
 
 
 def _poses(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]:
@@ -102,6 +150,16 @@ def _poses(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]:
             "check",
             f"where the slices are is known to {evidence.pose_error:.1f} mm only; look at the volume, and give more "
             "stacks",
+        )
+
+
+def _noise(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]:
+    """Noise in which the anatomy is lost."""
+    if evidence.contrast < settings.contrast:
+        yield (
+            "check",
+            f"the noise is large: the volume's own contrast is {evidence.contrast:.1f} times as much; look at the "
+            "volume, and give more stacks",
         )
 
 

@@ -1,0 +1,58 @@
+"""Stacks that show the same agree as well as they could; one that shows something else falls behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from reconstructions import brief, result, small
+
+from slicesplat.geometry.stack import Stack
+from slicesplat.result import Reconstruction
+from slicesplat.validation.phantom import brain_phantom
+from slicesplat.validation.simulate import simulate
+
+
+def gaps(made: Reconstruction) -> np.ndarray:
+    return np.array([stack.possible_ncc - stack.ncc for stack in made.evidence.stacks])
+
+
+def with_another_subject(seed: int = 5) -> list[Stack]:
+    settings = replace(small().truth.settings, seed=seed)
+    turned = brain_phantom(32.0, 1.4)
+    other = simulate(np.flip(np.swapaxes(turned[0], 0, 2), 1), turned[1], np.swapaxes(turned[2], 0, 2), settings)
+    return [*small().stacks[:2], other.stacks[2]]
+
+
+def test_stacks_that_show_the_same_agree_as_well_as_they_could() -> None:
+    assert (np.abs(gaps(result())) < 0.1).all()
+    assert result().verdict.grade == "pass"
+
+
+def test_the_same_bytes_for_the_same_seed() -> None:
+    again = brief(small().stacks)
+    assert again.consistency == result().consistency
+
+
+def test_another_subject_falls_behind() -> None:
+    made = brief(with_another_subject())
+    assert gaps(made).max() > max(0.1, 2 * gaps(result()).max())
+    assert made.verdict.grade != "pass"
+
+
+def test_noise_is_no_excess() -> None:
+    rng = np.random.default_rng(0)
+    stacks = []
+    for stack in small().stacks:
+        sigma = 0.1 * float(np.percentile(stack.data[stack.mask], 99))
+        noisy = np.abs(stack.data + sigma * rng.standard_normal(stack.data.shape))
+        stacks.append(replace(stack, data=noisy.astype(np.float32)))
+    made = brief(stacks)
+    assert [seen.excess for seen in made.consistency] == pytest.approx([1.0] * 3, abs=0.3)
+    assert made.evidence.contrast < result().evidence.contrast
+
+
+def test_of_one_stack_nothing_can_be_compared() -> None:
+    made = brief([small().stacks[0]])
+    assert np.isnan(made.consistency[0].ncc) and made.verdict.grade == "check"
