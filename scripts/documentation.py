@@ -26,6 +26,9 @@ from slicesplat.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 GUIDES = "How to"
+# `[PATH [PATH ...]]` is `PATH ...` to who reads a table; what has no default has none to say.
+_SEVERAL, _REPEATED = re.compile(r"\[(\S+) \[\1 \.\.\.\]\]"), r"\1 ..."
+_NO_DEFAULT = re.compile(r" \(default: (None)?\)$")
 _FETCHED, _KEPT = "https://unpkg.com/iframe-worker/shim", "assets/iframe-worker/shim.js"
 _NAMESPACE = ' xmlns="http://www.w3.org/1998/Math/MathML"'
 _COMMON = ("--help", "--verbose", "--quiet", "--debug", "--output-log")
@@ -137,7 +140,10 @@ def _flags(command: str) -> Iterator[tuple[str, str]]:
         if text.startswith("-"):
             flag, _, text = (part.strip() for part in re.split(r"( {2,}|$)", text, maxsplit=1))
         if text and not flag.endswith(_COMMON) and not flag.startswith(_COMMON):
-            yield _cell(f"`{flag}`"), _cell(html.escape(text, quote=False))
+            yield (
+                _cell(f"`{_SEVERAL.sub(_REPEATED, flag)}`"),
+                _cell(html.escape(_NO_DEFAULT.sub("", text), quote=False)),
+            )
 
 
 def _cell(text: str) -> str:
