@@ -26,6 +26,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "accuracy-stacks": ("bench_accuracy.py", "--bad-stack", "--subsets", "4"),
     "sampling": ("bench_sampling.py",),
     "standard-space": ("bench_standard_space.py",),
+    "masks": ("bench_masks.py",),
     "splat": ("bench_splat.py",),
     "situations": ("bench_situations.py", "--cases", "fetal-mild"),
     "least-squares": ("known_pose_least_squares.py",),

@@ -43,7 +43,7 @@ COMMANDS = {
     "sample-volume": "Sample a model again: a volume of any resolution, in any orientation.",
     "sample-slices": "Show what a model predicts for slices, through their thickness, where they lie.",
     "assess": "Show how much each stack moved, what it covers and what it lost.",
-    "segment-stack": "Write a mask of every stack from one that is drawn, a mask of the volume, or thresholds.",
+    "segment-stack": "Write a mask of every stack: of the brain, found; or from a mask that is drawn, or thresholds.",
     "correct-bias-field": "Divide stacks by their bias fields, found by N4.",
     "export-dicom": "Write a volume as a series of DICOM images, for viewers and archives.",
     "bids": "Reconstruct the examinations of a data set in BIDS.",

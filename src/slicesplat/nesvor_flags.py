@@ -9,7 +9,7 @@ from __future__ import annotations
 NO_VALUE = frozenset({
     "--deformable", "--img-reg-autodiff", "--no-augmentation-assess", "--no-augmentation-seg", "--no-global-exclusion",
     "--no-local-exclusion", "--no-pixel-robust-statistics", "--no-slice-robust-statistics", "--no-slice-scale",
-    "--scanner-space", "--segmentation", "--single-precision",
+    "--scanner-space", "--single-precision",
 })  # fmt: skip
 """Flags that no word belongs to."""
 MANY_VALUES = frozenset({"--milestones", "--n-iter-rec"})
@@ -52,8 +52,8 @@ _N4 = _for(
     "--n-control-points-n4 --n-bins-n4",
 )
 _SEGMENTATION = _for(
-    "no network looks for the brain, the region is what masks and thresholds say, else what is not zero",
-    "--segmentation --batch-size-seg --no-augmentation-seg --dilation-radius-seg --threshold-small-seg",
+    "the network that finds the brain has no such setting",
+    "--batch-size-seg --no-augmentation-seg --dilation-radius-seg --threshold-small-seg",
 )
 _ASSESSMENT = _for("no network judges the stacks", "--batch-size-assess --no-augmentation-assess")
 _REGISTRATION = _for("slices are registered to the volume itself, without a network", "--svort-version") | _for(

@@ -175,3 +175,16 @@ class Verdict:
 def _number(value: Any, otherwise: float) -> float:
     """A number, or what stands for one that a file does not have: JSON knows no NaN."""
     return otherwise if value is None else float(value)
+
+
+def mask_confidence(found: NDArray[np.float64] | None) -> list[float | None] | None:
+    """How sure the network is of a stack's mask, slice by slice; null where there is none.
+
+    Examples
+    --------
+    >>> mask_confidence(np.array([math.nan, 0.91234]))
+    [None, 0.9123]
+    """
+    if found is None:
+        return None
+    return [None if math.isnan(value) else round(float(value), _DECIMALS) for value in found]

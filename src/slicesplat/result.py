@@ -29,7 +29,7 @@ from slicesplat.motion.consistency import Consistency
 from slicesplat.motion.relocate import StackSearch
 from slicesplat.prepare.intensity import Intensities
 from slicesplat.progress import StepRecord
-from slicesplat.records import USED_WEIGHT, BiasRecord, SliceRecord, Verdict
+from slicesplat.records import USED_WEIGHT, BiasRecord, SliceRecord, Verdict, mask_confidence
 from slicesplat.report.faces import flat_share
 from slicesplat.report.verdict import Evidence, StackEvidence, judge
 from slicesplat.splat import predict
@@ -193,7 +193,14 @@ class Registration:
             "copies": [{"stack": copy, "copy_of": original} for copy, original in self.copies.items()],
             "bias_fields": [seen.json() for seen in self.bias],
             "slices": [record.json() for record in self.slice_records()],
+            **self._masks(),
         }
+
+    def _masks(self) -> dict[str, Any]:
+        """Of masks that the network found, for each stack, how sure it is in each slice."""
+        if all(stack.found is None for stack in self.stacks):
+            return {}
+        return {"mask_confidence": [mask_confidence(stack.found) for stack in self.stacks]}
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -27,7 +27,7 @@ def test_file_name_is_shown_as_it_is_and_obeyed_by_no_terminal(
     # Lines of a message are joined before it is shown.
     refused(capsys, ["demo", name], printable(name.replace("\n", " ")))
     path = write(tmp_path / name, np.random.default_rng(0).uniform(1, 2, SHAPE).astype(np.float32))
-    assert main(["assess", "--input-stacks", path]) == 0
+    assert main(["assess", "--no-segmentation", "--input-stacks", path]) == 0
     out, err = capsys.readouterr()
     # The table folds long names.
     assert shown in "".join(line.split(" ")[1] for line in out.splitlines() if line.startswith(" "))
@@ -43,7 +43,20 @@ def test_figures_are_written_when_the_table_cannot_be(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sys, "stdout", Full())
-    assert main(["assess", "--input-stacks", stack, "--output-json", str(tmp_path / "a.json"), "--quiet"]) == 1
+    assert (
+        main(
+            [
+                "assess",
+                "--no-segmentation",
+                "--input-stacks",
+                stack,
+                "--output-json",
+                str(tmp_path / "a.json"),
+                "--quiet",
+            ]
+        )
+        == 1
+    )
     assert (tmp_path / "a.json").exists()
     err = capsys.readouterr().err
     assert err.startswith("slicesplat: OSError: standard output cannot be written") and err.count("\n") == 1

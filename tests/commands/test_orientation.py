@@ -56,5 +56,5 @@ def test_what_makes_no_sense_is_refused(
 def test_a_template_is_not_overwritten(
     tmp_path: Path, stack: str, template: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    args = ["reconstruct", "--input-stacks", stack, "--output-volume", template]
+    args = ["reconstruct", "--no-segmentation", "--input-stacks", stack, "--output-volume", template]
     refused(capsys, [*args, "--orientation", "ras", "--template", template], "is an input too")

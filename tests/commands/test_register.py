@@ -55,7 +55,18 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def test_register_writes_slices_transforms_and_json(tmp_path: Path, stack: str, asked: dict[str, Any]) -> None:
-    args = ["register", "--input-stacks", stack, stack, "--thicknesses", "2", "--seed", "5", "--quiet"]
+    args = [
+        "register",
+        "--no-segmentation",
+        "--input-stacks",
+        stack,
+        stack,
+        "--thicknesses",
+        "2",
+        "--seed",
+        "5",
+        "--quiet",
+    ]
     args += ["--output-slices", str(tmp_path / "slices"), "--output-transforms", str(tmp_path / "transforms")]
     assert main([*args, "--output-json", str(tmp_path / "poses.json")]) == 0
     assert asked["config"].seed == 5
@@ -69,7 +80,16 @@ def test_register_writes_slices_transforms_and_json(tmp_path: Path, stack: str, 
 
 
 def test_reconstruct_writes_slices_when_asked(tmp_path: Path, stack: str, asked: dict[str, Any]) -> None:
-    args = ["reconstruct", "--input-stacks", stack, stack, "--output-volume", str(tmp_path / "v.nii.gz"), "--quiet"]
+    args = [
+        "reconstruct",
+        "--no-segmentation",
+        "--input-stacks",
+        stack,
+        stack,
+        "--output-volume",
+        str(tmp_path / "v.nii.gz"),
+        "--quiet",
+    ]
     assert main(args) == 0
     assert {path.name for path in tmp_path.iterdir()} == {"stack.nii.gz", "v.nii.gz"}
     assert main([*args, "--output-slices", str(tmp_path / "slices")]) == 0
@@ -85,7 +105,7 @@ def test_folder_that_cannot_be_used_is_refused_before_anything_is_read(
     tmp_path: Path, stack: str, capsys: pytest.CaptureFixture[str], flag: str
 ) -> None:
     def register(output: Path | str, given: str = "never-read.nii.gz") -> list[str]:
-        return ["register", "--input-stacks", given, flag, str(output)]
+        return ["register", "--no-segmentation", "--input-stacks", given, flag, str(output)]
 
     refused(capsys, register(f"{stack}/slices"), "is not a folder")
     refused(capsys, register(stack), "is a file")
@@ -98,7 +118,7 @@ def test_other_images_in_the_folder_of_slices_are_left_alone(
     folder = tmp_path / "subjects"
     folder.mkdir()
     (folder / "101.nii.gz").write_text("mine")
-    args = ["register", "--input-stacks", stack, stack, "--quiet", "--output-slices", str(folder)]
+    args = ["register", "--no-segmentation", "--input-stacks", stack, stack, "--quiet", "--output-slices", str(folder)]
     refused(capsys, args, "holds 101.nii.gz", "name another folder")
     assert not asked
     (folder / "101.nii.gz").rename(folder / "subject-101.nii.gz")
@@ -111,5 +131,5 @@ def test_output_in_a_folder_of_slices_is_refused(
     tmp_path: Path, stack: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "slices").mkdir()
-    args = ["reconstruct", "--input-stacks", stack, "--output-slices", str(tmp_path / "slices")]
+    args = ["reconstruct", "--no-segmentation", "--input-stacks", stack, "--output-slices", str(tmp_path / "slices")]
     refused(capsys, [*args, "--output-volume", str(tmp_path / "slices" / "900.nii.gz")], "900.nii.gz: lies in")

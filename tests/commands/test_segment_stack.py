@@ -1,4 +1,4 @@
-"""A mask of every stack without a network: from one that is drawn, one of the volume, or thresholds."""
+"""A mask of every stack: found, or from one that is drawn, one of the volume, or thresholds."""
 
 from __future__ import annotations
 
@@ -58,9 +58,11 @@ def test_masks_go_to_the_files_that_are_named(tmp_path: Path, stacks: Path) -> N
     assert (np.asarray(nib.load(files[0]).dataobj) > 0).sum() == box().sum()
 
 
-def test_brain_among_other_tissue_is_not_guessed(
+def test_without_anything_to_go_by_it_is_refused(
     tmp_path: Path, stacks: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     args = ["segment-stack", "--input-stacks", str(stacks), "--output-stack-masks", str(tmp_path / "out")]
-    refused(capsys, [*args, "--no-augmentation-seg"], "no network", "--stack-masks", "--otsu-thresholding")
+    refused(capsys, [*args, "--no-segmentation"], "nothing says", "--stack-masks", "--otsu-thresholding")
+    # Boxes in noise are no brain.
+    refused(capsys, args, "stack-1.nii.gz and the other stacks: no brain is found", "--no-segmentation")
     assert not (tmp_path / "out").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from slicesplat.config.segmentation import SegmentationSettings
+from slicesplat.segment.agree import FoundMask
+from slicesplat.segment.look import Seen
 from slicesplat.validation.files import save
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import SimulationConfig, simulate
@@ -44,6 +48,12 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         seen.append(len(stacks))
         return Result(volume=image, mask=image, stacks=[], simulated=list, slice_records=list, json=dict, model=None)
 
+    def found(seen: Sequence[Seen], settings: SegmentationSettings) -> list[FoundMask]:
+        """A phantom by itself, and so small, is nothing that the network would find."""
+        masks = [np.ones(stack.data.shape, bool) for stack in seen]
+        return [FoundMask(mask, np.full(mask.shape[2], 0.9), 0.9, 100.0) for mask in masks]
+
+    monkeypatch.setattr("slicesplat.prepare.segmentation.find_masks", found)
     monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", fake)
     monkeypatch.setattr("slicesplat.commands.reconstruct.save_model", lambda model, path: path.touch())
     monkeypatch.setattr("slicesplat.commands.register.register", fake)

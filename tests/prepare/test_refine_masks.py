@@ -57,6 +57,25 @@ def test_one_mask_on_a_stack_that_lost_most_slices_still_gives_the_region(caplog
     assert error.over_2mm_used <= 0.2 * error.used, error
 
 
+def test_masks_that_were_found_become_the_region_that_most_of_them_show() -> None:
+    """In one stack the network missed the end slices, and took something else for brain."""
+    stacks = [replace(stack, found=np.full(stack.n_slices, 0.9)) for stack in scan("mild").stacks]
+    own = stacks[0].mask
+    shown = np.flatnonzero(own.any(axis=(0, 1)))
+    spoilt = own.copy()
+    spoilt[:, :, [*shown[:2], *shown[-2:]]] = False
+    spoilt[:5, :5, shown[4]] = True
+    found = register([replace(stacks[0], mask=spoilt), *stacks[1:]], Config(threads=1))
+    assert [step.step for step in found.steps][-2:] == ["refine masks", "register"]
+    mended = found.stacks[0].mask
+    before, after = (2 * (mask & own).sum() / (mask.sum() + own.sum()) for mask in (spoilt, mended))
+    assert after > before
+    assert mended[:, :, shown[1]].any() and mended[:, :, shown[-2]].any()
+    assert not mended[:5, :5].any()
+    # Without a network nothing is touched.
+    np.testing.assert_array_equal(register(scan("mild").stacks, Config(threads=1)).stacks[0].mask, own)
+
+
 def test_frame_is_the_stack_that_the_mask_was_drawn_on() -> None:
     carried_and_still, drawn = replace(scan("none").stacks[0], carried=True), scan("moderate").stacks[1]
     assert least_motion([carried_and_still, drawn]) == 1

@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import tyro
 from rich.console import Console
 
 from slicesplat.commands.base import OptionalPath, ProgressDisplay
 from slicesplat.commands.stacks import StackCommand
 from slicesplat.config import Config
+from slicesplat.config.segmentation import Anatomy
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.nifti import read_image, save_volume
@@ -70,6 +72,9 @@ class Command(StackCommand):
     threads: int = Config.threads
     device: Literal["auto", "cpu", "cuda"] = Config.device
     max_memory: float = Config.max_memory
+    # The region is that of the motion.
+    segmentation: tyro.conf.Suppress[bool] = False
+    anatomy: tyro.conf.Suppress[Anatomy] = "auto"
 
     def execute(self, console: Console) -> None:
         """Check, reconstruct each set, write."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Annotated, Any
 
@@ -18,11 +18,13 @@ from slicesplat.commands.base import OptionalPath, show
 from slicesplat.commands.stacks import StackCommand
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.files import save_json
+from slicesplat.pipeline.setup import numbers_with_a_region
 from slicesplat.prepare.assess import StackAssessment, assess, by_motion, least_motion, warn_of_shading
 from slicesplat.prepare.choose import Choice, RankedStack, log_excluded, rank
 from slicesplat.prepare.duplicates import find_copies, warn_of_copies
 from slicesplat.prepare.intensity import signal
 from slicesplat.prepare.measures import measure
+from slicesplat.records import mask_confidence
 from slicesplat.terminal import printable
 
 
@@ -45,7 +47,10 @@ class Command(StackCommand):
         """Check, assess, write, print."""
         outputs = self.outputs()
         outputs.add_file(self.output_json, suffixes=(".json",))
-        stacks, _ = signal(self.load_stacks())
+        given = self.load_stacks()
+        # Those that do not show the brain keep their numbers.
+        shown = numbers_with_a_region(given)
+        stacks, _ = signal([given[number] for number in shown])
         warn_of_copies(stacks, find_copies(stacks), "a reconstruction leaves it out unless --keep-duplicates is given")
         assessments = assess(stacks)
         warn_of_shading(assessments)
@@ -53,9 +58,9 @@ class Command(StackCommand):
         log_excluded(stacks, ranked, self.choice)
         order = sorted(range(len(stacks)), key=lambda i: ranked[i].rank) if ranked else by_motion(assessments)
         figures = {
-            "least_motion": least_motion(stacks, assessments),
+            "least_motion": shown[least_motion(stacks, assessments)],
             "metric": self.choice.metric,
-            "stacks": [_figures(index, stacks[index], assessments[index], ranked) for index in order],
+            "stacks": [_figures(shown, index, stacks[index], assessments[index], ranked) for index in order],
         }
         with outputs.writing() as write:
             write(self.output_json, partial(save_json, figures))
@@ -64,10 +69,13 @@ class Command(StackCommand):
             show(_ranking([ranked[index] for index in order], assessments, self.choice.metric))
 
 
-def _figures(index: int, stack: Stack, seen: StackAssessment, ranked: Sequence[RankedStack]) -> dict[str, Any]:
+def _figures(
+    shown: Sequence[int], index: int, stack: Stack, seen: StackAssessment, ranked: Sequence[RankedStack]
+) -> dict[str, Any]:
     """A stack's entry in the JSON file."""
-    place = asdict(ranked[index]) if ranked else {}
-    return {"stack": index, **asdict(seen), **place, "measures": asdict(measure(stack))}
+    place = asdict(replace(ranked[index], stack=shown[index])) if ranked else {}
+    found = {"mask_confidence": mask_confidence(stack.found)} if stack.found is not None else {}
+    return {"stack": shown[index], **asdict(seen), **place, "measures": asdict(measure(stack)), **found}
 
 
 def _ranking(ranked: Sequence[RankedStack], assessments: Sequence[StackAssessment], metric: str) -> Table:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import tyro
 from rich.console import Console
 
 from slicesplat.commands.base import log
 from slicesplat.commands.per_stack import PerStack
 from slicesplat.commands.stacks import StackCommand
+from slicesplat.config.segmentation import Anatomy
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.files import save_json
 from slicesplat.io.nifti import save_stack
@@ -37,6 +39,9 @@ class Command(StackCommand):
     """
 
     output_corrected_stacks: tuple[Path, ...]
+    # Light is evened out in all that there is.
+    segmentation: tyro.conf.Suppress[bool] = False
+    anatomy: tyro.conf.Suppress[Anatomy] = "auto"
 
     def execute(self, console: Console) -> None:
         """Check, correct, write."""

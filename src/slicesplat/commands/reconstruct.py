@@ -27,6 +27,7 @@ from slicesplat.io.outputs import Outputs
 from slicesplat.io.slices import SLICE_FILES, save_slices
 from slicesplat.io.templates import load_template
 from slicesplat.pipeline import reconstruct
+from slicesplat.pipeline.setup import numbers_with_a_region
 from slicesplat.prepare.choose import Choice, log_excluded, rank
 
 
@@ -103,13 +104,14 @@ class Command(SlicesCommand):
         self._check_mean()
         self._check_orientation()
         stacks = self.load_stacks()
-        ranked = rank(stacks, self.choice)
+        shown = numbers_with_a_region(stacks)
+        ranked = [replace(seen, stack=shown[seen.stack]) for seen in rank([stacks[n] for n in shown], self.choice)]
         log_excluded(stacks, ranked, self.choice)
         excluded = {seen.stack for seen in ranked if seen.excluded}
-        used = [number for number in range(len(stacks)) if number not in excluded]
+        used = [number for number in shown if number not in excluded]
         with ProgressDisplay(console) as progress:
             result = reconstruct([stacks[number] for number in used], self._settings(), progress=progress)
-        if excluded:
+        if len(used) < len(stacks):
             result = result.counted(stacks, used)
         factor = 1.0 if self.output_intensity_mean is None else self._factor(result.volume, result.mask)
         with outputs.writing() as write:

@@ -15,7 +15,7 @@ from slicesplat.io.nifti import save_mask
 
 @dataclass(frozen=True, kw_only=True)
 class Command(StackCommand):
-    """Write a mask of every stack from one that is drawn, a mask of the volume, or thresholds.
+    """Write a mask of every stack: of the brain, found; or from a mask that is drawn, or thresholds.
 
     Attributes
     ----------
@@ -28,9 +28,10 @@ class Command(StackCommand):
 
     def execute(self, console: Console) -> None:
         """Check, find the regions, write."""
-        if not (self.mask_files or self.volume_mask or self.otsu_thresholding or self.stacks_intersection):
+        drawn = self.mask_files or self.volume_mask or self.otsu_thresholding or self.stacks_intersection
+        if not (drawn or self.segmentation):
             raise InputError(
-                "segment-stack: there is no network here that finds a brain among other tissue; give a mask drawn on "
+                "segment-stack: nothing says what the region is; leave out --no-segmentation, or give a mask drawn on "
                 "one stack (--stack-masks), one of the volume (--volume-mask), or --otsu-thresholding where the head "
                 "lies in air"
             )

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from slicesplat.commands.base import BaseCommand, OptionalPath
+from slicesplat.config.segmentation import Anatomy
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.inputs import dicom_files, image_files, is_dicom
@@ -30,7 +31,7 @@ class StackCommand(BaseCommand):
         holds, in the order of their names, without those that have the word mask in them. Or DICOM: a folder, or files;
         every series of slices is a stack, and its slices know when they were acquired.
     stack_masks : paths
-        Their masks in the same order, or a single one drawn on one of the stacks. None: non-zero voxels. Of a folder
+        Their masks in the same order, or a single one drawn on one of the stacks. None: the brain is found. Of a folder
         those with the word mask in their names, if there are any.
     mask_of : int
         Which stack, counted from 1, the single mask is drawn on. None: the first on the mask's grid.
@@ -50,6 +51,11 @@ class StackCommand(BaseCommand):
         Leave out pixels up to this value.
     otsu_thresholding : bool
         Leave out the air around the tissue, by Otsu's threshold in each stack.
+    segmentation : bool
+        Find the brain where no mask says what the region is; without, it is what is not zero. Stacks that are cut out
+        already are left as they are.
+    anatomy : {auto, fetal, neonatal}
+        Whether the brain that is looked for is in the womb or in a head in air. auto: by what surrounds it.
     """
 
     input_stacks: tuple[Path, ...]
@@ -62,6 +68,8 @@ class StackCommand(BaseCommand):
     stacks_intersection: bool = False
     background_threshold: Annotated[float | None, tyro.conf.arg(metavar="FLOAT")] = None
     otsu_thresholding: bool = False
+    segmentation: bool = True
+    anatomy: Anatomy = "auto"
 
     @cached_property
     def stack_files(self) -> list[Path]:
@@ -100,6 +108,8 @@ class StackCommand(BaseCommand):
             background_threshold=self.background_threshold,
             otsu_thresholding=self.otsu_thresholding,
             split_4d=self.split_4d,
+            segmentation=self.segmentation,
+            anatomy=self.anatomy,
         )
 
     def outputs(self) -> Outputs:

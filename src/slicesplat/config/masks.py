@@ -47,10 +47,19 @@ class MaskSettings:
         mm around the region: how far slices are off where only stacks were registered.
     of_rough_poses : float
         mm around the region, once the slices are registered roughly themselves.
+    agree : bool
+        Masks that a network found are made one region in space before the slices are registered finely.
+    of_found : float
+        mm around that region.
+    beyond : int
+        Slices beyond those with a mask that may get one.
     outline : OutlineSettings
         Of masks that were drawn.
     """
 
     between_slices: float = 4.0
     of_rough_poses: float = 1.5
+    agree: bool = True
+    of_found: float = 0.0
+    beyond: int = 2
     outline: OutlineSettings = field(default_factory=OutlineSettings)

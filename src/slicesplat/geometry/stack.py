@@ -48,6 +48,9 @@ class Stack:
     times : (nz) float64, optional
         When each slice was acquired, s since the first one, NaN for one that was not; where it is not given, the order
         is found from the images.
+    found : (nz,), optional
+        Of a mask that a network found, how sure it is in each slice, 0 to 1; NaN where there is no mask. Not given:
+        nobody looked, or the mask was drawn.
 
     Raises
     ------
@@ -66,6 +69,7 @@ class Stack:
     measured: NDArray[np.bool_] | None = None
     poses: Rigid | None = None
     times: Float | None = None
+    found: Float | None = None
 
     def __post_init__(self) -> None:
         if self.data.ndim != 3 or self.data.dtype.kind != "f":
@@ -139,6 +143,11 @@ class Stack:
         from slicesplat.prepare.load import stack_from_image
 
         return stack_from_image(image, mask, thickness, name, slice_axis, affine)
+
+    @property
+    def shows_nothing(self) -> bool:
+        """Whether a brain was looked for in the stack and not found."""
+        return self.found is not None and not self.mask.any()
 
     @property
     def n_slices(self) -> int:

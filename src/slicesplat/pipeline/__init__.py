@@ -17,8 +17,16 @@ from slicesplat.likelihood.bias_field import BiasField
 from slicesplat.motion.agreement import Agreement, agreement
 from slicesplat.pipeline.doubts import log_doubts
 from slicesplat.pipeline.output import could_agree, in_standard_space, placement, sample, standard_errors
-from slicesplat.pipeline.setup import chosen_backend, load_kernels, ready
-from slicesplat.pipeline.stages import Registered, believe, estimate, prepare, refine, register_slices
+from slicesplat.pipeline.setup import chosen_backend, load_kernels, numbers_with_a_region, ready
+from slicesplat.pipeline.stages import (
+    Registered,
+    agree_on_masks,
+    believe,
+    estimate,
+    prepare,
+    refine,
+    register_slices,
+)
 from slicesplat.progress import Callback, StepClock
 from slicesplat.records import BiasRecord
 from slicesplat.result import Reconstruction, Registration
@@ -122,6 +130,9 @@ def _registered(stacks: Sequence[Stack], config: Config, clock: StepClock) -> tu
     if any(stack.carried for stack in prepared.signals):
         with clock.step("refine masks") as report_progress:
             prepared = refine(prepared, config, report_progress, backend)
+    elif len(stacks) > 1 and config.masks.agree and any(stack.found is not None for stack in prepared.signals):
+        with clock.step("refine masks") as report_progress:
+            prepared = agree_on_masks(prepared, config, report_progress, backend)
     with clock.step("register") as report_progress:
         return backend, register_slices(prepared, config, report_progress, backend)
 
@@ -172,7 +183,7 @@ def _bias_records(registered: Registered, own: Float | None) -> list[BiasRecord]
 
 def _told(result: Result, stacks: Sequence[Stack], copies: dict[int, int]) -> Result:
     """The result counted by the stacks as they were given, copies of others among them; its doubts are in the log."""
-    used = [number for number in range(len(stacks)) if number not in copies]
+    used = [number for number in numbers_with_a_region(stacks) if number not in copies]
     result = replace(result.counted(stacks, used), copies=copies)
     log_doubts(result)
     return result

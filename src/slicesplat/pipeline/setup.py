@@ -23,6 +23,11 @@ log = logging.getLogger("slicesplat")
 LOAD_KERNELS = "load kernels"
 
 
+def numbers_with_a_region(stacks: Sequence[Stack]) -> list[int]:
+    """All stacks but those in which a brain was looked for and not found."""
+    return [number for number, stack in enumerate(stacks) if not stack.shows_nothing]
+
+
 @contextmanager
 def ready(stacks: Sequence[Stack], config: Config, volume: bool = True) -> Iterator[tuple[list[Stack], dict[int, int]]]:
     """Threads and memory for the work: the stacks to use, and those left out because they are copies of others.
@@ -37,9 +42,10 @@ def ready(stacks: Sequence[Stack], config: Config, volume: bool = True) -> Itera
     """
     if volume:
         check_names(config.fit)
-    found = find_copies(stacks)
+    shown = numbers_with_a_region(stacks)
+    found = {shown[copy]: shown[kept] for copy, kept in find_copies([stacks[n] for n in shown]).items()}
     copies = {} if config.keep_duplicates else found
-    used = [stack for number, stack in enumerate(stacks) if number not in copies]
+    used = [stacks[number] for number in shown if number not in copies]
     with limited_threads(config.threads), within_memory(used, config, config.fit.spacings, volume):
         kept = (
             "both are used, as asked for" if config.keep_duplicates else "it is left out; --keep-duplicates uses both"

@@ -29,7 +29,7 @@ from slicesplat.prepare.common_bias import common_bias
 from slicesplat.prepare.coverage import unresolved
 from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
 from slicesplat.prepare.outline import outlines
-from slicesplat.prepare.refine_masks import refine_masks
+from slicesplat.prepare.refine_masks import agreed_masks, refine_masks
 from slicesplat.progress import ReportProgress
 from slicesplat.splat import Backend
 
@@ -192,6 +192,44 @@ def refine(prepared: Prepared, config: Config, report_progress: ReportProgress, 
     signals = refine_masks(prepared.signals, slices, trust, config.masks.of_rough_poses, backend)
     scaled, intensities = scale_intensities(signals, prepared.intensities)
     return replace(prepared, signals=signals, scaled=scaled, intensities=intensities, start=_by_name(slices))
+
+
+def agree_on_masks(prepared: Prepared, config: Config, report_progress: ReportProgress, backend: Backend) -> Prepared:
+    """Masks that a network found, made one region in space, and about where each slice is."""
+    scaled = prepared.scaled
+    assessments = assess(scaled)
+    reference, interleave = least_motion(scaled, assessments), _packages(assessments, config.interleave)
+    slices = cut(scaled, config, FIT_MARGIN, interleave)
+    dropout = _dropouts(assessments, slices)
+    weight = np.where(dropout, 0.0, 1.0)
+    if config.motion != "none":
+        wide = cut(scaled, config, config.registration.outline_margin, interleave)
+        start = as_stacks(wide, reference, dropout, None, backend, config.registration).motion
+        if config.motion == "slices":
+            given = (reference, dropout, start, report_progress, backend, config.registration)
+            start, weight = register_roughly(slices, *given)
+        slices = slices.moved(start)
+    sure = [scaled[stack].found for stack in slices.stack]
+    trust = [1.0 if found is None else found[k] for found, k in zip(sure, slices.index, strict=True)]
+    motion = _with_neighbours(_by_name(slices), scaled, config.masks.beyond)
+    margin = config.masks.of_found
+    signals = agreed_masks(prepared.signals, slices, weight * np.nan_to_num(trust), motion, margin, backend)
+    scaled, intensities = scale_intensities(signals, prepared.intensities)
+    return replace(prepared, signals=signals, scaled=scaled, intensities=intensities, start=motion)
+
+
+def _with_neighbours(
+    motions: dict[tuple[int, int], Float], stacks: Sequence[Stack], most: int
+) -> dict[tuple[int, int], Float]:
+    """Motions of slices, and for up to so many beyond them that of the nearest one."""
+    out = dict(motions)
+    for number, stack in enumerate(stacks):
+        known = np.array([k for of, k in motions if of == number])
+        for k in range(stack.n_slices) if len(known) else ():
+            nearest = int(known[np.argmin(np.abs(known - k))])
+            if 0 < abs(nearest - k) <= most:
+                out[number, k] = motions[number, nearest]
+    return out
 
 
 def register_slices(

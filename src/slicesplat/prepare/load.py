@@ -16,6 +16,7 @@ import numpy as np
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import ArrayLike, NDArray
 
+from slicesplat.config.segmentation import Anatomy, SegmentationSettings
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.arrays import image_in_memory, mask_in_memory
@@ -53,6 +54,8 @@ def load_stacks(
     background_threshold: float | None = None,
     otsu_thresholding: bool = False,
     split_4d: bool = False,
+    segmentation: bool = False,
+    anatomy: Anatomy = "auto",
 ) -> list[Stack]:
     """Read stacks of slices, check them, and give each its mask and slice thickness.
 
@@ -86,6 +89,12 @@ def load_stacks(
         Leave out the air around the tissue, by Otsu's threshold in each stack.
     split_4d : bool
         Take every volume of a 4-D file for a stack; its mask, thickness and axis are those of the file.
+    segmentation : bool
+        Where neither masks nor one of the settings above say what the region is, find the brain by a network; stacks
+        that are cut out already are left as they are. A stack that does not show the brain gets an empty mask, and is
+        left out by what works with it.
+    anatomy : {"auto", "fetal", "neonatal"}
+        What surrounds the brain that is looked for.
 
     Returns
     -------
@@ -110,7 +119,8 @@ def load_stacks(
             otsu_thresholding,
         )
         drawn = [read_image(Path(mask)) for mask in masks or ()]
-        stacks = _loaded(given.files, drawn, thicknesses, slice_axes, mask_of, narrowing, split_4d)
+        settings = SegmentationSettings(anatomy=anatomy) if segmentation and narrowing == _NONE else None
+        stacks = _loaded(given.files, drawn, thicknesses, slice_axes, mask_of, narrowing, split_4d, settings)
         for note in given.notes:
             log.info(note)
     return stacks
@@ -124,6 +134,7 @@ def _loaded(
     mask_of: int | None,
     narrowing: Narrowing,
     split_4d: bool,
+    segmentation: SegmentationSettings | None,
 ) -> list[Stack]:
     """Stacks of NIfTI files."""
     volumes = [read_stacks(path, split_4d) for path in files]
@@ -138,7 +149,7 @@ def _loaded(
     if mask_of is not None and 1 <= mask_of <= len(counts):
         mask_of = 1 + sum(counts[: mask_of - 1])
     depths, axes = (_for_each_volume(values, counts) for values in (thicknesses, slice_axes))
-    return _checked(read, drawn, depths, axes, mask_of, narrowing)
+    return _checked(read, drawn, depths, axes, mask_of, narrowing, segmentation)
 
 
 def _volume_names(name: str, count: int) -> list[str]:
@@ -180,13 +191,14 @@ def _checked(
     slice_axes: SliceAxis | Sequence[SliceAxis] | None,
     mask_of: int | None = None,
     narrowing: Narrowing = _NONE,
+    segmentation: SegmentationSettings | None = None,
 ) -> list[Stack]:
     """Stacks of images with their masks, as `load_stacks` says; the same for files and for what is in memory."""
     notes = [f"{image.name}: {note}" for image in given for note in image.notes]
     images, axis_notes, doubts = axes_last(given, slice_axes)
     for image in images:
         _check_size(image)
-    regions = find_regions(images, drawn, mask_of)
+    regions = find_regions(images, drawn, mask_of, segmentation)
     if narrowing != _NONE:
         regions = narrowed(regions, images, narrowing)
     depths, depth_notes = find_thicknesses(images, thicknesses)
@@ -207,7 +219,10 @@ def _checked(
         )
         for number, (values, region, image, depth) in enumerate(zip(data, inside, images, depths, strict=True))
     ]
-    _check_overlap(stacks, images)
+    if regions.confidence is not None:
+        stacks = [replace(stack, found=seen) for stack, seen in zip(stacks, regions.confidence, strict=True)]
+    shown = [number for number, stack in enumerate(stacks) if stack.mask.any()]
+    _check_overlap([stacks[number] for number in shown], [images[number] for number in shown])
     # A refusal is one line and nothing else, so what was assumed is told only once everything is accepted.
     order_notes = [f"{stack.name}: acquired in {told_order(stack)}" for stack in stacks if stack.times is not None]
     for note in itertools.chain(notes, axis_notes, regions.notes, depth_notes, order_notes):

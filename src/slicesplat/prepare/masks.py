@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from slicesplat.config.segmentation import SegmentationSettings
 from slicesplat.errors import InputError
 from slicesplat.io.masks import as_region, mask_on
 from slicesplat.io.nifti import Image
@@ -29,6 +30,8 @@ class Regions:
         One for each stack.
     template : int or None
         The stack that the others have theirs from; None if each has its own.
+    confidence : list of (nz,) or None
+        Of each slice of a mask that the network found; nothing where masks were given.
     notes, warnings : list of str
         What was assumed, and what may have to be put right: to tell once everything is accepted.
     """
@@ -37,9 +40,15 @@ class Regions:
     template: int | None
     notes: list[str]
     warnings: list[str]
+    confidence: list[NDArray[np.float64] | None] | None = None
 
 
-def regions(images: Sequence[Image], given: Sequence[Image], mask_of: int | None = None) -> Regions:
+def regions(
+    images: Sequence[Image],
+    given: Sequence[Image],
+    mask_of: int | None = None,
+    segmentation: SegmentationSettings | None = None,
+) -> Regions:
     """Find the region of every stack.
 
     Parameters
@@ -50,6 +59,8 @@ def regions(images: Sequence[Image], given: Sequence[Image], mask_of: int | None
         Masks as drawn or predicted: none, one per stack, or one for all.
     mask_of : int, optional
         Which stack the one for all is drawn on, counted from 1. Not given: the first that has its grid.
+    segmentation : SegmentationSettings, optional
+        How brains are found where there are no masks. Not given: the region is what is not zero.
 
     Raises
     ------
@@ -58,6 +69,11 @@ def regions(images: Sequence[Image], given: Sequence[Image], mask_of: int | None
     """
     if mask_of is not None:
         _check_mask_of(mask_of, given, images)
+    if not given and segmentation is not None:
+        from slicesplat.prepare.segmentation import segmented  # torch and a network, where they are needed
+
+        seen = segmented(images, segmentation)
+        return Regions(seen.masks, None, seen.notes, seen.warnings, seen.confidence)
     if not given:
         nonzero = [not_cut_away(image.data) for image in images]
         for image, region in zip(images, nonzero, strict=True):
