@@ -25,6 +25,7 @@ from slicesplat.geometry.stack import Stack
 from slicesplat.prepare.known_motion import load_motion
 
 VALIDATOR = Path(sys.executable).parent / "bids-validator-deno"
+FABIAN = Path(__file__).resolve().parents[3] / "shared" / "data" / "fabian-fetpype"
 EXAMINATIONS = ("sub-01", "sub-02/ses-a", "sub-02/ses-b")
 
 
@@ -246,3 +247,34 @@ def test_errors_of_the_data_set_are_told_and_stop_nothing(
     err = capsys.readouterr().err
     assert err.startswith("warning: the data set has errors for bids-validator-deno: ") and err.count("\n") == 1
     assert len(done) == 1
+
+
+@pytest.mark.skipif(not FABIAN.is_dir(), reason="needs the shared data")
+def test_the_test_case_of_fetpype_becomes_a_valid_derivative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Stack] = []
+
+    def fake(stacks: Sequence[Stack], config: Config, progress: Any) -> Any:
+        seen.extend(stacks)
+        return replace(result(), settings=config)
+
+    monkeypatch.setattr("slicesplat.cohort.subject.reconstruct", fake)
+    flags = ["--masks-derivative", "masks", "--no-uncertainty", "--quiet", "--skip-bids-validation"]
+    out = tmp_path / "derivatives"
+    assert main(["bids", str(FABIAN), str(out), "participant", *flags]) == 0
+    assert [round(float(stack.spacing[2]), 2) for stack in seen] == [3.2] * 3
+    assert all(0 < stack.mask.mean() < 0.5 for stack in seen)
+    command = [str(VALIDATOR), str(out / "slicesplat"), "--ignoreWarnings"]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FABIAN.is_dir(), reason="needs the shared data")
+def test_the_test_case_of_fetpype_is_reconstructed(tmp_path: Path) -> None:
+    flags = ["--masks-derivative", "masks", "--no-uncertainty", "--quiet", "--output-resolution", "1.0"]
+    assert main(["bids", str(FABIAN), str(tmp_path / "out"), "participant", *flags]) == 0
+    anat = tmp_path / "out/sub-simu001/ses-01/anat"
+    about = json.loads((anat / "sub-simu001_ses-01_rec-slicesplat_T2w.json").read_text())
+    assert about["Verdict"]["grade"] in ("pass", "check")
+    volume = nib.load(anat / "sub-simu001_ses-01_rec-slicesplat_T2w.nii.gz").get_fdata()
+    assert np.isfinite(volume).all() and volume.max() > 0

@@ -129,6 +129,29 @@ def test_files_in_a_row_are_one_scan_and_stand_among_others(tmp_path: Path) -> N
     assert_same_stack(found[2], replace(SERIES, number=2))
 
 
+def test_two_series_of_one_number_are_told_apart(tmp_path: Path) -> None:
+    again = replace(SERIES, order=DESCENDING, seed=7, data=numbers(seed=4) + 1)
+    write_classic(tmp_path / "scan" / "a", SERIES)
+    write_classic(tmp_path / "scan" / "b", again)
+    found = load_stacks([tmp_path / "scan"])
+    assert len(found) == 2
+    for series in (SERIES, again):
+        (own,) = [stack for stack in found if set(stack.data.flat) == set(series.data.flat) and stack.times is not None]
+        assert_same_stack(own, series)
+
+
+def test_slices_of_uncertain_places_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_classic(tmp_path / "scan" / "a", replace(SERIES, number=9))
+    for folder, seed in (("b", 0), ("c", 1)):
+        write_classic(tmp_path / "scan" / folder, replace(SERIES, seed=seed), [0, 1, 2, 4, 5])
+    with caplog.at_level(logging.INFO, logger="slicesplat"):
+        found = load_stacks([tmp_path / "scan"])
+    assert [stack.name for stack in found] == ["series-9.nii"]
+    assert [text.partition(": ")[2] for text in caplog.messages if "left out" in text] == [
+        "has slices whose places are not certain, left out"
+    ] * 2
+
+
 def test_masks_and_thicknesses_are_in_the_order_of_the_series(tmp_path: Path) -> None:
     for number in (3, 11):
         write_classic(tmp_path / "scan", replace(SERIES, number=number))

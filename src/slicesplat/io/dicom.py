@@ -15,17 +15,20 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.errors import InputError
+from slicesplat.io.atomic import discard, remove_leftovers, temporary_path
 from slicesplat.io.dicom_headers import Frame, read_frames
 from slicesplat.io.files import load_json, save_json
 from slicesplat.io.inputs import dicom_files, is_dicom
 
 Float = NDArray[np.float64]
+_Places: TypeAlias = "tuple[NDArray[np.int64], Float, Float | None]"
 
 LEAST_SLICES = 3
 """A series of fewer is no stack."""
@@ -79,13 +82,13 @@ def converted(paths: Sequence[Path]) -> Iterator[Converted]:
     if all(not files for _, files in batches):
         yield Converted(list(paths), [])
         return
-    with tempfile.TemporaryDirectory(prefix="slicesplat-") as temporary:
+    with _temporary_folder() as temporary:
         out, notes, names = [], [], {}
         for number, (given, files) in enumerate(batches, start=1):
             if not files:
                 out.append(given)
                 continue
-            folder = Path(temporary) / str(number)
+            folder = temporary / str(number)
             series, told = _series(given, files, folder)
             out += [path for path, _ in series]
             notes += told
@@ -97,6 +100,19 @@ def converted(paths: Sequence[Path]) -> Iterator[Converted]:
             for path, name in names.items():
                 message = message.replace(path, name).replace(path.removesuffix(".nii") + ".json", name)
             raise InputError(message) from error
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    """A folder for the block that only this user can read; what killed runs left of theirs is removed."""
+    target = Path(tempfile.gettempdir()) / "dicom"
+    remove_leftovers(target, target.parent)
+    temporary = temporary_path(target, target.parent)
+    try:
+        temporary.mkdir(mode=0o700)
+        yield temporary
+    finally:
+        discard(temporary)
 
 
 def _batches(paths: Sequence[Path]) -> list[tuple[Path, list[Path]]]:
@@ -149,7 +165,7 @@ def _convert(given: Path, files: Sequence[Path], inputs: Path, folder: Path) -> 
     command = [
         _program(),
         *("-b", "y", "-ba", "y", "-z", "n", "-x", "i", "-g", "i", "-p", "y", "-i", "n", "-v", "0"),
-        *("-f", "series-%s", "-o", str(folder), str(source)),
+        *("-d", "9", "-f", "series-%s", "-o", str(folder), str(source)),
     ]
     try:
         done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
@@ -215,9 +231,12 @@ def _completed(path: Path, about: dict[str, object], frames: Sequence[Frame]) ->
     image = nib.Nifti1Image.from_filename(path)
     kept = {name: about[name] for name in _KEPT if name in about}
     own = [frame for frame in frames if frame.series == about.get("SeriesNumber")]
-    placed = _places(image.affine, image.shape[2], own)
+    placed = _placed(image.affine, image.shape[2], own)
     if isinstance(placed, str):
         return placed, 0
+    if placed is None and any(path.parent.glob(f"{path.stem}_Eq*")):
+        # dcm2niix has seen that the distances differ, and has moved the slices together.
+        return "has slices whose places are not certain", 0
     if placed is not None and image.ndim == 3:
         index, affine, times = placed
         missing = int(index[-1]) + 1 - len(index)
@@ -235,9 +254,15 @@ def _completed(path: Path, about: dict[str, object], frames: Sequence[Frame]) ->
     return "", missing
 
 
-def _places(
-    affine: Float, count: int, frames: Sequence[Frame]
-) -> tuple[NDArray[np.int64], Float, Float | None] | str | None:
+def _placed(affine: Float, count: int, frames: Sequence[Frame]) -> _Places | str | None:
+    """As `_places`, of the one series among those of a number that has as many slices; None where there are several."""
+    groups = {frame.uid: [other for other in frames if other.uid == frame.uid] for frame in frames}
+    found = [_places(affine, count, group) for group in groups.values()]
+    told = [places for places in found if places is not None]
+    return told[0] if len(told) == 1 else None
+
+
+def _places(affine: Float, count: int, frames: Sequence[Frame]) -> _Places | str | None:
     """Which slice of a stack without gaps each of `count` images is, the affine of that, and their times (count), s.
 
     None where the headers do not tell; a reason where they tell that the series is no stack.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 Float = NDArray[np.float64]
 
 _READ = (
+    "SeriesInstanceUID",
     "SeriesNumber",
     "ImagePositionPatient",
     "ImageOrientationPatient",
@@ -37,6 +38,8 @@ class Frame:
 
     Attributes
     ----------
+    uid : str
+        Of its series.
     series : int
         The series' number.
     position : (3,) mm
@@ -47,6 +50,7 @@ class Frame:
         When it was acquired, s since 1970.
     """
 
+    uid: str
     series: int
     position: Float
     normal: Float
@@ -91,10 +95,10 @@ def read_frames(files: Sequence[Path]) -> list[Frame]:
 
 
 def _frames(header: Any) -> list[Frame]:
-    number = int(header.get("SeriesNumber") or 0)
+    series = str(header.get("SeriesInstanceUID")), int(header.get("SeriesNumber") or 0)
     groups = header.get("PerFrameFunctionalGroupsSequence")
     if not groups:
-        return [_frame(number, header.ImagePositionPatient, header.ImageOrientationPatient, _acquired(header))]
+        return [_frame(series, header.ImagePositionPatient, header.ImageOrientationPatient, _acquired(header))]
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     out = []
     for group in groups:
@@ -102,7 +106,7 @@ def _frames(header: Any) -> list[Frame]:
         orientation = _group(group, shared, "PlaneOrientationSequence").ImageOrientationPatient
         content = _group(group, shared, "FrameContentSequence")
         when = content.get("FrameAcquisitionDateTime") or content.get("FrameReferenceDateTime")
-        out.append(_frame(number, position, orientation, _seconds(str(when)) if when else None))
+        out.append(_frame(series, position, orientation, _seconds(str(when)) if when else None))
     return out
 
 
@@ -111,10 +115,12 @@ def _group(own: Any, shared: Any, name: str) -> Any:
     return (own.get(name) or shared[name])[0]
 
 
-def _frame(number: int, position: Sequence[float], orientation: Sequence[float], time: float | None) -> Frame:
+def _frame(
+    series: tuple[str, int], position: Sequence[float], orientation: Sequence[float], time: float | None
+) -> Frame:
     row, column = np.array(orientation[:3], float), np.array(orientation[3:], float)
     normal = np.cross(row, column)
-    return Frame(number, _TO_RAS * np.array(position, float), _TO_RAS * normal / np.linalg.norm(normal), time)
+    return Frame(*series, _TO_RAS * np.array(position, float), _TO_RAS * normal / np.linalg.norm(normal), time)
 
 
 def _acquired(header: Any) -> float | None:
