@@ -114,7 +114,8 @@ def _table(stacks: list[StackSummary]) -> Table:
 def _figures(result: Reconstruction) -> Iterator[str]:
     """What the fit as a whole came to, with its unit."""
     yield f"noise {result.noise:.3g}"
-    yield f"expected error {result.expected_error:.3g}"
+    if result.expected_error > 0:  # too few pixels to leave any out
+        yield f"expected error {result.expected_error:.3g}"
     yield f"{len(result.field):,} Gaussians"
     yield f"{sum(step.seconds for step in result.steps):.0f} s"
     memory = [step.peak_memory_mb for step in result.steps if step.peak_memory_mb is not None]

@@ -17,7 +17,7 @@ from slicesplat.config import RegistrationSettings
 from slicesplat.geometry.pixels import MAD_TO_SIGMA
 from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
-from slicesplat.likelihood.noise import noise_levels
+from slicesplat.likelihood.noise import measured_noise, noise_levels
 from slicesplat.motion.agreement import agreement
 from slicesplat.splat import CPU, Backend
 
@@ -71,7 +71,9 @@ def consistency(
     """
     owner = slices.slice_of_pixel()
     inside = slices.mask & slices.measured
-    noise = noise_levels(slices, backend.tensor(inside, torch.bool), backend)
+    there = backend.tensor(inside, torch.bool)
+    white = measured_noise(slices, there, backend)
+    noise = noise_levels(slices, there, backend, white.reach if white.known else 1)
     usual = float(np.nanmedian(noise)) if np.isfinite(noise).any() else 0.0
     level = np.where(np.isfinite(noise), noise, usual)
     shown = image / gain[owner] + level[owner] * random.standard_normal(len(image))
@@ -81,7 +83,7 @@ def consistency(
     for stack in range(stacks):
         own = trusted & (slices.stack == stack)[owner]
         mine = noise[(slices.stack == stack) & np.isfinite(noise)]
-        known = own.any() and len(mine) and np.median(mine) > 0
+        known = white.known and own.any() and len(mine) and np.median(mine) > 0
         excess = MAD_TO_SIGMA * float(np.median(residual[own]) / np.median(mine)) if known else float("nan")
         out.append(Consistency(seen[stack].ncc, excess))
     return out
