@@ -6,13 +6,17 @@ import re
 import shlex
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from loading import link_scan, scan, stand_in
 from nesvor_command_line import FLAGS
+from scipy import ndimage
 
 from slicesplat.cli import main
 
 DOCS = Path(__file__).parents[2] / "docs"
+FABIAN = Path(__file__).parents[3] / "shared" / "data" / "fabian-fetpype"
 PAGES = sorted(DOCS.glob("coming-from-*.md"))
 # In double quotes of YAML a line end is a space.
 _TEMPLATE = re.compile(r'cmd: "([^"]*)"')
@@ -63,28 +67,57 @@ def test_every_flag_of_nesvor_is_on_its_page() -> None:
     assert not [flag for flag in sorted(given - ahead) if not re.search(rf"`{flag}(?![\w-])", page)]
 
 
+def filled(template: str, stacks: list[str], masks: list[str], volume: Path) -> list[str]:
+    """The words behind the program's name, as fetpype fills its template in; the container in front is cut off."""
+    values = {
+        "<input_stacks>": " ".join(stacks),
+        "<input_masks>": " ".join(masks),
+        "<output_volume>": str(volume),
+        "<output_res>": "0.8",
+    }
+    for name, value in values.items():
+        assert name in template
+        template = template.replace(name, value)
+    words = shlex.split(template)
+    return words[words.index("slicesplat") + 1 :]
+
+
+def templates() -> list[str]:
+    (yaml,) = blocks(DOCS / "coming-from-fetpype.md", "yaml")
+    return _TEMPLATE.findall(yaml)
+
+
 def test_templates_of_fetpype_become_command_lines_that_load_their_stacks(
     loaded: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (yaml,) = blocks(DOCS / "coming-from-fetpype.md", "yaml")
-    templates = _TEMPLATE.findall(yaml)
-    assert len(templates) == 2
-    for number, template in enumerate(templates):
+    assert len(templates()) == 2
+    stacks, masks = ([f"{name}-{n}.nii.gz" for n in (1, 2, 3)] for name in ("stack", "mask"))
+    for number, template in enumerate(templates()):
         volume = tmp_path / f"derivatives-{number}" / "sub-1" / "recon.nii.gz"
-        filled = {
-            "<input_stacks>": " ".join(f"stack-{n}.nii.gz" for n in (1, 2, 3)),
-            "<input_masks>": " ".join(f"mask-{n}.nii.gz" for n in (1, 2, 3)),
-            "<output_volume>": str(volume),
-            "<output_res>": "0.8",
-        }
-        command = template
-        for name, value in filled.items():
-            assert name in command
-            command = command.replace(name, value)
-        words = shlex.split(command)
-        assert main(words[words.index("slicesplat") + 1 :]) == 0, capsys.readouterr().err
+        assert main(filled(template, stacks, masks, volume)) == 0, capsys.readouterr().err
         assert volume.exists()
         assert loaded[-1] == 3
+
+
+@pytest.mark.skipif(not FABIAN.exists(), reason="the shared data set in fetpype's layout is not here")
+def test_what_fetpype_calls_reconstructs_its_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = sorted((FABIAN / "sub-simu001" / "ses-01" / "anat").glob("*_T2w.nii.gz"))
+    masks = sorted((FABIAN / "derivatives" / "masks" / "sub-simu001" / "ses-01" / "anat").glob("*_mask.nii.gz"))
+    volume = tmp_path / "derivatives" / "slicesplat" / "sub-simu001" / "ses-01" / "anat" / "recon.nii.gz"
+    words = filled(templates()[0], [str(path) for path in given], [str(path) for path in masks], volume)
+    assert main(words) == 0, capsys.readouterr().err
+    assert [path.name for path in volume.parent.iterdir()] == ["recon.nii.gz"]
+    image = nib.load(volume)
+    assert image.header.get_zooms() == pytest.approx((0.8, 0.8, 0.8))
+    shown = np.asarray(image.dataobj)
+    assert np.isfinite(shown).all()
+    # In scanner space, where the first stack is: its slices moved little, the other stacks as a whole.
+    stack, mask = nib.load(given[0]), np.asarray(nib.load(masks[0]).dataobj) > 0
+    there = np.argwhere(mask) @ stack.affine[:3, :3].T + stack.affine[:3, 3]
+    back = np.linalg.inv(image.affine)
+    values = ndimage.map_coordinates(shown, (there @ back[:3, :3].T + back[:3, 3]).T, order=1)
+    assert (values > 0).mean() > 0.95
+    assert np.corrcoef(values, np.asarray(stack.dataobj)[mask])[0, 1] > 0.8
 
 
 def test_the_readme_leads_to_every_page() -> None:
