@@ -66,6 +66,14 @@ def round_scene(profile: SliceProfile = "gaussian", n: int = 16) -> tuple[Slices
     return replace(slices, psf_covariances=covariances), (means, log_scales[:, :1].repeat(1, 3), *others)
 
 
+def nearly_round_scene(profile: SliceProfile = "gaussian", n: int = 16) -> tuple[Slices, Parameters]:
+    """The same with a PSF whose two widths differ as pixel sizes in single precision do."""
+    slices, parameters = round_scene(profile, n)
+    covariances = slices.psf_covariances.copy()
+    covariances[..., 0] *= 1 + 1e-6
+    return replace(slices, psf_covariances=covariances), parameters
+
+
 def definition(slices: Slices, parameters: Parameters, cutoff: float) -> torch.Tensor:
     """The pixels (P,) that `splat.reference` gives."""
     return reference.render(GaussianField(*parameters[:4]), *parameters[4:], slices, cutoff)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from scenes import Parameters, array, assert_close, definition, place, round_scene, scene, tensors
+from scenes import Parameters, array, assert_close, definition, nearly_round_scene, place, round_scene, scene, tensors
 from scipy.spatial.transform import Rotation
 
 from slicesplat.geometry.psf import SliceProfile
@@ -41,7 +41,7 @@ def numerical_pose_derivatives(slices: Slices, parameters: Parameters) -> np.nda
     return torch.stack([*rows, definition(slices, unit, float("inf"))]).numpy()
 
 
-@pytest.fixture(params=[scene, round_scene], ids=["any shape", "round"])
+@pytest.fixture(params=[scene, round_scene, nearly_round_scene], ids=["any shape", "round", "nearly round"])
 def made_scene(request: pytest.FixtureRequest) -> Callable[[SliceProfile, int], tuple[Slices, Parameters]]:
     return request.param  # type: ignore[no-any-return]
 

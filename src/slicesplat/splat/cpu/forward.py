@@ -26,6 +26,7 @@ from slicesplat.splat.model import FIT_CUTOFF, LIST_MARGIN, MAX_CUTOFF, PoseSyst
 Float = NDArray[np.float64]
 
 _LISTED = 1 << 26  # numbers of Gaussians that there is room for while pairs are listed: 256 MB, most of it never used
+_ROUNDING = 1e-5  # relative
 _LEAST_VIEWS = 64  # that are listed at a time: enough for all threads
 
 
@@ -170,8 +171,10 @@ class CpuForwardModel:
         self._table = np.empty((n + 1, GAUSSIAN_COLUMNS))
         coarse = np.empty((4, n + 1), np.float32)
         scales = _array(log_scales, np.float64)
-        # Lattices are, and most scanners' pixels square: poses take less work then.
-        self._round = bool((self.blur[:, 0] == self.blur[:, 1]).all() and (scales == scales[:, :1]).all())
+        # Lattices are, and most scanners' pixels square: poses take less work then. The two widths of a pixel come from
+        # an affine in single precision, and differ by its rounding.
+        square = np.allclose(self.blur[:, 0], self.blur[:, 1], rtol=_ROUNDING, atol=0.0)
+        self._round = square and bool((scales == scales[:, :1]).all())
         in_parts(
             tabulate,
             *(_array(means, np.float64), scales, self._quaternions),
