@@ -33,7 +33,8 @@ def test_every_series_of_a_folder_is_reconstructed(
         return one_voxel_result()
 
     monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", fake)
-    assert main(["reconstruct", "--input-stacks", str(scan), "--output-volume", str(tmp_path / "out.nii.gz")]) == 0
+    args = ["reconstruct", "--no-segmentation", "--input-stacks", str(scan)]
+    assert main([*args, "--output-volume", str(tmp_path / "out.nii.gz")]) == 0
     assert [(stack.name, stack.thickness) for stack in seen] == [("series-3.nii", 2.5), ("series-4.nii", 2.5)]
     assert "series-3.nii: acquired in 2 packages, as its slices' times say" in capsys.readouterr().err
 
