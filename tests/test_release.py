@@ -33,6 +33,7 @@ SOURCE = ROOT / "src" / "slicesplat"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 LICENCE = re.compile(r"LICEN[CS]E(\.\w+)?|COPYING(\.\w+)?")
 OURS = {".py", ".typed"}
+PAGES = SOURCE / "report" / "page"  # templates, styles and scripts of our own
 
 EVERYTHING = """
 import importlib, pkgutil, slicesplat
@@ -85,6 +86,7 @@ def test_the_version_is_said_in_one_place_and_meant_everywhere() -> None:
 def test_what_others_made_lies_beside_its_licence() -> None:
     """Whatever is neither Python nor a mark of types came from somewhere: its folder, or one above, says from where."""
     lent = [path for path in SOURCE.rglob("*") if path.is_file() and path.suffix not in {*OURS, ".pyc", ".nbi", ".nbc"}]
+    lent = [path for path in lent if path.parent != PAGES]
     files = [path for path in lent if not LICENCE.fullmatch(path.name)]
     assert files
     unlicensed = [

@@ -16,7 +16,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import make_dataclass
+from dataclasses import make_dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -77,7 +77,7 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         command, notes = _parse(args)
         if command is not None:
-            command.run(notes)
+            replace(command, given=(PROGRAM, *args)).run(notes)
         return 0
     except InputError as error:
         return _fail(2, str(error), debug)

@@ -116,6 +116,23 @@ class SliceRecord:
 
 
 @dataclass(frozen=True)
+class SweepRecord:
+    """A sweep of the fit.
+
+    Attributes
+    ----------
+    part : str
+        Of the fit that it belongs to.
+    error : float
+        Root-mean-square error of the validation pixels after it, noise included, on the scale of the input. In the last
+        part these pixels are fitted too.
+    """
+
+    part: str
+    error: float
+
+
+@dataclass(frozen=True)
 class BiasRecord:
     """How unevenly a stack was lit, as far as that was found and undone.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -29,7 +30,7 @@ from slicesplat.motion.consistency import Consistency
 from slicesplat.motion.relocate import StackSearch
 from slicesplat.prepare.intensity import Intensities
 from slicesplat.progress import StepRecord
-from slicesplat.records import USED_WEIGHT, BiasRecord, SliceRecord, Verdict, mask_confidence
+from slicesplat.records import USED_WEIGHT, BiasRecord, SliceRecord, SweepRecord, Verdict, mask_confidence
 from slicesplat.report.faces import flat_share
 from slicesplat.report.verdict import Evidence, StackEvidence, judge
 from slicesplat.splat import predict
@@ -80,6 +81,8 @@ class Registration:
         they were given.
     bias : list of BiasRecord
         How unevenly every stack was lit.
+    warnings : tuple of str
+        What was to be looked at, told while it was made.
 
     Raises
     ------
@@ -105,6 +108,7 @@ class Registration:
     searches: Sequence[StackSearch] = field(default=(), kw_only=True)
     copies: dict[int, int] = field(default_factory=dict, kw_only=True)
     bias: Sequence[BiasRecord] = field(default=(), kw_only=True)
+    warnings: Sequence[str] = field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         for name in ("weight", "gain", "ncc", "standard_error", "held", "dropout"):
@@ -229,6 +233,8 @@ class Reconstruction(Registration):
         The bias field of the model at every pixel of the slices, whose pixels are without it; None where there is none.
     consistency : sequence of Consistency
         What every stack would look like if it showed the volume, by its number; empty where that was not computed.
+    sweeps : sequence of SweepRecord
+        The error after every sweep of the fit.
     """
 
     volume: nib.Nifti1Image
@@ -240,6 +246,7 @@ class Reconstruction(Registration):
     placement: Placement | None = None
     lit: NDArray[np.float32] | None = None
     consistency: Sequence[Consistency] = ()
+    sweeps: Sequence[SweepRecord] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -306,6 +313,23 @@ class Reconstruction(Registration):
         for s, number in enumerate(self.slices.stack):
             self.slices.put(s, self.slices.image(image, s) / (known.factor[number] * known.unit), volumes)
         return [known.on_input_scale(stack, number) for number, stack in enumerate(stacks)]
+
+    def report(self, path: str | os.PathLike[str], command: Sequence[str] = ()) -> None:
+        """Write a page that shows the volume, every stack and every slice, and what is to be looked at.
+
+        It is one file that needs nothing else: no program but a browser, no network.
+
+        Parameters
+        ----------
+        path : path-like
+            Ends in .html.
+        command : sequence of str, optional
+            The command line to repeat it, to be shown; folders are left out.
+        """
+        from slicesplat.report.of_result import contents_of  # seldom asked for, and slow to import
+        from slicesplat.report.page import save_page
+
+        save_page(contents_of(self, command), path)
 
     def json(self) -> dict[str, Any]:
         """As for a registration, and the verdict, the number of Gaussians, the noise and the expected error."""

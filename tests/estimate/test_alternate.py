@@ -56,7 +56,7 @@ def test_a_trial_ends_when_it_cannot_win_any_more_and_not_before(
     begun = empty_estimate(some_field(), slices.motion, initial_weights(slices, data.fitted))
     told: list[float] = []
     candidate = Candidate(Scripted(list(errors)), replace(begun, error=before))  # type: ignore[arg-type]
-    found = sweep(data, candidate, len(errors), told.append, rival)
+    found = sweep(data, candidate, len(errors), lambda estimate: told.append(estimate.error), rival)
     assert told == errors[:swept]
     assert found.estimate.error == errors[swept - 1]
     assert candidate.estimate.error == before
@@ -75,7 +75,7 @@ def test_a_trial_ends_when_it_cannot_win_any_more_and_not_before(
 def test_field_and_poses_take_turns_until_the_slices_are_still(settings: FitSettings, turns: int) -> None:
     data, told = observations(), []  # type: ignore[var-annotated]
     start = LatticeStrategy(settings, TimePriorSettings()).initialise(data, data.slices.motion)
-    alternate(data, start, 3, told.append)
+    alternate(data, start, 3, lambda estimate: told.append(estimate.error))
     assert len(told) == turns
 
 
@@ -85,7 +85,7 @@ def test_slice_that_is_a_little_off_comes_closer() -> None:
     # A little, in the plane of the slice and about its normal.
     motion = (truth.frame @ Rigid.exp(np.outer(off, [0.6, -0.5, 0, 0, 0, 0.03]))) @ ~truth.frame
     start = LatticeStrategy(FitSettings(), TimePriorSettings()).initialise(data, motion)
-    found = alternate(data, start, 4, lambda error: None).estimate
+    found = alternate(data, start, 4, lambda estimate: None).estimate
     before, after = (distance(truth, where @ truth.frame, truth.pose)[off] for where in (motion, found.motion))
     assert before > 0.7
     assert after < 0.6 * before

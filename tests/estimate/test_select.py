@@ -69,7 +69,7 @@ def chosen(*families: tuple[dict[str, float], bool]) -> tuple[str, list[tuple[st
     data = observations(FitSettings())
     begun = empty_estimate(some_field(), slices.motion, initial_weights(slices, data.fitted))
     first = Candidate(Named("first", 1.0), replace(begun, error=1.0))  # type: ignore[arg-type]
-    best = select(data, strategy, first, lambda error: None)
+    best = select(data, strategy, first, lambda estimate: None)
     assert first.estimate.error == 1.0
     return best.objective.name, strategy.tried, best.estimate is first.estimate  # type: ignore[attr-defined]
 
@@ -103,13 +103,13 @@ def test_lattices_and_priors_that_lose_leave_estimate_and_validation_error_untou
     settings = FitSettings(spacings=(2.0, 9.0), strengths=(1e6, 1e7), rounds=2)
     data = observations(settings)
     strategy = LatticeStrategy(settings, TimePriorSettings())
-    best = sweep(data, strategy.initialise(data, data.slices.motion), 2, lambda error: None)
+    best = sweep(data, strategy.initialise(data, data.slices.motion), 2, lambda estimate: None)
     before, image = best.estimate.error, best.estimate.image.clone()  # type: ignore[union-attr]
     swept: list[float] = []
-    found = select(data, strategy, best, swept.append)
+    found = select(data, strategy, best, lambda estimate: swept.append(estimate.error))
     assert len(swept) >= 3 and min(swept) > before
     assert found is best
     assert found.estimate.error == before and found.estimate.image.equal(image)  # type: ignore[union-attr]
     # The workspace that the losers worked in gives the same as one that nobody used.
-    again = sweep(data, strategy.initialise(data, data.slices.motion), 3, lambda error: None)
+    again = sweep(data, strategy.initialise(data, data.slices.motion), 3, lambda estimate: None)
     assert found.objective.irls_sweep(data, found.estimate).error == again.estimate.error

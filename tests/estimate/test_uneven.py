@@ -31,7 +31,7 @@ def begun(bias: float) -> tuple[Observations, Candidate]:
     slices = cut_slices(scale_intensities(simulate(*phantom(), config).stacks)[0]) if bias else still_slices()
     observations = observe(slices, slices.mask, SETTINGS, np.random.default_rng(0))
     first = LatticeStrategy(SETTINGS, TimePriorSettings()).initialise(observations, slices.motion)
-    return observations, sweep(observations, first, 3, lambda error: None)
+    return observations, sweep(observations, first, 3, lambda estimate: None)
 
 
 def test_even_stacks_stay_what_they_are() -> None:
@@ -43,7 +43,7 @@ def test_uneven_stacks_get_fields_and_are_predicted_better() -> None:
     observations, candidate = begun(0.3)
     found = with_bias_fields(observations, candidate, LikelihoodSettings())
     assert found is not candidate and found.estimate.weights.bias is not None
-    after, without = (sweep(observations, one, 2, lambda error: None).estimate for one in (found, candidate))
+    after, without = (sweep(observations, one, 2, lambda estimate: None).estimate for one in (found, candidate))
     assert after.error < 0.95 * without.error
     assert after.weights.sigma < without.weights.sigma
 
@@ -58,7 +58,7 @@ def test_poses_do_not_follow_the_light() -> None:
     """Dividing the pixels by the fields and weighing them by their square is the model's own least squares."""
     observations, candidate = begun(0.3)
     found = with_bias_fields(observations, candidate, LikelihoodSettings())
-    objective, estimate = found.objective, sweep(observations, found, 2, lambda error: None).estimate
+    objective, estimate = found.objective, sweep(observations, found, 2, lambda estimate: None).estimate
     bias = estimate.weights.bias
     assert bias is not None
     even = replace(estimate.weights, bias=None, pixel=estimate.weights.pixel * bias.pixel**2)

@@ -62,6 +62,8 @@ class BaseCommand(ABC):
     quiet: bool = False
     debug: bool = False
     output_log: OptionalPath = None
+    # The command and its flags as they were given, for pages that say how to have them again.
+    given: tyro.conf.Suppress[tuple[str, ...]] = ()
 
     @abstractmethod
     def execute(self, console: Console) -> None:

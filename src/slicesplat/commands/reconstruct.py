@@ -26,9 +26,11 @@ from slicesplat.io.nifti import save_volume
 from slicesplat.io.outputs import Outputs
 from slicesplat.io.slices import SLICE_FILES, save_slices
 from slicesplat.io.templates import load_template
+from slicesplat.notices import kept_warnings
 from slicesplat.pipeline import reconstruct
 from slicesplat.pipeline.setup import numbers_with_a_region
-from slicesplat.prepare.choose import Choice, log_excluded, rank
+from slicesplat.prepare.choose import Choice, RankedStack, log_excluded, rank
+from slicesplat.result import Reconstruction
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,9 @@ class Command(SlicesCommand):
         The volume as Gaussians, .safetensors, for sample-volume and sample-slices.
     output_json : path
         Settings, time and memory of each step, and the pose, weight and gain of each slice.
+    output_report : path
+        A page to look at, .html, one file that needs no network: the volume in a viewer, each stack beside what the
+        volume predicts for it, the motion of every slice, and the verdict with what to do.
     output_transform : path
         From scanner space to standard space, as an ITK transform, .tfm; with --orientation ras or standard.
     orientation : {scanner, ras, standard}
@@ -80,6 +85,7 @@ class Command(SlicesCommand):
     simulated_slices: OptionalPath = None
     output_model: OptionalPath = None
     output_json: OptionalPath = None
+    output_report: OptionalPath = None
     output_transform: OptionalPath = None
     orientation: Literal["scanner", "ras", "standard"] = "scanner"
     template: OptionalPath = None
@@ -100,19 +106,12 @@ class Command(SlicesCommand):
         outputs.add_folder(self.simulated_slices, SLICE_FILES)
         outputs.add_file(self.output_model, suffixes=(".safetensors",))
         outputs.add_file(self.output_json, suffixes=(".json",))
+        outputs.add_file(self.output_report, suffixes=(".html",))
         outputs.add_file(self.output_transform, suffixes=(".tfm",))
         self._check_mean()
         self._check_orientation()
-        stacks = self.load_stacks()
-        shown = numbers_with_a_region(stacks)
-        ranked = [replace(seen, stack=shown[seen.stack]) for seen in rank([stacks[n] for n in shown], self.choice)]
-        log_excluded(stacks, ranked, self.choice)
-        excluded = {seen.stack for seen in ranked if seen.excluded}
-        used = [number for number in shown if number not in excluded]
-        with ProgressDisplay(console) as progress:
-            result = reconstruct([stacks[number] for number in used], self._settings(), progress=progress)
-        if len(used) < len(stacks):
-            result = result.counted(stacks, used)
+        with kept_warnings() as told:
+            result, ranked = self._reconstructed(console)
         factor = 1.0 if self.output_intensity_mean is None else self._factor(result.volume, result.mask)
         with outputs.writing() as write:
             write(self.output_volume, partial(save_volume, _scaled(result.volume, factor)))
@@ -125,9 +124,22 @@ class Command(SlicesCommand):
             write(self.output_model, lambda path: save_model(result.model, path))
             ranking = {"ranking": [asdict(seen) for seen in ranked]} if ranked else {}
             write(self.output_json, lambda path: save_json({**result.json(), **ranking}, path))
+            write(self.output_report, lambda path: replace(result, warnings=told).report(path, self.given))
         summarise(result, console)
         if self.strict and result.verdict.grade == "fail":
             raise VerdictError("the verdict on the volume is fail, and --strict is given; everything was written")
+
+    def _reconstructed(self, console: Console) -> tuple[Reconstruction, list[RankedStack]]:
+        """What the stacks give, and how they were ranked."""
+        stacks = self.load_stacks()
+        shown = numbers_with_a_region(stacks)
+        ranked = [replace(seen, stack=shown[seen.stack]) for seen in rank([stacks[n] for n in shown], self.choice)]
+        log_excluded(stacks, ranked, self.choice)
+        excluded = {seen.stack for seen in ranked if seen.excluded}
+        used = [number for number in shown if number not in excluded]
+        with ProgressDisplay(console) as progress:
+            result = reconstruct([stacks[number] for number in used], self._settings(), progress=progress)
+        return result.counted(stacks, used) if len(used) < len(stacks) else result, ranked
 
     def _settings(self) -> Config:
         """The settings that the flags ask for."""

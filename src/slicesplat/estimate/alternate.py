@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from slicesplat.estimate.observations import Observations, mean_product
+from slicesplat.estimate.observations import Estimate, Observations, mean_product
 from slicesplat.estimate.strategy import Candidate
 from slicesplat.geometry.rigid import Float, Rigid, step_product
 
-Swept = Callable[[float], None]
-"""Told after every sweep, and the error of the validation pixels."""
+Swept = Callable[[Estimate], None]
+"""Told after every sweep what is estimated now."""
 
 
 def sweep(
@@ -28,7 +28,7 @@ def sweep(
     for left in reversed(range(sweeps)):
         before = estimate.error
         estimate = objective.irls_sweep(observations, estimate)
-        swept(estimate.error)
+        swept(estimate)
         if left and estimate.error - left * max(before - estimate.error, 0.0) >= rival:
             break
     return Candidate(objective, estimate)
@@ -47,7 +47,7 @@ def alternate(observations: Observations, candidate: Candidate, rounds: int, swe
     momentum, moved, before = 0, math.inf, estimate.motion @ frame
     for turn in range(rounds):
         estimate = objective.irls_sweep(observations, estimate)
-        swept(estimate.error)
+        swept(estimate)
         start = estimate.motion @ frame
         estimate = objective.refine_poses(observations, estimate)
         pose = estimate.motion @ frame

@@ -18,7 +18,7 @@ from slicesplat.config import FitSettings, RegistrationSettings, TimePriorSettin
 from slicesplat.errors import InputError
 from slicesplat.estimate.alternate import alternate, sweep
 from slicesplat.estimate.lattice import LatticeStrategy
-from slicesplat.estimate.observations import Observations, observe
+from slicesplat.estimate.observations import Estimate, Observations, observe
 from slicesplat.estimate.select import select
 from slicesplat.estimate.strategy import Candidate, FieldStrategy
 from slicesplat.estimate.uneven import with_bias_fields
@@ -30,12 +30,15 @@ from slicesplat.likelihood.robust import Weights
 from slicesplat.motion.astray import Verdict, judge_stray
 from slicesplat.priors import prior_named
 from slicesplat.progress import ReportProgress
+from slicesplat.records import SweepRecord
 from slicesplat.splat import CPU, Backend
 
 log = logging.getLogger("slicesplat")
 
 STRATEGIES: dict[str, Callable[[FitSettings, TimePriorSettings], FieldStrategy]] = {"lattice": LatticeStrategy}
 """By the name that `FitSettings.strategy` gives."""
+Watch = Callable[[GaussianField, SweepRecord], None]
+"""Shown the field as it is after a sweep, the brightest tissue at 1, in the frame of the registration."""
 _REGISTRATION = RegistrationSettings()
 
 
@@ -56,6 +59,8 @@ class Fit:
         Of the poses, mm; NaN where they were taken as they were.
     held : (S,) bool
         Slices that went where their neighbours in time went: what they show does not say where they are.
+    sweeps : tuple of SweepRecord
+        The error after every sweep, in the order in which they were done.
     """
 
     field: GaussianField
@@ -65,6 +70,7 @@ class Fit:
     validation_error: float
     standard_error: Float
     held: NDArray[np.bool_]
+    sweeps: tuple[SweepRecord, ...] = ()
 
 
 def check_names(settings: FitSettings) -> None:
@@ -88,6 +94,7 @@ def joint_fit(
     report_progress: ReportProgress = lambda done, total, loss: None,
     backend: Backend = CPU,
     registration: RegistrationSettings = _REGISTRATION,
+    watch: Watch | None = None,
 ) -> Fit:
     """Fit field, motion, gains and weights to the slices.
 
@@ -107,6 +114,8 @@ def joint_fit(
         Where to compute, and where the field is to be.
     registration : RegistrationSettings
         For the poses: what is expected, and how slices that stray from it are judged.
+    watch : callable, optional
+        Shown the field after every sweep; the fit is the same with it and without.
 
     Raises
     ------
@@ -116,13 +125,13 @@ def joint_fit(
     check_names(settings)
     strategy = STRATEGIES[settings.strategy](settings, registration.time)
     observations = observe(slices, inside, settings, random, backend)
-    progress = _Sweeps(report_progress, settings, observations.noise.known)
+    progress = _Sweeps(report_progress, settings, observations.noise.known, watch)
     if not observations.noise.known:
         log.info(
             "the noise of neighbouring pixels is not independent: its level is not known, and the fit goes without"
         )
     best = strategy.initialise(observations, slices.motion)
-    progress.begin(settings.pose_rounds)
+    progress.begin("field and poses", settings.pose_rounds)
     best = alternate(observations, best, settings.pose_rounds, progress.swept)
     before, verdict = best.estimate.motion, None
     if settings.pose_steps:
@@ -132,26 +141,28 @@ def joint_fit(
         best = replace(best, estimate=replace(moved, held=verdict.taken_back(len(slices))))
     # Edges that a coarse field cannot draw would pull at the poses.
     observations = observations.with_rim()
-    progress.begin(settings.rounds)
+    progress.begin("field", settings.rounds)
     first = min(1, settings.rounds)
     best = sweep(observations, best, first, progress.swept)
     best = with_bias_fields(observations, best, settings.likelihood)
     best = sweep(observations, best, settings.rounds - first, progress.swept)
     best = best if verdict is None else _released(best, verdict, before, registration.time.trusted)
-    progress.begin(progress.of_trials)
+    progress.begin("how many Gaussians", progress.of_trials)
     best = select(observations, strategy, best, progress.swept)
     log.debug(
         "Gaussians %.2f mm apart, prior of %.2g times its strength", best.objective.spacing, best.objective.strength
     )
     error = best.estimate.error
     observations = observations.all_fitted()
-    progress.begin(settings.final_rounds)
+    progress.begin("all pixels", settings.final_rounds)
     best = alternate(observations, best, settings.final_rounds, progress.swept)
-    progress.begin(settings.rounds)
+    progress.begin("all pixels", settings.rounds)
     best = sweep(observations, best, settings.rounds, progress.swept)
     found = best.estimate
     known = best.objective.pose_errors(observations, found) if settings.pose_steps else np.full(len(slices), np.nan)
-    return Fit(prune(found.field), found.motion, found.weights, found.ncc, error, known, found.held)
+    return Fit(
+        prune(found.field), found.motion, found.weights, found.ncc, error, known, found.held, tuple(progress.told)
+    )
 
 
 def _judged(observations: Observations, best: Candidate, settings: RegistrationSettings) -> Verdict | None:
@@ -174,20 +185,28 @@ def _released(best: Candidate, verdict: Verdict, found: Rigid, trusted: float) -
 
 
 class _Sweeps:
-    """Counts the sweeps, part by part, for the progress."""
+    """Counts the sweeps, part by part, for the progress, and keeps what each has come to."""
 
-    def __init__(self, report_progress: ReportProgress, settings: FitSettings, noise_known: bool) -> None:
+    def __init__(
+        self, report_progress: ReportProgress, settings: FitSettings, noise_known: bool, watch: Watch | None
+    ) -> None:
         self._report, self._done, self._end = report_progress, 0, 0
+        self._part, self._watch = "", watch
+        self.told: list[SweepRecord] = []
         finer = len(settings.spacings) - 1
         stronger = len(settings.strengths) + len(settings.factors(noise_known))
         self.of_trials = finer * settings.rounds + stronger * (settings.rounds // 2)
         self._total = settings.pose_rounds + self.of_trials + settings.final_rounds + 2 * settings.rounds
 
-    def begin(self, most: int) -> None:
+    def begin(self, part: str, most: int) -> None:
         """A part begins, of so many sweeps at most; those that the part before did without count as done."""
+        self._part = part
         self._done, self._end = self._end, self._end + most
 
-    def swept(self, error: float) -> None:
-        """One more is done, with this error of the validation pixels."""
+    def swept(self, estimate: Estimate) -> None:
+        """One more is done, with this outcome."""
         self._done += 1
-        self._report(self._done, self._total, error)
+        self.told.append(SweepRecord(self._part, estimate.error))
+        self._report(self._done, self._total, estimate.error)
+        if self._watch is not None:
+            self._watch(estimate.field, self.told[-1])

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.config import Config
+from slicesplat.estimate.fit import Watch
 from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.likelihood.bias_field import BiasField
 from slicesplat.motion.agreement import Agreement, agreement
+from slicesplat.notices import kept_warnings
 from slicesplat.pipeline.doubts import log_doubts
 from slicesplat.pipeline.output import could_agree, in_standard_space, placement, sample, standard_errors
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, numbers_with_a_region, ready
@@ -28,7 +31,7 @@ from slicesplat.pipeline.stages import (
     register_slices,
 )
 from slicesplat.progress import Callback, StepClock
-from slicesplat.records import BiasRecord
+from slicesplat.records import BiasRecord, SweepRecord
 from slicesplat.result import Reconstruction, Registration
 from slicesplat.splat import Backend
 
@@ -36,10 +39,27 @@ __all__ = ["reconstruct", "register"]
 
 
 Result = TypeVar("Result", bound=Registration)
+Given = ParamSpec("Given")
 
 
+def _with_warnings(make: Callable[Given, Result]) -> Callable[Given, Result]:
+    """The same, and the result has the warnings that were given while it was made."""
+
+    @wraps(make)
+    def made(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        with kept_warnings() as told:
+            result = make(*args, **kwargs)
+        return replace(result, warnings=tuple(told))
+
+    return made
+
+
+@_with_warnings
 def reconstruct(
-    stacks: Sequence[Stack], config: Config | None = None, progress: Callback | None = None
+    stacks: Sequence[Stack],
+    config: Config | None = None,
+    progress: Callback | None = None,
+    watch: Watch | None = None,
 ) -> Reconstruction:
     """Reconstruct one isotropic volume from stacks of thick, moved slices.
 
@@ -50,6 +70,8 @@ def reconstruct(
     config : Config, optional
     progress : callable, optional
         Called with a `Progress` now and then.
+    watch : callable, optional
+        Shown the field after every sweep of the fit, such as `report.snapshots.Snapshots`; nothing changes by it.
 
     Raises
     ------
@@ -70,7 +92,7 @@ def reconstruct(
     with ready(stacks, config) as (used, copies):
         backend, registered = _registered(used, config, clock)
         with clock.step("fit") as report_progress:
-            estimated = estimate(registered, config, report_progress, backend)
+            estimated = estimate(registered, config, report_progress, backend, watch)
         placed, axes = None, None
         if config.orientation != "scanner":
             with clock.step("orient"):
@@ -101,10 +123,12 @@ def reconstruct(
         placement=placed,
         lit=None if weights.bias is None else weights.bias.pixel.cpu().numpy(),
         consistency=possible,
+        sweeps=[SweepRecord(seen.part, _rounded(seen.error * brightest)) for seen in estimated.sweeps],
     )
     return _told(result, stacks, copies)
 
 
+@_with_warnings
 def register(stacks: Sequence[Stack], config: Config | None = None, progress: Callback | None = None) -> Registration:
     """Find the pose of every slice, without the final field.
 

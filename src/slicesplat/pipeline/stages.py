@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.estimate.fit import joint_fit
+from slicesplat.estimate.fit import Watch, joint_fit
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import FIT_MARGIN, Slices, cut_slices
@@ -31,6 +31,7 @@ from slicesplat.prepare.intensity import Intensities, scale_intensities, signal
 from slicesplat.prepare.outline import outlines
 from slicesplat.prepare.refine_masks import agreed_masks, refine_masks
 from slicesplat.progress import ReportProgress
+from slicesplat.records import SweepRecord
 from slicesplat.splat import Backend
 
 log = logging.getLogger("slicesplat")
@@ -113,6 +114,8 @@ class Estimated:
         Of the poses, mm.
     held : (S,) bool
         Slices that are where their neighbours in time are.
+    sweeps : tuple of SweepRecord
+        The error after every sweep of the fit, the brightest tissue at 1.
     """
 
     field: GaussianField
@@ -122,6 +125,7 @@ class Estimated:
     validation_error: float
     standard_error: Float
     held: NDArray[np.bool_]
+    sweeps: tuple[SweepRecord, ...] = ()
 
 
 def prepare(stacks: Sequence[Stack], config: Config) -> Prepared:
@@ -273,8 +277,14 @@ def register_slices(
     return Registered(stacks, scaled, intensities, reference, dropout, poses, here, free, common)
 
 
-def estimate(registered: Registered, config: Config, report_progress: ReportProgress, backend: Backend) -> Estimated:
-    """The field, and everything else that is unknown, from the slices.
+def estimate(
+    registered: Registered,
+    config: Config,
+    report_progress: ReportProgress,
+    backend: Backend,
+    watch: Watch | None = None,
+) -> Estimated:
+    """The field, and everything else that is unknown, from the slices; `watch` is shown the field on the way.
 
     Raises
     ------
@@ -294,8 +304,8 @@ def estimate(registered: Registered, config: Config, report_progress: ReportProg
     if not config.models_bias_field or len(stacks) == 1:
         settings = replace(settings, likelihood=replace(settings.likelihood, bias_field=None))
     random = np.random.default_rng(config.seed)
-    fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration)
-    known = (fit.weights, fit.ncc, fit.validation_error, fit.standard_error, fit.held)
+    fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration, watch)
+    known = (fit.weights, fit.ncc, fit.validation_error, fit.standard_error, fit.held, fit.sweeps)
     slices = _without_bias(slices, fit.weights, stacks)
     if config.motion == "none":
         return Estimated(fit.field, slices, *known)

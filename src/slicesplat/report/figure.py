@@ -6,6 +6,7 @@ anatomy at the same place. Neurological orientation: the subject's left is on th
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Mapping
 
@@ -149,7 +150,14 @@ def three_planes(
     return canvas
 
 
+def png(picture: Image.Image) -> bytes:
+    """A picture as the bytes of a PNG file."""
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG")
+    return stream.getvalue()
+
+
 def save_png(picture: Image.Image, path: str | os.PathLike[str]) -> None:
     """Write a picture as PNG, whole or not at all."""
     with atomic_path(path) as temporary:
-        picture.save(temporary, format="PNG")
+        temporary.write_bytes(png(picture))
