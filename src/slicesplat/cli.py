@@ -47,6 +47,8 @@ COMMANDS = {
     "correct-bias-field": "Divide stacks by their bias fields, found by N4.",
     "export-dicom": "Write a volume as a series of DICOM images, for viewers and archives.",
     "bids": "Reconstruct the examinations of a data set in BIDS.",
+    "view": "Look at a volume, a model or a report, and at stacks beside it, in the browser.",
+    "compare": "Compare two reconstructions: side by side, their difference, and how well each predicts the slices.",
     "simulate": "Simulate moved, noisy stacks from a known volume.",
     "evaluate": "Score a reconstruction against the known truth.",
     "demo": "Make a phantom, simulate stacks, reconstruct and score them.",

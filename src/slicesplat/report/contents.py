@@ -60,6 +60,8 @@ class Contents:
     layers : sequence of Layer
         For the viewer; the first one that is no overlay is shown first.
     subtitle : str
+    beside : bool
+        Whether the first two images are shown side by side to begin with.
     measures : sequence of Measures
         Tables of figures, right below the images.
     figures : sequence of (str, str)
@@ -71,7 +73,7 @@ class Contents:
         By stack.
     sheets : mapping of int to Sheet
         By stack.
-    motion, fit : sequence of Chart
+    agreement, motion, fit : sequence of Chart
     covered : Coverage or None
     tables : mapping of str to mapping
         Settings, versions, seconds: what stands at the end, by its heading.
@@ -82,6 +84,7 @@ class Contents:
     title: str
     layers: Sequence[Layer]
     subtitle: str = ""
+    beside: bool = False
     measures: Sequence[Measures] = ()
     figures: Sequence[tuple[str, str]] = ()
     warnings: Sequence[str] = ()
@@ -89,6 +92,7 @@ class Contents:
     stacks: Sequence[StackRow] = ()
     cells: Sequence[Sequence[Cell]] = ()
     sheets: Mapping[int, Sheet] = field(default_factory=dict)
+    agreement: Sequence[Chart] = ()
     motion: Sequence[Chart] = ()
     fit: Sequence[Chart] = ()
     covered: Coverage | None = None

@@ -110,6 +110,7 @@ def _data(contents: Contents, live: str) -> dict[str, Any]:
     """What the scripts are told."""
     return {
         "live": live,
+        "beside": contents.beside,
         "layers": [layer.json() for layer in contents.layers],
         "sheets": {number: sheet.json() for number, sheet in contents.sheets.items()},
         "cells": [

@@ -197,7 +197,11 @@ def score(reconstruction: SpatialImage, truth: SpatialImage, truth_mask: Spatial
     ValueError
         Truth and mask differ in shape, the mask is empty, or the reconstruction shows nothing inside it.
     """
-    found = aligned(reconstruction, truth, truth_mask, register)
+    return score_of(aligned(reconstruction, truth, truth_mask, register))
+
+
+def score_of(found: Aligned) -> Score:
+    """The score of a reconstruction that has been aligned."""
     x, y = found.values[found.mask], found.truth[found.mask]
     peak = float(np.percentile(y, _PEAK_PERCENTILE))
     mse = float(np.mean((x - y) ** 2))

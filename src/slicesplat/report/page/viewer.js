@@ -140,6 +140,10 @@ class Images {
     element("still").hidden = true;
     this.first.viewer.onLocationChange = () => this.tell();
     this.listen();
+    if (page.beside) {
+      element("two").checked = true;
+      await this.sideBySide();
+    }
     this.adjustSliders();
     this.tell();
     document.documentElement.dataset.viewer = "ready";
