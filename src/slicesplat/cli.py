@@ -49,6 +49,7 @@ COMMANDS = {
     "bids": "Reconstruct the examinations of a data set in BIDS.",
     "view": "Look at a volume, a model or a report, and at stacks beside it, in the browser.",
     "compare": "Compare two reconstructions: side by side, their difference, and how well each predicts the slices.",
+    "animate": "Make a GIF or an MP4 of the snapshots that reconstruct --snapshots has written.",
     "simulate": "Simulate moved, noisy stacks from a known volume.",
     "evaluate": "Score a reconstruction against the known truth.",
     "demo": "Make a phantom, simulate stacks, reconstruct and score them.",

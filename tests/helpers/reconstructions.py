@@ -34,10 +34,13 @@ def small() -> Simulation:
 
 
 def brief(
-    stacks: Sequence[Stack], progress: Callable[[Progress], None] | None = None, **settings: Any
+    stacks: Sequence[Stack],
+    progress: Callable[[Progress], None] | None = None,
+    watch: Callable[..., None] | None = None,
+    **settings: Any,
 ) -> Reconstruction:
     """A reconstruction that stops early."""
-    return reconstruct(stacks, replace(Config(resolution=1.4, threads=1, fit=BRIEF), **settings), progress)
+    return reconstruct(stacks, replace(Config(resolution=1.4, threads=1, fit=BRIEF), **settings), progress, watch)
 
 
 @cache

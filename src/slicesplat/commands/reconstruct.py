@@ -30,6 +30,7 @@ from slicesplat.notices import kept_warnings
 from slicesplat.pipeline import reconstruct
 from slicesplat.pipeline.setup import numbers_with_a_region
 from slicesplat.prepare.choose import Choice, RankedStack, log_excluded, rank
+from slicesplat.report.snapshots import SNAPSHOT_FILES, Snapshots
 from slicesplat.result import Reconstruction
 
 
@@ -54,6 +55,8 @@ class Command(SlicesCommand):
     output_report : path
         A page to look at, .html, one file that needs no network: the volume in a viewer, each stack beside what the
         volume predicts for it, the motion of every slice, and the verdict with what to do.
+    snapshots : path
+        Folder for a picture of the volume after every step of the fit, 0001.png and so on, for slicesplat animate.
     output_transform : path
         From scanner space to standard space, as an ITK transform, .tfm; with --orientation ras or standard.
     orientation : {scanner, ras, standard}
@@ -86,6 +89,7 @@ class Command(SlicesCommand):
     output_model: OptionalPath = None
     output_json: OptionalPath = None
     output_report: OptionalPath = None
+    snapshots: OptionalPath = None
     output_transform: OptionalPath = None
     orientation: Literal["scanner", "ras", "standard"] = "scanner"
     template: OptionalPath = None
@@ -107,11 +111,13 @@ class Command(SlicesCommand):
         outputs.add_file(self.output_model, suffixes=(".safetensors",))
         outputs.add_file(self.output_json, suffixes=(".json",))
         outputs.add_file(self.output_report, suffixes=(".html",))
+        outputs.add_folder(self.snapshots, SNAPSHOT_FILES)
         outputs.add_file(self.output_transform, suffixes=(".tfm",))
         self._check_mean()
         self._check_orientation()
+        watch = Snapshots() if self.snapshots else None
         with kept_warnings() as told:
-            result, ranked = self._reconstructed(console)
+            result, ranked = self._reconstructed(console, watch)
         factor = 1.0 if self.output_intensity_mean is None else self._factor(result.volume, result.mask)
         with outputs.writing() as write:
             write(self.output_volume, partial(save_volume, _scaled(result.volume, factor)))
@@ -124,12 +130,14 @@ class Command(SlicesCommand):
             write(self.output_model, lambda path: save_model(result.model, path))
             ranking = {"ranking": [asdict(seen) for seen in ranked]} if ranked else {}
             write(self.output_json, lambda path: save_json({**result.json(), **ranking}, path))
+            if watch:
+                write(self.snapshots, watch.save)
             write(self.output_report, lambda path: replace(result, warnings=told).report(path, self.given))
         summarise(result, console)
         if self.strict and result.verdict.grade == "fail":
             raise VerdictError("the verdict on the volume is fail, and --strict is given; everything was written")
 
-    def _reconstructed(self, console: Console) -> tuple[Reconstruction, list[RankedStack]]:
+    def _reconstructed(self, console: Console, watch: Snapshots | None) -> tuple[Reconstruction, list[RankedStack]]:
         """What the stacks give, and how they were ranked."""
         stacks = self.load_stacks()
         shown = numbers_with_a_region(stacks)
@@ -138,7 +146,8 @@ class Command(SlicesCommand):
         excluded = {seen.stack for seen in ranked if seen.excluded}
         used = [number for number in shown if number not in excluded]
         with ProgressDisplay(console) as progress:
-            result = reconstruct([stacks[number] for number in used], self._settings(), progress=progress)
+            chosen = [stacks[number] for number in used]
+            result = reconstruct(chosen, self._settings(), progress=progress, watch=watch)
         return result.counted(stacks, used) if len(used) < len(stacks) else result, ranked
 
     def _settings(self) -> Config:
