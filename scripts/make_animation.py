@@ -2,7 +2,7 @@
 
     python scripts/make_animation.py
 
-A phantom of 64 mm, three moved and noisy stacks of it, reconstructed with a picture after every sweep of the fit. Half
+The phantom and the stacks of `slicesplat demo`, reconstructed with a picture after every sweep of the fit. Half
 a minute on two cores; the same picture every time.
 """
 
@@ -14,15 +14,16 @@ from pathlib import Path
 from slicesplat.config import Config
 from slicesplat.pipeline import reconstruct
 from slicesplat.report.snapshots import Snapshots, save_animation, snapshot_files
+from slicesplat.validation.demo import DEMO_SIMULATION
 from slicesplat.validation.phantom import brain_phantom
-from slicesplat.validation.simulate import SimulationConfig, simulate
+from slicesplat.validation.simulate import simulate
 
 OUTPUT = Path(__file__).parents[1] / "docs" / "sharpening.gif"
 
 
 def main() -> None:
     """Simulate, reconstruct, animate."""
-    stacks = simulate(*brain_phantom(64.0, 0.8), SimulationConfig(motion="mild", seed=0)).stacks
+    stacks = simulate(*brain_phantom(92.0, 0.8), DEMO_SIMULATION).stacks
     watch = Snapshots()
     reconstruct(stacks, Config(threads=1), watch=watch)
     with tempfile.TemporaryDirectory() as folder:

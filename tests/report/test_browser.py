@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,11 @@ import pytest
 from chromium import NO_GL, Seen, address, alike, canvas_pixels, opened, ready, settled, wait_until
 from reconstructions import brief, small
 
+from slicesplat.report.contents import Contents
+from slicesplat.report.layers import Layer, padded
+from slicesplat.report.page import page as page_of
+from slicesplat.report.page import save_page
+from slicesplat.report.serving import LIVE, PageServer
 from slicesplat.result import Reconstruction
 
 EVIL = "<script>document.title='taken'</script>.nii.gz"
@@ -184,3 +190,47 @@ def test_it_is_dark_where_dark_is_asked_for_and_narrow_where_there_is_no_room(fi
         assert page.locator("#still img").is_visible()
         colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert colour == "rgb(255, 255, 255)"
+
+
+def test_a_page_that_is_served_ends_with_the_window() -> None:
+    volume = Layer("volume", "ball", "Volume", *padded(np.ones((12, 12, 12), np.float32), np.eye(4)))
+    server = PageServer(page_of(Contents("ball", [volume]), LIVE), grace=0.5)
+    waiting = threading.Thread(target=server.wait, daemon=True)
+    waiting.start()
+    try:
+        with opened(server.address, viewport=WIDE) as (page, seen):
+            ready(page)
+            assert seen.errors == []
+            assert all(url.startswith((server.address, "data:", "blob:")) for url in seen.requests)
+            page.wait_for_timeout(1500)
+            assert waiting.is_alive()
+            page.close()
+            waiting.join(timeout=15)
+            assert not waiting.is_alive()
+    finally:
+        server.close()
+
+
+def test_two_reconstructions_are_shown_side_by_side(made: Reconstruction, tmp_path: Path) -> None:
+    values, affine = np.asarray(made.volume.dataobj), made.volume.affine
+    difference = np.where(values > 0, np.linspace(-1, 1, values.shape[0])[:, None, None] * values.max(), 0)
+    layers = [
+        Layer("a", "one", "Images", values, affine),
+        Layer("b", "other", "Images", values[::-1], affine),
+        Layer("difference", "other less one", "Differences", difference, affine, "difference", signed=True,
+              window=(-float(values.max()), float(values.max()))),
+    ]  # fmt: skip
+    save_page(Contents("one and other", layers, beside=True), tmp_path / "page.html")
+    with opened(address(tmp_path / "page.html"), viewport=WIDE) as (page, seen):
+        ready(page)
+        both = [canvas_pixels(page, name) for name in ("first", "second")]
+        assert page.input_value("#image") == "a" and page.input_value("#beside") == "b"
+        assert all((pixels.max(axis=2) > 60).mean() > 0.01 for pixels in both)
+        page.locator("#first").focus()
+        page.keyboard.press("p")
+        assert page.input_value("#image") == "b"
+        page.select_option("#image", "difference")
+        shown = canvas_pixels(page, "first").reshape(-1, 3)
+        bluer, redder = shown[:, 2] - shown[:, 0] > 40, shown[:, 0] - shown[:, 2] > 40
+        assert bluer.mean() > 0.005 and redder.mean() > 0.005
+        assert seen.errors == []

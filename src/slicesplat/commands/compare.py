@@ -26,7 +26,7 @@ from slicesplat.io.outputs import Outputs
 from slicesplat.pipeline.slice_agreement import SliceAgreement
 from slicesplat.report.charts import Chart, Line
 from slicesplat.report.contents import Contents, Measures
-from slicesplat.report.layers import Layer, padded
+from slicesplat.report.layers import Layer, padded, shown_window
 from slicesplat.report.page import page, save_page
 from slicesplat.report.serving import LIVE
 from slicesplat.validation.compare import Comparison, compare
@@ -173,7 +173,7 @@ def _layers(found: Comparison, names: tuple[str, str]) -> list[Layer]:
     if found.reference is not None:
         shown.append(("reference", "Reference", found.reference))
     layers = [Layer(key, label, "Images", *padded(image, found.affine)) for key, label, image in shown]
-    window = layers[0].window
+    window = shown_window(layers[0].values)
     layers = [Layer(x.key, x.label, x.group, x.values, x.affine, window=window) for x in layers]
     pairs = [("difference", f"{names[1]} less {names[0]}", found.images[1] - found.images[0])]
     if found.reference is not None:

@@ -283,7 +283,9 @@ class Images {
       const value = this.first.value(key, mm);
       return `${layer.label} ${Number.isFinite(value) ? Number(value.toPrecision(4)) : "–"}${layer.unit && ` ${layer.unit}`}`;
     });
-    element("place").textContent = `right ${mm[0].toFixed(1)}, front ${mm[1].toFixed(1)}, up ${mm[2].toFixed(1)} mm · ${told.join(" · ")}`;
+    /* Rounded first, and 0 added: there is no place -0.0. */
+    const [right, front, up] = mm.map((at) => (Math.round(10 * at) / 10 + 0).toFixed(1));
+    element("place").textContent = `right ${right}, front ${front}, up ${up} mm · ${told.join(" · ")}`;
   }
 }
 
