@@ -25,6 +25,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "accuracy-leave-one-out": ("bench_accuracy.py", "--leave-one-out"),
     "accuracy-stacks": ("bench_accuracy.py", "--bad-stack", "--subsets", "4"),
     "sampling": ("bench_sampling.py",),
+    "report": ("bench_report.py",),
     "standard-space": ("bench_standard_space.py",),
     "masks": ("bench_masks.py",),
     "splat": ("bench_splat.py",),

@@ -26,6 +26,7 @@ from slicesplat.report.of_result import LEAST_NCC
 _STYLES = ("style.css",)
 _SCRIPTS = ("viewer.js", "slices.js")
 _VIEWER = "niivue.umd.js"
+_LETTERS = 16  # that there is room for
 _PIXEL = 0.5  # mm, of the picture that stands for the viewer
 
 
@@ -101,7 +102,7 @@ def _groups(layers: Any) -> list[tuple[str, list[Layer]]]:
 def _still(contents: Contents) -> bytes:
     """The first images in three planes, for where there is no viewer."""
     first = [layer for layer in contents.layers if not layer.overlay and layer.group == contents.layers[0].group]
-    panels = {layer.label if len(first) > 1 else "": (layer.values, layer.affine) for layer in first}
+    panels = {layer.label[:_LETTERS]: (layer.values, layer.affine) for layer in first}
     picture: Image.Image = three_planes(panels, pixel=_PIXEL)
     return png(picture)
 
