@@ -24,7 +24,7 @@ def test_the_page_has_warnings_and_the_command_line_without_folders(
     assert main([*reconstruct_args(tmp_path, stack), "--output-report", str(target), "--quiet"]) == 0
     text = target.read_text(encoding="utf-8")
     assert "stack.nii.gz: is in a sorry state; look at it" in text
-    assert "slicesplat reconstruct --input-stacks stack.nii.gz --output-volume out.nii.gz" in text
+    assert "slicesplat reconstruct --no-segmentation --input-stacks stack.nii.gz --output-volume out.nii.gz" in text
     assert str(tmp_path) not in text
     assert {path.name for path in target.parent.iterdir()} == {"page.html"}
 
