@@ -132,8 +132,9 @@ def test_what_is_done_is_not_done_again_and_what_changed_is(root: Path, done: li
     (root / "sub-02/ses-b/anat/sub-02_ses-b_run-1_T2w.json").write_text('{"SliceThickness": 4.0}')
     assert bids(root) == 0
     assert len(done) == 5 and done[-1][0].startswith("sub-02_ses-b")
-    assert bids(root, "--seed", "1") == 0
-    assert len(done) == 8
+    assert bids(root, "--seed", "1", "--participant-label", "01") == 0
+    assert bids(root, "--seed", "1", "--participant-label", "01", "--anatomy", "fetal") == 0
+    assert len(done) == 7
 
 
 def test_what_is_missing_is_made_again(root: Path, done: list[list[str]]) -> None:
@@ -203,7 +204,12 @@ def test_one_mask_of_a_session_is_drawn_on_its_run(root: Path, monkeypatch: pyte
     for number in (1, 3):
         (folder / f"sub-01_run-{number}_mask.nii.gz").unlink()
     assert bids(root, "--participant-label", "01") == 1
-    assert seen == [{"masks": [folder / "sub-01_run-2_mask.nii.gz"], "mask_of": 2}]
+    told = {"segmentation": True, "anatomy": "auto"}
+    assert seen == [{"masks": [folder / "sub-01_run-2_mask.nii.gz"], "mask_of": 2, **told}]
+    assert (
+        bids(root, "--participant-label", "02", "--session-label", "a", "--no-segmentation", "--anatomy", "fetal") == 1
+    )
+    assert (seen[1]["segmentation"], seen[1]["anatomy"]) == (False, "fetal")
 
 
 def test_masks_of_some_runs_are_refused(root: Path, done: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,7 +220,7 @@ def test_masks_of_some_runs_are_refused(root: Path, done: list[list[str]], capsy
 
 
 def test_a_folder_of_derivatives_gets_one_of_its_own(root: Path, done: list[list[str]]) -> None:
-    flags = ["--skip-bids-validation", "--quiet", "--participant-label", "01"]
+    flags = ["--skip-bids-validation", "--quiet", "--participant-label", "01", "--no-segmentation"]
     assert main(["bids", str(root), str(root / "derivatives"), "participant", *flags]) == 0
     assert (out(root) / "sub-01").is_dir()
     # Elsewhere no link to the data set is written: its way leads through folders that are nobody's business.
@@ -242,7 +248,7 @@ def test_errors_of_the_data_set_are_told_and_stop_nothing(
 ) -> None:
     assert faults(root) == {}
     (root / "participants.csv").write_text("participant_id\n")
-    flags = ["--participant-label", "01", "--quiet"]
+    flags = ["--participant-label", "01", "--quiet", "--no-segmentation"]
     assert main(["bids", str(root), str(out(root)), "participant", *flags]) == 0
     err = capsys.readouterr().err
     assert err.startswith("warning: the data set has errors for bids-validator-deno: ") and err.count("\n") == 1

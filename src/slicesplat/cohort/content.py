@@ -30,8 +30,8 @@ def inputs_of(examination: Examination) -> list[Path]:
     return [*(run.path for run in runs), *masks, *(path for run in runs for path in run.metadata)]
 
 
-def content_hash(files: Sequence[Path], config: Config) -> str:
-    """Hash of the contents of files with their names, of settings, and of the version.
+def content_hash(files: Sequence[Path], config: Config, others: Sequence[object] = ()) -> str:
+    """Hash of the contents of files with their names, of settings and others beside them, and of the version.
 
     Where the files lie does not count: a data set may be moved.
     """
@@ -41,7 +41,7 @@ def content_hash(files: Sequence[Path], config: Config) -> str:
     for path in [*files, *template]:
         digest.update(f"{path.name}\0{file_hash(path)}\0".encode())
     settings = {**asdict(config), "template": bool(config.template)}
-    digest.update(json.dumps(_without(settings, WITHOUT_EFFECT), sort_keys=True).encode())
+    digest.update(json.dumps([_without(settings, WITHOUT_EFFECT), *others], sort_keys=True).encode())
     digest.update(version("slicesplat").encode())
     return digest.hexdigest()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from slicesplat.cohort.content import content_hash, inputs_of
 from slicesplat.cohort.derivative import Derivative, Files
 from slicesplat.config import Config
+from slicesplat.config.segmentation import Anatomy
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.bids import Examination
@@ -30,10 +31,16 @@ class Job:
         Where results go.
     config : Config
         Settings of the reconstructions.
+    segmentation : bool
+        Find the brain where there are no masks.
+    anatomy : {"auto", "fetal", "neonatal"}
+        What surrounds the brain that is looked for.
     """
 
     derivative: Derivative
     config: Config
+    segmentation: bool = True
+    anatomy: Anatomy = "auto"
 
 
 def reconstruct_examination(examination: Examination, job: Job, progress: Callback | None = None) -> bool:
@@ -59,7 +66,7 @@ def reconstruct_examination(examination: Examination, job: Job, progress: Callba
         The files cannot be written.
     """
     files = Files(job.derivative, examination)
-    content = content_hash(inputs_of(examination), job.config)
+    content = content_hash(inputs_of(examination), job.config, (job.segmentation, job.anatomy))
     if files.are_of(content):
         return False
     files.check()
@@ -86,7 +93,14 @@ def load_examination(examination: Examination, job: Job) -> list[Stack]:
     runs = examination.runs
     masks, mask_of = _masks(examination, job)
     thicknesses = [run.thickness for run in runs]
-    return load_stacks([run.path for run in runs], masks, thicknesses, mask_of=mask_of)
+    return load_stacks(
+        [run.path for run in runs],
+        masks,
+        thicknesses,
+        mask_of=mask_of,
+        segmentation=job.segmentation,
+        anatomy=job.anatomy,
+    )
 
 
 def _masks(examination: Examination, job: Job) -> tuple[list[Path], int | None]:

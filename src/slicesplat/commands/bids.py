@@ -16,6 +16,7 @@ from slicesplat.cohort.validate import warn_of_faults
 from slicesplat.commands.base import BaseCommand, OptionalPath, ProgressDisplay, log
 from slicesplat.commands.settings import Settings
 from slicesplat.config import Config
+from slicesplat.config.segmentation import Anatomy
 from slicesplat.errors import InputError, OutputError
 from slicesplat.io.bids import find_examinations
 from slicesplat.io.templates import load_template
@@ -42,7 +43,11 @@ class Command(BaseCommand):
         Sessions, with or without ses-. None: all.
     masks_derivative : path
         A derivative with masks of the stacks, or the name of one in BIDS_DIR/derivatives: files of the suffix mask, for
-        every stack or for one of a session. None: as reconstruct without masks.
+        every stack or for one of a session. None: the brain is found.
+    segmentation : bool
+        Find the brain where there are no masks; without, the region is what is not zero.
+    anatomy : {auto, fetal, neonatal}
+        Whether the brain that is looked for is in the womb or in a head in air. auto: by what surrounds it.
     skip_bids_validation : bool
         Do not ask bids-validator-deno, where it is installed, whether the data set is as it should be.
     shard : i/n
@@ -66,6 +71,8 @@ class Command(BaseCommand):
     participant_label: tuple[str, ...] = ()
     session_label: tuple[str, ...] = ()
     masks_derivative: OptionalPath = None
+    segmentation: bool = True
+    anatomy: Anatomy = "auto"
     skip_bids_validation: bool = False
     shard: Annotated[str | None, tyro.conf.arg(metavar="I/N")] = None
     work_dir: Annotated[Path | None, tyro.conf.arg(aliases=["-w"], metavar="PATH")] = None
@@ -79,7 +86,7 @@ class Command(BaseCommand):
         masks = self._masks()
         derivative = Derivative(self._root(), self.bids_dir, masks)
         derivative.check()
-        job = Job(derivative, self._settings())
+        job = Job(derivative, self._settings(), self.segmentation, self.anatomy)
         examinations = find_examinations(self.bids_dir, self.participant_label, self.session_label, masks)
         if self.shard is not None:
             examinations = shard(examinations, self.shard)
