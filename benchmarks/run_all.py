@@ -38,6 +38,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "gsvr": ("bench_gsvr.py",),
     "motion": ("bench_motion.py",),
     "verdict": ("bench_verdict.py",),
+    "scale": ("bench_scale.py",),
     "success": ("bench_success.py",),
 }
 

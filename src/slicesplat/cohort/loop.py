@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from slicesplat.cohort.subject import Job, reconstruct_examination
 from slicesplat.errors import InputError
@@ -15,6 +15,7 @@ from slicesplat.progress import Callback
 
 log = logging.getLogger("slicesplat")
 
+T = TypeVar("T")
 _SHARD = re.compile(r"(\d+)/(\d+)", re.ASCII)
 
 
@@ -54,12 +55,12 @@ def reconstruct_all(examinations: Sequence[Examination], job: Job, progress: Cal
     return outcomes
 
 
-def shard(examinations: Sequence[Examination], which: str) -> list[Examination]:
-    """Every n-th of the examinations, from the i-th on.
+def shard(everything: Sequence[T], which: str) -> list[T]:
+    """Every n-th of all, from the i-th on.
 
     Parameters
     ----------
-    examinations : sequence of Examination
+    everything : sequence
     which : str
         ``i/n``, i from 1.
 
@@ -77,7 +78,7 @@ def shard(examinations: Sequence[Examination], which: str) -> list[Examination]:
     part, parts = map(int, match.groups()) if match else (0, 0)
     if not 1 <= part <= parts:
         raise InputError(f"--shard {which}: is no part of a whole; give i/n, as in 2/8, i from 1 to n")
-    return list(examinations[part - 1 :: parts])
+    return list(everything[part - 1 :: parts])
 
 
 def _tried(examination: Examination, job: Job, progress: Callback | None) -> Outcome:

@@ -165,10 +165,15 @@ def owner() -> str:
 def is_alive(name: str, last_change: float) -> bool:
     """Whether the process that `owner` named so may still be at work on what changed at `last_change`, in s."""
     host, process = name.split("-")
-    if host != _host():
+    if not same_host(host):
         return time.time() - last_change < ABANDONED_AFTER
     # This process knows what it has: the same number was another one's, as often in containers.
-    return int(process) != os.getpid() and _is_running(int(process))
+    return int(process) != os.getpid() and is_process(int(process))
+
+
+def same_host(host: str) -> bool:
+    """Whether the machine that `owner` named so is this one."""
+    return host == _host()
 
 
 def _target_key(target: Path) -> str:
@@ -189,7 +194,8 @@ def _short_hash(text: str) -> str:
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:8]
 
 
-def _is_running(process: int) -> bool:
+def is_process(process: int) -> bool:
+    """Whether a process of this number runs on this machine."""
     if sys.platform == "win32":
         import ctypes
 

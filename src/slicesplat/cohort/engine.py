@@ -1,0 +1,131 @@
+"""Runs the tasks of a cohort on a Dask cluster: what fails is told, the others go on, and nothing is done twice.
+
+Dask hands out the tasks, notices workers that are gone, and gives their tasks to others.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from slicesplat.cohort.clusters import TRIES, needed
+from slicesplat.cohort.task import Outcome, Task, run
+from slicesplat.errors import OutputError
+
+_PAUSE = 2.0
+"""s between two reports while nothing is finished."""
+
+
+@dataclass(frozen=True)
+class Count:
+    """How far a cohort is.
+
+    Attributes
+    ----------
+    total, done, failed, running : int
+    left : float or None
+        s until the end, if subjects go on taking as long; None before any is done.
+    """
+
+    total: int
+    done: int = 0
+    failed: int = 0
+    running: int = 0
+    left: float | None = None
+
+
+Told = Callable[[Count, "Outcome | None"], None]
+"""Called with every outcome, and with None now and then."""
+
+
+def run_all(client: Any, tasks: Sequence[Task], threads: int, told: Told, gpus: int = 0) -> list[Outcome]:
+    """Run tasks on a cluster.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    tasks : sequence of Task
+    threads : int
+        Of each subject.
+    told : callable
+    gpus : int
+        Of a machine; every worker's subjects see one of them.
+
+    Returns
+    -------
+    list of Outcome
+        In the order of the tasks.
+
+    Raises
+    ------
+    OutputError
+        The scheduler is gone.
+    """
+    started = time.monotonic()
+    futures = {client.submit(_run_on_worker, task, threads, gpus, key=_key(task), pure=False): task for task in tasks}
+    outcomes: dict[str, Outcome] = {}
+
+    def tell(outcome: Outcome | None = None) -> None:
+        told(_count(client, len(tasks), list(outcomes.values()), time.monotonic() - started), outcome)
+
+    for outcome in _finished(client, futures, tell):
+        outcomes[outcome.name] = outcome
+        tell(outcome)
+    return [outcomes[task.name] for task in tasks]
+
+
+def _key(task: Task) -> str:
+    return f"{task.name}-{os.urandom(4).hex()}"
+
+
+def _finished(client: Any, futures: dict[Any, Task], waiting: Callable[[], None]) -> Iterator[Outcome]:
+    distributed = needed("distributed")
+    pending = dict(futures)
+    while pending:
+        for future in [each for each in pending if each.done()]:
+            yield _outcome(future, pending.pop(future))
+        if client.status not in ("running", "connecting"):
+            raise _gone()
+        waiting()
+        with suppress(TimeoutError):
+            distributed.wait(list(pending), timeout=_PAUSE, return_when="FIRST_COMPLETED")
+
+
+def _outcome(future: Any, task: Task) -> Outcome:
+    distributed = needed("distributed")
+    if future.status == "finished":
+        outcome: Outcome = future.result()
+        return outcome
+    if future.status == "error":
+        error = future.exception()
+        if isinstance(error, distributed.scheduler.KilledWorker):
+            return Outcome(task.name, "failed", f"its worker died {TRIES + 1} times; see that it has memory enough")
+        return Outcome(task.name, "failed", f"{type(error).__name__}: {error}")
+    raise _gone()
+
+
+def _gone() -> OutputError:
+    return OutputError("the Dask scheduler is gone; what is done stays done, start again to do the rest")
+
+
+def _count(client: Any, total: int, outcomes: Sequence[Outcome], seconds: float) -> Count:
+    failed = sum(outcome.state == "failed" for outcome in outcomes)
+    computed = failed + sum(outcome.state == "written" for outcome in outcomes)
+    rest = total - len(outcomes)
+    slots = sum(client.nthreads().values()) if client.status == "running" else 0
+    left = seconds / computed * rest if computed else None
+    return Count(total, len(outcomes) - failed, failed, min(slots, rest), left)
+
+
+def _run_on_worker(task: Task, threads: int, gpus: int) -> Outcome:
+    """Runs in a worker."""
+    environment = None
+    if gpus:
+        name = str(needed("distributed").get_worker().name)
+        device = int(name) % gpus if name.isdecimal() else 0
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": str(device)}
+    return run(task, threads, environment)
