@@ -1,9 +1,9 @@
-"""How time and memory grow with stacks, resolution and size; and many subjects: how many an hour, and what the engine takes.
+"""How time and memory grow with stacks, resolution and size; how many subjects an hour, and what the engine takes.
 
     python benchmarks/bench_scale.py [--quick] [--json [FILE]] [--parts stacks resolution size subjects]
 
-Subjects are phantoms, simulated. Every reconstruction is a process of one thread; seconds are those of its processor time,
-start of Python included.
+Subjects are phantoms, simulated. Every reconstruction is a process of one thread; seconds are those of its processor
+time, start of Python included.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ def told(row: Row) -> str:
     spent = f"{row['wall_s']:.0f} s, {row['cpu_s']:.1f} s of processor time, {row['peak_memory_mb']:.0f} MB"
     if row["part"] == "subjects":
         return (
-            f"{row['subjects']} subjects: {row['per_hour']:.0f} an hour; {spent}; one by one {row['single_cpu_s']:.1f} s: "
-            f"the engine takes {100 * row['overhead']:.1f} %"
+            f"{row['subjects']} subjects: {row['per_hour']:.0f} an hour; {spent}; one by one "
+            f"{row['single_cpu_s']:.1f} s of it: the engine takes {100 * row['overhead']:.1f} %"
         )
     return (
         f"{row['part']}: {row['stacks']} stacks, {row['size_mm']:g} mm, to {row['resolution']:g} mm, {row['pixels']:,} "

@@ -176,7 +176,7 @@ def client_of(settings: ClusterSettings, share: Share, memory: float) -> Iterato
     with dask.config.set({"distributed.scheduler.allowed-failures": TRIES, "distributed.comm.timeouts.connect": "15s"}):
         if settings.scheduler is not None:
             try:
-                client = distributed.Client(settings.scheduler, set_as_default=False)
+                client = distributed.Client(settings.scheduler)
             except (OSError, ValueError, TimeoutError) as error:
                 raise InputError(
                     f"{settings.scheduler}: no Dask scheduler answers there; check the address, or start one"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -72,9 +73,12 @@ def run_all(client: Any, tasks: Sequence[Task], threads: int, told: Told, gpus: 
     def tell(outcome: Outcome | None = None) -> None:
         told(_count(client, len(tasks), list(outcomes.values()), time.monotonic() - started), outcome)
 
-    for outcome in _finished(client, futures, tell):
-        outcomes[outcome.name] = outcome
-        tell(outcome)
+    try:
+        for outcome in _finished(client, futures, tell):
+            outcomes[outcome.name] = outcome
+            tell(outcome)
+    except (CancelledError, needed("distributed").comm.CommClosedError) as error:
+        raise _gone() from error
     return [outcomes[task.name] for task in tasks]
 
 
@@ -88,6 +92,8 @@ def _finished(client: Any, futures: dict[Any, Task], waiting: Callable[[], None]
     while pending:
         for future in [each for each in pending if each.done()]:
             yield _outcome(future, pending.pop(future))
+        if not pending:
+            return
         if client.status not in ("running", "connecting"):
             raise _gone()
         waiting()

@@ -1,0 +1,82 @@
+"""A Dask cluster that somebody else runs: it does what it is given, and when its scheduler dies that is told."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cohorts import task
+
+from slicesplat.cohort.clusters import ClusterSettings, client_of, local_share
+from slicesplat.cohort.engine import Count, run_all
+from slicesplat.cohort.task import Outcome, Task
+from slicesplat.errors import OutputError
+
+pytest.importorskip("distributed")
+HERE = local_share(ClusterSettings(), [], 1, None)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A scheduler and a worker, as processes: its address, and the scheduler's process."""
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path}
+    place = tmp_path / "scheduler.json"
+    flags = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(place)]
+    module = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+    scheduler: subprocess.Popen[Any] = subprocess.Popen([*module, *flags], **quiet)
+    worker_flags = [
+        "--scheduler-file",
+        str(place),
+        "--nthreads",
+        "2",
+        "--no-nanny",
+        "--death-timeout",
+        "60",
+        "--no-dashboard",
+    ]
+    worker: subprocess.Popen[Any] = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_worker", *worker_flags], **quiet
+    )
+    deadline = time.monotonic() + 60
+    while not place.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield json.loads(place.read_text())["address"], scheduler
+    for process in (worker, scheduler):
+        process.kill()
+        process.wait()
+
+
+def test_outcomes_come_in_the_order_of_the_tasks(cluster: tuple[str, Any], tmp_path: Path) -> None:
+    tasks = [replace(task(tmp_path, f"s{n}"), problem=f"problem {n}") for n in range(5)]
+    counts: list[Count] = []
+
+    def told(count: Count, outcome: Outcome | None) -> None:
+        counts.append(count)
+
+    with client_of(ClusterSettings(scheduler=cluster[0]), HERE, 0.0) as client:
+        outcomes = run_all(client, tasks, 1, told)
+    assert [(outcome.name, outcome.error) for outcome in outcomes] == [(f"s{n}", f"problem {n}") for n in range(5)]
+    assert (counts[-1].total, counts[-1].done, counts[-1].failed, counts[-1].running) == (5, 0, 5, 0)
+
+
+def test_a_scheduler_that_dies_is_told(cluster: tuple[str, subprocess.Popen[str]], tmp_path: Path) -> None:
+    address, scheduler = cluster
+    slow: Task = task(tmp_path, "slow", "demo", "--output", str(tmp_path / "slow"))
+
+    def told(count: Count, outcome: Outcome | None) -> None:
+        if outcome is None:
+            threading.Thread(target=scheduler.kill).start()
+
+    with (
+        pytest.raises(OutputError, match="scheduler is gone; what is done stays done"),
+        client_of(ClusterSettings(scheduler=address), HERE, 0.0) as client,
+    ):
+        run_all(client, [slow], 1, told)
