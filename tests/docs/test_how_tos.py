@@ -23,7 +23,7 @@ def command_lines(text: str) -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith("slicesplat ")]
 
 
-@pytest.mark.parametrize("name", ["bids", "dicom"])
+@pytest.mark.parametrize("name", ["bids", "clusters", "dicom"])
 def test_how_to_can_be_followed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}

@@ -26,7 +26,7 @@ CONTENT_HASH = "ContentHash"
 _BIDS_VERSION = "1.10.0"
 _RAW, _MASKS = "raw", "masks"
 """What the data sets of stacks and of masks are called in URIs."""
-_IGNORED = ("xfm", "*.html", "slicesplat-manifest.json")
+_IGNORED = ("xfm", "*.html", "cohort.tsv", ".slicesplat-batch", "slicesplat-manifest.json")
 """What the validator is not to look at: BIDS has no names for transforms and reports yet."""
 _README = """\
 # Volumes by slicesplat
