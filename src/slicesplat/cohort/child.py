@@ -7,11 +7,9 @@ system in any case, on every platform.
 from __future__ import annotations
 
 import os
+import runpy
 import signal
-import sys
 import threading
-
-from slicesplat.__main__ import main
 
 
 def _end_with_parent() -> None:
@@ -22,4 +20,4 @@ def _end_with_parent() -> None:
 
 if __name__ == "__main__":
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
-    sys.exit(main())
+    runpy.run_module("slicesplat", run_name="__main__")
