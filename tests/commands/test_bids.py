@@ -88,6 +88,7 @@ def test_volume_mask_and_errors_are_there_with_where_they_come_from(root: Path, 
         assert image.shape == result().volume.shape
         assert image.get_data_dtype() == (np.uint8 if name.endswith("mask") else np.float32)
     np.testing.assert_array_equal(nib.load(anat / f"{stem}_T2w.nii.gz").get_fdata(), result().volume.get_fdata())
+    assert "<h1" in (anat / f"{stem}_T2w.html").read_text()
     about = json.loads((anat / f"{stem}_T2w.json").read_text())
     assert about["Sources"] == [
         *(f"bids:raw:sub-02/ses-a/anat/sub-02_ses-a_run-{number}_T2w.nii.gz" for number in (1, 2, 3)),

@@ -34,6 +34,7 @@ _README = """\
 Each session's stacks of thick slices were reconstructed into one isotropic volume.
 
 - `anat/*_rec-slicesplat_T2w.nii.gz`: the volume; what it was made of, the settings and the verdict are in its `.json`
+- `anat/*_rec-slicesplat_T2w.html`: a report to look at, with verdict, viewer and every slice
 - `anat/*_rec-slicesplat_desc-brain_mask.nii.gz`: where it shows the region
 - `anat/*_rec-slicesplat_desc-uncertainty_T2w.nii.gz`: the standard error of every voxel
 - `xfm/RUN_sliceN.tfm`: from where the scanner put slice N (from 0) of a run to where it belongs, an ITK transform
@@ -205,6 +206,7 @@ class Files:
         ]
         if result.uncertainty is not None:
             written.append(("desc-uncertainty_T2w", partial(save_volume, result.uncertainty), {**about, **error}))
+        result.report(folder / f"{self._stem}_T2w.html")
         for name, save, sidecar in written:
             save(folder / f"{self._stem}_{name}.nii.gz")
             save_json({**common, **sidecar}, folder / f"{self._stem}_{name}.json")

@@ -92,7 +92,7 @@ def _examination_task(
     prefix = examination.prefix
     volume = files.volume.relative_to(derivative.root).as_posix()
     about = f"{folder}/xfm/{prefix}_rec-slicesplat_xfm.json"
-    report = f"{folder}/anat/{prefix}_rec-slicesplat_report.html"
+    report = f"{folder}/anat/{prefix}_rec-slicesplat_T2w.html"
     made = Made(volume, about, report, (f"{folder}/anat/{prefix}_*", f"{folder}/xfm/{prefix}_*", f"{folder}/xfm/*.tfm"))
     words = ["bids", str(derivative.raw), str(derivative.root), "participant", "--skip-bids-validation"]
     words += ["--participant-label", examination.subject]
