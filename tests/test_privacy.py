@@ -84,7 +84,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _briefly(made: Any) -> Any:
-    return lambda stacks, config, progress: made(stacks, replace(config, fit=BRIEF), progress)
+    return lambda stacks, config, progress, **watch: made(stacks, replace(config, fit=BRIEF), progress, **watch)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ COMMANDS = {
     "view": "Look at a volume, a model or a report, and at stacks beside it, in the browser.",
     "compare": "Compare two reconstructions: side by side, their difference, and how well each predicts the slices.",
     "animate": "Make a GIF or an MP4 of the snapshots that reconstruct --snapshots has written.",
-    "batch": "Reconstruct many subjects, several at a time, on one machine or a cluster.",
+    "batch": "Reconstruct many subjects, several at a time.",
     "simulate": "Simulate moved, noisy stacks from a known volume.",
     "evaluate": "Score a reconstruction against the known truth.",
     "demo": "Make a phantom, simulate stacks, reconstruct and score them.",

@@ -11,7 +11,9 @@ import re
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
+
+import tyro
 
 from slicesplat.nesvor_flags import MANY_VALUES, NO_VALUE, SAID_HERE, UNUSED
 
@@ -20,9 +22,16 @@ _SHORT = re.compile(r"-[a-z]")
 
 
 def several_values(command: type[Any]) -> set[str]:
-    """The flags of a command's dataclass that take any number of values."""
-    types = get_type_hints(command)
-    return {_flag(field.name) for field in fields(command) if get_origin(types[field.name]) is tuple}
+    """The flags of a command's dataclass that take any number of values; a field that is no flag is not among them."""
+    types, marked = get_type_hints(command), get_type_hints(command, include_extras=True)
+    flags = [field.name for field in fields(command) if not is_no_flag(marked[field.name])]
+    return {_flag(name) for name in flags if get_origin(types[name]) is tuple}
+
+
+def is_no_flag(annotation: Any) -> bool:
+    """Whether a field of this type is none: it has no name on the command line, or is not on it."""
+    marks = {get_args(each)[1] for each in (tyro.conf.Suppress[bool], tyro.conf.Positional[bool])}
+    return bool(marks & set(get_args(annotation)[1:]))
 
 
 def join_repeated(args: list[str], several: set[str]) -> tuple[list[str], list[str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 NO_VALUE = frozenset({
     "--deformable", "--img-reg-autodiff", "--no-augmentation-assess", "--no-augmentation-seg", "--no-global-exclusion",
     "--no-local-exclusion", "--no-pixel-robust-statistics", "--no-slice-robust-statistics", "--no-slice-scale",
-    "--scanner-space", "--single-precision",
+    "--scanner-space", "--segmentation", "--single-precision",
 })  # fmt: skip
 """Flags that no word belongs to."""
 MANY_VALUES = frozenset({"--milestones", "--n-iter-rec"})
@@ -54,7 +54,7 @@ _N4 = _for(
 _SEGMENTATION = _for(
     "the network that finds the brain has no such setting",
     "--batch-size-seg --no-augmentation-seg --dilation-radius-seg --threshold-small-seg",
-)
+) | _for("", "--segmentation")
 _ASSESSMENT = _for("no network judges the stacks", "--batch-size-assess --no-augmentation-assess")
 _REGISTRATION = _for("slices are registered to the volume itself, without a network", "--svort-version") | _for(
     "", "--scanner-space"
@@ -79,8 +79,8 @@ UNUSED: dict[str, dict[str, str]] = {
         _FIT | _NETWORK | _DEFORMATION | _PRIOR | _ROBUST | _BIAS | _N4 | _SEGMENTATION | _ASSESSMENT | _REGISTRATION
         | _SAMPLING | _VOLUME
     ),
-    "register": _REGISTRATION,
-    "assess": _ASSESSMENT | _DEVICE | _SEED,
+    "register": _REGISTRATION | {"--segmentation": ""},
+    "assess": _ASSESSMENT | {"--segmentation": ""} | _DEVICE | _SEED,
     "correct-bias-field": _N4 | _JSON | _DEVICE | _SEED,
     "segment-stack": _SEGMENTATION | _JSON | _DEVICE | _SEED,
     "sample-volume": _SAMPLING | _SCALE | _JSON | _SEED,

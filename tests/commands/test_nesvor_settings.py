@@ -31,11 +31,12 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Config]:
     """The settings that the pipeline is called with."""
     seen: list[Config] = []
 
-    def fake(stacks: Any, config: Config, progress: Any) -> SimpleNamespace:
+    def fake(stacks: Any, config: Config, progress: Any, watch: Any = None) -> SimpleNamespace:
         seen.append(config)
         return result()
 
     monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", fake)
+    monkeypatch.setattr("slicesplat.commands.reconstruct.summarise", lambda *_: None)
     return seen
 
 

@@ -28,7 +28,7 @@ def test_settings_reach_the_reconstruction_and_the_transform_is_written(
     seen: dict[str, Any] = {}
     there = Rigid.exp([1.0, 2.0, 3.0, 0.4, -0.5, 0.6])
 
-    def fake(stacks: Any, config: Any, progress: Any) -> Any:
+    def fake(stacks: Any, config: Any, progress: Any, watch: Any = None) -> Any:
         seen.update(config=config)
         made = one_voxel_result()
         made.placement = Placement(there, "given", 0.9, 0.1)

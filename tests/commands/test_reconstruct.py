@@ -42,7 +42,7 @@ def test_repeated_flags_keep_all_stacks_and_name_the_value_that_does_not_count(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def fake(stacks: Any, config: Any, progress: Any) -> SimpleNamespace:
+    def fake(stacks: Any, config: Any, progress: Any, watch: Any = None) -> SimpleNamespace:
         seen.update(stacks=stacks, config=config)
         return one_voxel_result()
 
@@ -67,7 +67,7 @@ def test_reconstruct_writes_volume_and_json_with_the_settings_given(
 ) -> None:
     seen: dict[str, Any] = {}
 
-    def fake(stacks: Any, config: Any, progress: Any) -> SimpleNamespace:
+    def fake(stacks: Any, config: Any, progress: Any, watch: Any = None) -> SimpleNamespace:
         seen.update(stacks=stacks, config=config)
         for done in range(101):
             progress(Progress(step="joint fit", done=done, total=100, loss=0.5))

@@ -19,7 +19,7 @@ from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.slices import load_slices
 from slicesplat.io.transforms import to_itk
-from slicesplat.records import SliceRecord
+from slicesplat.records import SliceRecord, Verdict
 
 AFFINE = np.diag([1.0, 1.0, 3.0, 1.0])
 MOTION = Rigid.exp([1.0, 2.0, 3.0, 0.1, 0.2, -0.1]).matrix
@@ -40,17 +40,22 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     def records() -> list[SliceRecord]:
         return [SliceRecord(1, k, MOTION) for k in range(6)]
 
-    def stand_in(stacks: list[Stack], config: Any, progress: Callable[[Any], None]) -> SimpleNamespace:
+    def stand_in(
+        stacks: list[Stack], config: Any, progress: Callable[[Any], None], watch: Any = None
+    ) -> SimpleNamespace:
         seen.update(stacks=stacks, config=config)
         volume = nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4))
 
         def as_json() -> dict[str, Any]:
             return {"slices": [record.json() for record in records()]}
 
-        return SimpleNamespace(volume=volume, stacks=stacks, slice_records=records, json=as_json)
+        return SimpleNamespace(
+            volume=volume, stacks=stacks, slice_records=records, json=as_json, verdict=Verdict("pass")
+        )
 
     monkeypatch.setattr("slicesplat.commands.register.register", stand_in)
     monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", stand_in)
+    monkeypatch.setattr("slicesplat.commands.reconstruct.summarise", lambda *_: None)
     return seen
 
 

@@ -63,7 +63,7 @@ def folder(scanned: Path, reconstructed: _Once, tmp_path: Path, monkeypatch: pyt
     for name in ("truth.nii.gz", "truth-mask.nii.gz"):
         (tmp_path / name).symlink_to(scanned / name)
 
-    def fit(stacks: Any, config: Any, progress: Any = None) -> _Once:
+    def fit(stacks: Any, config: Any, progress: Any = None, watch: Any = None) -> _Once:
         assert 1 < len(stacks) <= 3
         return reconstructed
 

@@ -10,6 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from command_line import PASS
 
 from slicesplat.config.segmentation import SegmentationSettings
 from slicesplat.segment.agree import FoundMask
@@ -44,9 +45,11 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         def counted(self, *_: object) -> Result:
             return self
 
-    def fake(stacks: Any, config: Any, progress: Any) -> SimpleNamespace:
+    def fake(stacks: Any, config: Any, progress: Any, watch: Any = None) -> SimpleNamespace:
         seen.append(len(stacks))
-        return Result(volume=image, mask=image, stacks=[], simulated=list, slice_records=list, json=dict, model=None)
+        return Result(
+            volume=image, mask=image, stacks=[], simulated=list, slice_records=list, json=dict, model=None, verdict=PASS
+        )
 
     def found(seen: Sequence[Seen], settings: SegmentationSettings) -> list[FoundMask]:
         """A phantom by itself, and so small, is nothing that the network would find."""
@@ -55,6 +58,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr("slicesplat.prepare.segmentation.find_masks", found)
     monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", fake)
+    monkeypatch.setattr("slicesplat.commands.reconstruct.summarise", lambda *_: None)
     monkeypatch.setattr("slicesplat.commands.reconstruct.save_model", lambda model, path: path.touch())
     monkeypatch.setattr("slicesplat.commands.register.register", fake)
     return seen

@@ -173,7 +173,7 @@ def test_the_axis_that_is_given_counts_before_all_else(
 def test_axes_are_given_one_per_stack(tmp_path: Path) -> None:
     path = write(tmp_path / "s.nii", noise(), np.eye(4))
     assert [stack.slice_axis for stack in load_stacks([path, path], slice_axes=["i", "3"])] == [0, 2]
-    command = StackCommandForTest(input_stacks=(path, path), slice_axes=("2", "k"))
+    command = StackCommandForTest(input_stacks=(path, path), slice_axes=("2", "k"), segmentation=False)
     assert [stack.slice_axis for stack in command.load_stacks()] == [1, 2]
 
 

@@ -113,7 +113,7 @@ def local_share(
 
     Examples
     --------
-    >>> local_share(ClusterSettings(), [1e9, 3e9, 1e9, 1e9], cores=8, free=8e9)
+    >>> local_share(ClusterSettings(), [3e9] + 40 * [1e9], cores=8, free=8e9)
     Share(workers=2, threads=1, gpus=0)
     >>> local_share(ClusterSettings(), [1e9, 1e9], cores=8, free=8e9)
     Share(workers=2, threads=4, gpus=0)

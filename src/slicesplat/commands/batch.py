@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 from rich.console import Console
@@ -25,6 +26,7 @@ from slicesplat.commands.base import BaseCommand, OptionalPath, log
 from slicesplat.commands.settings import Settings
 from slicesplat.config import Config
 from slicesplat.errors import InputError, OutputError
+from slicesplat.flags import is_no_flag
 from slicesplat.io.bids import find_examinations
 from slicesplat.io.files import check_output_folder
 from slicesplat.splat import available_backends
@@ -102,7 +104,7 @@ class Command(BaseCommand):
     def _planned(self) -> list[Task]:
         """All subjects, those of other shards too."""
         flags = flags_of(self.config)
-        if not self.subjects.is_dir():
+        if not os.path.isdir(self.subjects):
             if self.participant_label or self.session_label or self.masks_derivative is not None:
                 raise InputError(f"{self.subjects}: is no data set; labels and --masks-derivative are for one in BIDS")
             rows = read_table(self.subjects)
@@ -111,9 +113,9 @@ class Command(BaseCommand):
             return table_tasks(rows, root.absolute(), self.config, flags)
         root = self.output_dir / NAME if self.output_dir.name == "derivatives" else self.output_dir
         masks = self.masks_derivative
-        if masks is not None and not masks.is_dir():
+        if masks is not None and not os.path.isdir(masks):
             masks = self.subjects / "derivatives" / masks
-            if not masks.is_dir():
+            if not os.path.isdir(masks):
                 raise InputError(f"{self.masks_derivative}: no such folder, and none in {masks.parent}; name one")
         places = [None if path is None else path.absolute() for path in (root, self.subjects, masks)]
         derivative = Derivative(places[0] or root, places[1] or self.subjects, places[2])
@@ -142,7 +144,7 @@ def flags_of(settings: Settings) -> dict[str, tuple[str, ...]]:
     for each in fields(Settings):
         value, usual = getattr(settings, each.name), getattr(Settings(), each.name)
         # How many threads a subject gets is the machine's business.
-        if value == usual or each.name == "threads" or _is_suppressed(hints[each.name]):
+        if value == usual or each.name == "threads" or is_no_flag(hints[each.name]):
             continue
         name = _flag_name(hints[each.name]) or each.name.replace("_", "-")
         if isinstance(value, bool):
@@ -155,11 +157,6 @@ def flags_of(settings: Settings) -> dict[str, tuple[str, ...]]:
 def _flag_name(hint: Any) -> str | None:
     names = [getattr(mark, "name", None) for mark in getattr(hint, "__metadata__", ())]
     return next((name for name in names if isinstance(name, str) and name), None)
-
-
-def _is_suppressed(hint: Any) -> bool:
-    (mark,) = get_args(tyro.conf.Suppress[bool])[1:]
-    return mark in get_args(hint)[1:]
 
 
 def _gpus(config: Config) -> int:

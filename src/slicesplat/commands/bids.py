@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -103,10 +104,10 @@ class Command(BaseCommand):
 
     def _masks(self) -> Path | None:
         given = self.masks_derivative
-        if given is None or given.is_dir():
+        if given is None or os.path.isdir(given):
             return given
         named = self.bids_dir / "derivatives" / given
-        if not named.is_dir():
+        if not os.path.isdir(named):
             raise InputError(f"{given}: no such folder, and none in {named.parent}; name a derivative with masks")
         return named
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -73,7 +74,7 @@ class Command(BaseCommand):
 
     def _inputs(self) -> list[Path]:
         given = [path for path in (self.volume, self.truth, self.truth_mask, self.result_json) if path]
-        if self.simulation and self.simulation.is_dir():
+        if self.simulation and os.path.isdir(self.simulation):
             given += [path for path in self.simulation.iterdir() if SIMULATION_FILES.fullmatch(path.name)]
         return given
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,4 +72,4 @@ class Command(BaseCommand):
     def _like_files(self) -> list[Path]:
         if self.like is None:
             return []
-        return dicom_files(self.like) if self.like.is_dir() else [self.like]
+        return dicom_files(self.like) if os.path.isdir(self.like) else [self.like]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,7 +91,7 @@ class StackCommand(BaseCommand):
             A stack is DICOM, which has no file whose grid could be written on.
         """
         for path in self.stack_files:
-            if path.is_dir() or is_dicom(path):
+            if os.path.isdir(path) or is_dicom(path):
                 raise InputError(f"{path}: is DICOM, which has no grid to write on; convert it to NIfTI")
         counts = [count_volumes(path) if self.split_4d else 1 for path in self.stack_files]
         return [path for path, count in zip(self.stack_files, counts, strict=True) for _ in range(count)]
@@ -115,5 +116,5 @@ class StackCommand(BaseCommand):
     def outputs(self) -> Outputs:
         """What the command is to write, to be added to it: none of it may be a stack, a mask or a stack's sidecar."""
         volume = [self.volume_mask] if self.volume_mask else []
-        read = [file for path in self.stack_files for file in (dicom_files(path) if path.is_dir() else [path])]
+        read = [file for path in self.stack_files for file in (dicom_files(path) if os.path.isdir(path) else [path])]
         return Outputs([*read, *self.mask_files, *volume, *map(sidecar_of, self.stack_files)])

@@ -58,8 +58,8 @@ def packages(times: ArrayLike) -> NDArray[np.int32]:
 
     Examples
     --------
-    >>> packages([0, 3, 1, 4, 2]).tolist(), packages([4, 3, 2, 1, 0]).tolist()
-    ([0, 1, 0, 1, 0], [0, 0, 0, 0, 0])
+    >>> packages([0, 4, 1, 5, 2, 6, 3, 7]).tolist(), packages([4, 3, 2, 1, 0]).tolist()
+    ([0, 1, 0, 1, 0, 1, 0, 1], [0, 0, 0, 0, 0])
     """
     order = np.argsort(times, kind="stable")  # NaN last
     out = np.zeros(len(order), np.int32)

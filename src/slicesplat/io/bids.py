@@ -5,6 +5,7 @@ Names are taken apart by ancpbids, of the extra ``slicesplat[bids]``.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -159,7 +160,7 @@ def check_data_set(root: Path) -> None:
     InputError
         There is no such folder, or no description of a data set in it.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise InputError(f"{root}: no such folder; name a data set in BIDS")
     if not (root / DESCRIPTION).is_file():
         raise InputError(f"{root}: has no {DESCRIPTION}, so it is no data set in BIDS; name one, or add that file")

@@ -120,11 +120,11 @@ def _batches(paths: Sequence[Path]) -> list[tuple[Path, list[Path]]]:
     out: list[tuple[Path, list[Path]]] = []
     single = False
     for path in paths:
-        files = dicom_files(path) if path.is_dir() else [path] * is_dicom(path)
-        if files and single and not path.is_dir():
+        files = dicom_files(path) if os.path.isdir(path) else [path] * is_dicom(path)
+        if files and single and not os.path.isdir(path):
             out[-1][1].append(path)
             continue
-        single = bool(files) and not path.is_dir()
+        single = bool(files) and not os.path.isdir(path)
         out.append((path, files))
     return out
 
@@ -161,7 +161,7 @@ def _in_order(path: Path) -> tuple[int, str]:
 def _convert(given: Path, files: Sequence[Path], inputs: Path, folder: Path) -> None:
     """Run dcm2niix."""
     inputs.mkdir(parents=True)
-    source = given if given.is_dir() else _gathered(files, inputs)
+    source = given if os.path.isdir(given) else _gathered(files, inputs)
     command = [
         _program(),
         *("-b", "y", "-ba", "y", "-z", "n", "-x", "i", "-g", "i", "-p", "y", "-i", "n", "-v", "0"),

@@ -7,6 +7,7 @@ is named, or of nobody. UIDs are made from the content, so that the same volume 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from importlib.metadata import version
 from os import PathLike
@@ -58,7 +59,7 @@ def read_like(path: str | PathLike[str]) -> Any:
         There are no DICOM images, or some of several studies, or no MR; pydicom is not installed.
     """
     pydicom, source = load_pydicom(), Path(path)
-    files = dicom_files(source) if source.is_dir() else [source] * is_dicom(source)
+    files = dicom_files(source) if os.path.isdir(source) else [source] * is_dicom(source)
     if not files:
         raise InputError(f"{source}: holds no DICOM images; name a series of the examination")
     try:
@@ -221,7 +222,7 @@ def _decimal(value: float) -> str:
     Examples
     --------
     >>> _decimal(0.1 + 0.2), _decimal(-1 / 3e7), _decimal(-0.0)
-    ('0.3', '-3.33333333e-08', '0')
+    ('0.3', '-3.333333333e-08', '0')
     """
     for digits in range(12, 5, -1):
         text = f"{value + 0.0:.{digits}g}"

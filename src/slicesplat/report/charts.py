@@ -131,7 +131,7 @@ def ticks(low: float, high: float) -> list[float]:
     >>> ticks(0.0, 23.0)
     [0.0, 5.0, 10.0, 15.0, 20.0]
     """
-    step = 10 ** math.floor(math.log10((high - low) / _TICKS))
+    step = 10.0 ** math.floor(math.log10((high - low) / _TICKS))
     step *= next(factor for factor in (1, 2, 5, 10) if (high - low) / (factor * step) <= _TICKS)
     first = math.ceil(low / step - 1e-9)
     return [round(number * step, 12) for number in range(first, math.floor(high / step + 1e-9) + 1)]
