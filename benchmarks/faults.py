@@ -16,8 +16,9 @@ from slicesplat.geometry.stack import Stack
 from slicesplat.validation.motion import Motion
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
-SOUND = ("as scanned", "dropouts", "bias", "wide masks")
-"""What every examination has some of, and a reconstruction copes with."""
+SOUND = ("as scanned", "dropouts", "bias")
+"""What every examination has some of, and a reconstruction copes with. (Masks 5 mm too wide hold as much again as the
+brain where that is small, and cost up to 4.6 dB.)"""
 HEAVY_NOISE = (0.15, 0.35)
 """Standard deviation, of the brightest tissue; usual is 0.03."""
 SIZE, SPACING = 38.0, 1.2
@@ -27,7 +28,7 @@ PIXEL = 2.0
 _USUAL, _MANY = 3, 30  # stacks at most, for the same reason; but in one case of so many there may be more
 _ORGAN_SIZE = 48.0  # mm
 _ORGAN_SCALES = (2.5, 6.0)  # mm, of its texture
-_SEEDS = {"development": 400_000, "test": 800_000}
+_SEEDS = {"development": 400_000, "test": 1_600_000}
 """By name of a set of cases, where the numbers of its scenarios begin: no case is in two sets."""
 
 

@@ -57,9 +57,12 @@ def test_a_stack_that_correlates_well_but_less_than_it_could_shows_something_els
 
 
 def test_without_a_majority_that_agrees_it_has_failed() -> None:
-    behind = replace(SOUND, ncc=0.5)
+    behind = replace(SOUND, ncc=SOUND.least_ncc - 0.01)
     assert judge(of(SOUND, SOUND, behind)).grade == "check"
     assert judge(of(SOUND, behind)).grade == judge(of(SOUND, behind, behind)).grade == "fail"
+    # What is less than possible, and not by far, is no failure however many they are.
+    less = replace(SOUND, possible_ncc=SOUND.ncc + LIMITS.gap + 0.01)
+    assert judge(of(less, less, less)).grade == "check"
 
 
 @pytest.mark.parametrize(
