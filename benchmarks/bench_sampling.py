@@ -31,7 +31,7 @@ _MEGABYTE = 2**20 if sys.platform == "darwin" else 2**10  # in the units that th
 
 
 def run(*arguments: str) -> Row:
-    """Seconds and memory of a command, in a process of its own."""
+    """Seconds and memory of a command, in a process of its own, and of the processes that it waits for."""
     command, start = [sys.executable, "-m", "slicesplat", *arguments, "--quiet"], time.perf_counter()
     _, status, used = os.wait4(os.posix_spawn(sys.executable, command, dict(os.environ)), 0)
     if status:

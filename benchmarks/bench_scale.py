@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+from bench_sampling import run
 from records import Record, Row, add_json_option
 
 from slicesplat.io.nifti import save_mask, save_stack
@@ -28,17 +27,6 @@ from slicesplat.validation.simulate import SimulationConfig, simulate
 PARTS = ("stacks", "resolution", "size", "subjects")
 STACKS, RESOLUTIONS, SIZES = (2, 3, 4, 6, 9, 12), (0.5, 0.65, 0.8, 1.0, 1.2), (36.0, 52.0, 76.0, 110.0, 130.0)
 SUBJECTS = 8
-_MEGABYTE = 2**20 if sys.platform == "darwin" else 2**10
-
-
-def run(*arguments: str) -> Row:
-    """Seconds and memory of a command and of the processes that it waited for."""
-    command, start = [sys.executable, "-m", "slicesplat", *arguments, "--quiet"], time.perf_counter()
-    _, status, used = os.wait4(os.posix_spawn(sys.executable, command, dict(os.environ)), 0)
-    if status:
-        raise SystemExit(f"{arguments[0]} ended with status {status}")
-    peak = used.ru_maxrss / _MEGABYTE
-    return {"wall_s": time.perf_counter() - start, "cpu_s": used.ru_utime + used.ru_stime, "peak_memory_mb": peak}
 
 
 def write(folder: Path, stacks: int, size: float, pixel: float = 1.1) -> tuple[list[str], list[str], int]:

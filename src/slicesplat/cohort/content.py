@@ -6,15 +6,15 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 from slicesplat.config import Config
 from slicesplat.io.bids import Examination
+from slicesplat.io.files import file_hash
+from slicesplat.version import __version__
 
 WITHOUT_EFFECT = ("threads", "max_memory")
 """Settings that change how a volume is computed and not one of its bytes."""
-_BLOCK = 1 << 20
 
 
 def inputs_of(examination: Examination) -> list[Path]:
@@ -35,24 +35,20 @@ def content_hash(files: Sequence[Path], config: Config, others: Sequence[object]
 
     Where the files lie does not count: a data set may be moved.
     """
-    digest = hashlib.sha256()
     # A template is meant by its content.
-    template = [Path(config.template)] if config.template else []
-    for path in [*files, *template]:
-        digest.update(f"{path.name}\0{file_hash(path)}\0".encode())
+    digest = digest_of([*files, *([Path(config.template)] if config.template else [])])
     settings = {**asdict(config), "template": bool(config.template)}
     digest.update(json.dumps([_without(settings, WITHOUT_EFFECT), *others], sort_keys=True).encode())
-    digest.update(version("slicesplat").encode())
+    digest.update(__version__.encode())
     return digest.hexdigest()
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content."""
+def digest_of(files: Sequence[Path]) -> hashlib._Hash:
+    """A hash of files, their names and contents, that goes on from there."""
     digest = hashlib.sha256()
-    with path.open("rb") as content:
-        while block := content.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+    for path in files:
+        digest.update(f"{path.name}\0{file_hash(path)}\0".encode())
+    return digest
 
 
 def _without(settings: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:

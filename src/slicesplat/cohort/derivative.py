@@ -6,7 +6,6 @@ import os
 import re
 from dataclasses import dataclass
 from functools import cached_property, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from slicesplat.io.files import check_output_folder, load_json, save_json
 from slicesplat.io.folder import check_owned, is_intact, output_folder
 from slicesplat.io.nifti import save_volume
 from slicesplat.result import Reconstruction
+from slicesplat.version import __version__
 
 NAME = "slicesplat"
 CONTENT_HASH = "ContentHash"
@@ -101,7 +101,7 @@ class Derivative:
             "Name": "Volumes reconstructed from stacks of slices",
             "BIDSVersion": _BIDS_VERSION,
             "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": NAME, "Version": version(NAME)}],
+            "GeneratedBy": [{"Name": NAME, "Version": __version__}],
             "DatasetLinks": {name: link for name, link in links.items() if link},
             "HowToAcknowledge": "Cite Dannecker et al., Fast and Explicit: Slice-to-Volume Reconstruction via 3D "
             "Gaussian Primitives with Analytic Point Spread Function Modeling, MIDL 2026 (PMLR 315)",

@@ -111,9 +111,11 @@ def page_of(lines: Sequence[Line]) -> str:
         loader=PackageLoader("slicesplat.cohort", "page"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     folder = resources.files("slicesplat.cohort") / "page"
-    style, script = (Markup((folder / name).read_text(encoding="utf-8")) for name in ("cohort.css", "cohort.js"))
+    palette = resources.files("slicesplat.report") / "page" / "palette.css"
+    files = (palette, folder / "cohort.css", folder / "cohort.js")
+    colours, style, script = (Markup(file.read_text(encoding="utf-8")) for file in files)
     grades = [grade for grade in ("fail", "failed", "check", "pass", "done") if any(x.grade == grade for x in lines)]
     others = sorted({line.grade for line in lines} - set(grades))
     counted = [(grade, sum(line.grade == grade for line in lines)) for grade in (*grades, *others)]
     template = environment.get_template("cohort.html.j2")
-    return template.render(lines=lines, counted=counted, style=style, script=script, version=__version__)
+    return template.render(lines=lines, counted=counted, style=colours + style, script=script, version=__version__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ _THICKNESS = 4.0
 """mm, for the estimate, where a slice's thickness is not stated."""
 
 
-def table_tasks(rows: Sequence[Row], root: Path, config: Config, flags: Mapping[str, tuple[str, ...]]) -> list[Task]:
+def table_tasks(rows: Sequence[Row], root: Path, flags: Mapping[str, tuple[str, ...]]) -> list[Task]:
     """The tasks of a table: a folder of its own for each subject.
 
     Parameters
@@ -35,15 +35,13 @@ def table_tasks(rows: Sequence[Row], root: Path, config: Config, flags: Mapping[
     rows : sequence of Row
     root : Path
         The folder of outputs.
-    config : Config
-        For the estimate of memory.
     flags : mapping
         Flags that hold for all subjects where their rows do not say otherwise.
     """
-    return [_table_task(row, root, config, {**flags, **row.options}) for row in rows]
+    return [_table_task(row, root, {**flags, **row.options}) for row in rows]
 
 
-def _table_task(row: Row, root: Path, config: Config, options: dict[str, tuple[str, ...]]) -> Task:
+def _table_task(row: Row, root: Path, options: dict[str, tuple[str, ...]]) -> Task:
     made = Made(
         f"{row.name}/volume.nii.gz", f"{row.name}/result.json", f"{row.name}/report.html", (f"{row.name}/[!.]*",)
     )
@@ -63,8 +61,8 @@ def _table_task(row: Row, root: Path, config: Config, options: dict[str, tuple[s
         flag: values for flag, values in options.items() if flag.strip("-").replace("-", "_") not in WITHOUT_EFFECT
     }
     said = options_text({"options": counted, "masks": len(masks)})
-    task = Task(row.name, tuple(words), (*stacks, *masks, *sidecars), said, root, made)
-    return _with_memory(task, stacks, masks, config)
+    read = (*stacks, *masks, *sidecars)
+    return Task(row.name, tuple(words), read, said, root, made, tuple(stacks), tuple(masks))
 
 
 def data_set_tasks(
@@ -78,7 +76,7 @@ def data_set_tasks(
     derivative : Derivative
         That is written.
     config : Config
-        For the estimate of memory, and for what the results depend on.
+        What the results depend on.
     flags : mapping
         Flags of ``slicesplat bids``.
     """
@@ -107,17 +105,23 @@ def _examination_task(
         inputs = inputs_of(examination)
     except InputError as error:
         return Task(prefix, (), (), "", derivative.root, made, problem=str(error))
-    task = Task(prefix, tuple(words), tuple(inputs), options_text(settings), derivative.root, made)
-    masks = [run.mask for run in examination.runs if run.mask is not None]
-    return _with_memory(task, [run.path for run in examination.runs], masks, config)
+    stacks = tuple(run.path for run in examination.runs)
+    masks = tuple(run.mask for run in examination.runs if run.mask is not None)
+    said = options_text(settings)
+    return Task(prefix, tuple(words), tuple(inputs), said, derivative.root, made, stacks, masks)
 
 
-def _with_memory(task: Task, stacks: Sequence[Path], masks: Sequence[Path], config: Config) -> Task:
-    """The task with the memory that it took before, else with what its images let expect."""
+def with_memory(task: Task, config: Config) -> Task:
+    """The task with the memory that it took before, else with what its images let expect.
+
+    Masks are read for it, so that it is asked of what is to be done, and not of all.
+    """
+    if task.problem:
+        return task
     record = Record.load(task.record)
     known = record.figures.memory if record is not None else None
-    memory = known if known is not None else _expected(stacks, masks, config)
-    return task if memory is None else Task(**{**vars(task), "memory": _MARGIN * memory})
+    memory = known if known is not None else _expected(task.stacks, task.masks, config)
+    return task if memory is None else replace(task, memory=_MARGIN * memory)
 
 
 def _expected(stacks: Sequence[Path], masks: Sequence[Path], config: Config) -> float | None:

@@ -5,7 +5,6 @@ A record says what a subject's files were made of, and what they are. Where both
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import subprocess
@@ -13,15 +12,15 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from slicesplat.cohort.content import file_hash
+from slicesplat.cohort.content import digest_of
 from slicesplat.cohort.figures import Figures, figures_of
 from slicesplat.cohort.lock import Locked, locked
 from slicesplat.errors import InputError
-from slicesplat.io.files import load_json, save_json
+from slicesplat.io.files import file_hash, load_json, save_json
 from slicesplat.io.inputs import check_input
 from slicesplat.version import __version__
 
@@ -68,8 +67,10 @@ class Task:
     root : Path
         The folder of outputs.
     made : Made
+    stacks, masks : tuple of Path
+        Those of the inputs that the memory follows from.
     memory : float
-        Bytes that it is expected to take.
+        Bytes that it is expected to take; 0 where that is not known.
     problem : str
         Why it cannot even be tried.
     """
@@ -80,6 +81,8 @@ class Task:
     options: str
     root: Path
     made: Made
+    stacks: tuple[Path, ...] = ()
+    masks: tuple[Path, ...] = ()
     memory: float = 0.0
     problem: str = ""
 
@@ -176,10 +179,9 @@ def content_of(task: Task) -> str:
     InputError
         An input is not there.
     """
-    digest = hashlib.sha256()
     for path in task.inputs:
         check_input(path)
-        digest.update(f"{path.name}\0{file_hash(path)}\0".encode())
+    digest = digest_of(task.inputs)
     digest.update(f"{task.options}\0{__version__}".encode())
     return digest.hexdigest()
 
@@ -238,11 +240,6 @@ def _made(root: Path, patterns: Iterable[str]) -> dict[str, str]:
     """The hashes of what is there."""
     files = sorted({path for pattern in patterns for path in root.glob(pattern) if path.is_file()})
     return {path.relative_to(root).as_posix(): file_hash(path) for path in files}
-
-
-def expecting(task: Task, memory: float) -> Task:
-    """The same with what it takes of memory."""
-    return replace(task, memory=memory)
 
 
 def options_text(options: dict[str, Any]) -> str:

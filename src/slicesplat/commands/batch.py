@@ -19,7 +19,7 @@ from slicesplat.cohort.derivative import NAME, Derivative
 from slicesplat.cohort.engine import Count, run_all
 from slicesplat.cohort.loop import shard
 from slicesplat.cohort.overview import PAGE, TABLE, lines_of, save_overview
-from slicesplat.cohort.plan import data_set_tasks, table_tasks
+from slicesplat.cohort.plan import data_set_tasks, table_tasks, with_memory
 from slicesplat.cohort.table import read_table
 from slicesplat.cohort.task import Outcome, Task
 from slicesplat.commands.base import BaseCommand, OptionalPath, log
@@ -80,6 +80,7 @@ class Command(BaseCommand):
         everything = self._planned()
         tasks = everything if self.shard is None else shard(everything, self.shard)
         root = everything[0].root
+        tasks = [with_memory(task, self.config) for task in tasks]
         memories = [task.memory for task in tasks]
         share = self._share(memories)
         log.info("%d subjects, %d at a time, %d threads each", len(tasks), share.workers, share.threads)
@@ -110,7 +111,7 @@ class Command(BaseCommand):
             rows = read_table(self.subjects)
             root = self.output_dir
             root.mkdir(parents=True, exist_ok=True)
-            return table_tasks(rows, root.absolute(), self.config, flags)
+            return table_tasks(rows, root.absolute(), flags)
         root = self.output_dir / NAME if self.output_dir.name == "derivatives" else self.output_dir
         masks = self.masks_derivative
         if masks is not None and not os.path.isdir(masks):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from slicesplat.errors import InputError
 from slicesplat.io.dicom_headers import load_pydicom
 from slicesplat.io.folder import output_folder
 from slicesplat.io.inputs import dicom_files, is_dicom
+from slicesplat.version import __version__
 
 Float = NDArray[np.float64]
 
@@ -185,7 +185,7 @@ def _set_series(out: Any, description: str, number: int) -> None:
     out.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4"  # MR Image Storage
     out.Modality, out.SeriesNumber, out.SeriesDescription = "MR", number, description
     out.Manufacturer, out.ManufacturerModelName = "slicesplat", "slicesplat"
-    out.SoftwareVersions = version("slicesplat")
+    out.SoftwareVersions = __version__
     out.Laterality = ""  # of what is there twice; has to be there where the body part is not told
     out.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     out.DerivationDescription = "Slice-to-volume reconstruction of stacks of slices, corrected for motion"

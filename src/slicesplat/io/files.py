@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -19,6 +20,7 @@ from slicesplat.errors import InputError
 from slicesplat.io.atomic import atomic_path, check_room, real_path
 from slicesplat.io.json_text import read_json
 
+_BLOCK = 1 << 20  # bytes that are read at a time
 _WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
@@ -105,6 +107,15 @@ def save_json(data: Mapping[str, Any], path: str | PathLike[str]) -> None:
     text = json.dumps(_plain(data), indent=2, allow_nan=False)
     with atomic_path(path) as temporary:
         Path(temporary).write_text(text + "\n", encoding="utf-8")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as content:
+        while block := content.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _plain(value: Any) -> Any:

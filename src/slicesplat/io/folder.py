@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -36,7 +35,7 @@ from slicesplat.io.atomic import (
     take_over_owner,
     temporary_path,
 )
-from slicesplat.io.files import load_json, save_json
+from slicesplat.io.files import file_hash, load_json, save_json
 
 MANIFEST = "slicesplat-manifest.json"
 UNFINISHED = f"{PREFIX}unfinished"
@@ -79,7 +78,7 @@ def output_folder(folder: str | os.PathLike[str], owned: re.Pattern[str]) -> Ite
     try:
         staging.mkdir()
         yield staging
-        written = {entry.name: _hash(Path(entry.path)) for entry in os.scandir(staging)}
+        written = {entry.name: file_hash(Path(entry.path)) for entry in os.scandir(staging)}
         _put_in_place(staging, target, owned, written)
     finally:
         discard(staging)
@@ -124,7 +123,7 @@ def is_intact(folder: str | os.PathLike[str]) -> bool:
     target, listed = Path(folder), _load_manifest(Path(folder))
     if not listed or (target / UNFINISHED).exists():
         return False
-    return all((target / name).is_file() and _hash(target / name) == digest for name, digest in listed.items())
+    return all((target / name).is_file() and file_hash(target / name) == digest for name, digest in listed.items())
 
 
 def check_finished(folder: str | os.PathLike[str]) -> None:
@@ -207,7 +206,7 @@ def _finish(target: Path) -> None:
     if (unfinished / MANIFEST).exists():
         before, after = _load_manifest(target), _load_manifest(unfinished)
         for name in before.keys() - after.keys():
-            if (target / name).is_file() and _hash(target / name) == before[name]:
+            if (target / name).is_file() and file_hash(target / name) == before[name]:
                 (target / name).unlink()
         for name in set(os.listdir(unfinished)) - {MANIFEST, _OWNER}:
             os.replace(unfinished / name, target / name)
@@ -257,7 +256,7 @@ def _foreign(target: Path, owned: re.Pattern[str]) -> list[str]:
         and not (
             entry.name in listed
             and entry.is_file(follow_symlinks=False)
-            and _hash(Path(entry.path)) == listed[entry.name]
+            and file_hash(Path(entry.path)) == listed[entry.name]
         )
     )
 
@@ -276,10 +275,6 @@ def _load_manifest(folder: Path) -> dict[str, str]:
 
 def _save_manifest(folder: Path, files: Mapping[str, str]) -> None:
     save_json({"files": dict(sorted(files.items()))}, folder / MANIFEST)
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _is_current(folder: Path) -> bool:

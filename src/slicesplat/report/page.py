@@ -23,7 +23,7 @@ from slicesplat.report.figure import png, three_planes
 from slicesplat.report.layers import Layer
 from slicesplat.report.of_result import LEAST_NCC
 
-_STYLES = ("style.css",)
+_STYLES = ("palette.css", "style.css")
 _SCRIPTS = ("viewer.js", "slices.js")
 _VIEWER = "niivue.umd.js"
 _LETTERS = 16  # that there is room for
