@@ -47,7 +47,7 @@ COMMANDS = {
     "correct-bias-field": "Divide stacks by their bias fields, found by N4.",
     "export-dicom": "Write a volume as a series of DICOM images, for viewers and archives.",
     "bids": "Reconstruct the examinations of a data set in BIDS.",
-    "view": "Look at a volume, a model or a report, and at stacks beside it, in the browser.",
+    "view": "Look at a volume, a result, a model or a report, and at stacks beside it, in the browser.",
     "compare": "Compare two reconstructions: side by side, their difference, and how well each predicts the slices.",
     "animate": "Make a GIF or an MP4 of the snapshots that reconstruct --snapshots has written.",
     "batch": "Reconstruct many subjects, several at a time.",

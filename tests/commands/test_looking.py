@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from html import unescape
 from pathlib import Path
 from urllib.request import urlopen
@@ -44,6 +45,31 @@ def test_view_shows_a_model_and_a_report(tmp_path: Path, served: list[str]) -> N
     assert main(["view", str(tmp_path / "page.html")]) == 0
     assert "model.safetensors" in served[0]
     assert "new EventSource('open')" in served[1] and "'self'" in served[1]
+
+
+def test_view_shows_what_a_result_belongs_to(
+    tmp_path: Path, stack: str, monkeypatch: pytest.MonkeyPatch, served: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = result()
+    error = nib.Nifti1Image(np.asarray(made.volume.dataobj) / 10, made.volume.affine)
+    known = replace(made, uncertainty=error)
+    monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", lambda *_, **__: known)
+    out = tmp_path / "out"
+    args = ["reconstruct", "--input-stacks", stack, "--output-volume", str(out / "volume.nii.gz"), "--quiet"]
+    args += ["--output-uncertainty", str(out / "error.nii.gz"), "--output-json", str(out / "result.json")]
+    assert main([*args, "--no-segmentation"]) == 0
+    written = json.loads((out / "result.json").read_text())["files"]
+    assert written == {"volume": "volume.nii.gz", "uncertainty": "error.nii.gz", "stacks": ["../stack.nii.gz"]}
+    assert main(["view", str(out / "result.json")]) == 0
+    for shown in ("volume.nii.gz", "stack.nii.gz", '"key":"uncertainty"', f"verdict {made.verdict.grade}"):
+        assert shown in served[0]
+    Path(stack).rename(tmp_path / "away.nii.gz")
+    assert main(["view", str(out / "result.json"), str(tmp_path / "away.nii.gz")]) == 0
+    assert "away.nii.gz" in served[1] and '"stack.nii.gz"' not in served[1]
+    assert "stack.nii.gz: is not beside result.json" in capsys.readouterr().err
+    (out / "volume.nii.gz").unlink()
+    refused(capsys, ["view", str(out / "result.json")], "result.json", "volume.nii.gz", "not beside it")
+    refused(capsys, ["view", text(tmp_path / "other.json", "{}")], "other.json", "names no volume")
 
 
 def test_view_serves_until_the_page_is_closed(

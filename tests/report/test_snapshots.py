@@ -11,7 +11,9 @@ from PIL import Image
 from reconstructions import brief, result, small, values
 
 from slicesplat.errors import InputError
-from slicesplat.report.snapshots import Snapshots, save_animation, snapshot_files
+from slicesplat.io.folder import check_owned
+from slicesplat.records import SweepRecord
+from slicesplat.report.snapshots import SNAPSHOT_FILES, Snapshots, save_animation, snapshot_files
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,22 @@ def test_the_result_is_the_same_bytes_and_every_sweep_has_a_picture(seen: Snapsh
     assert len({picture.shape for picture in pictures}) == 1
     assert all((picture > 60).mean() > 0.05 for picture in pictures)
     assert not np.array_equal(pictures[0], pictures[-1])
+
+
+def test_pictures_are_in_the_folder_while_the_fit_goes_on(seen: Snapshots, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "frames"
+    for length in (3, 2):  # of an earlier, longer run nothing stays
+        watch, field = Snapshots(folder), result().model.field
+        for number in range(1, length + 1):
+            watch(field, SweepRecord("poses", 0.1))
+            assert [path.name for path in snapshot_files(folder)] == [f"{n:04d}.png" for n in range(1, number + 1)]
+        watch.check_written(folder)
+    check_owned(folder, SNAPSHOT_FILES)
+    (tmp_path / "file").write_bytes(b"")
+    watch = Snapshots(tmp_path / "file" / "frames")
+    watch(field, SweepRecord("poses", 0.1))
+    with pytest.raises(OSError, match="file"):
+        watch.check_written(folder)
 
 
 def test_an_animation_has_all_pictures_and_rests_at_the_last(seen: Snapshots, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from slicesplat.io.files import save_json
 from slicesplat.io.model import save_model
 from slicesplat.io.nifti import save_volume
 from slicesplat.io.outputs import Outputs
+from slicesplat.io.result_files import FILES, Names, named_files
 from slicesplat.io.slices import SLICE_FILES, save_slices
 from slicesplat.io.templates import load_template
 from slicesplat.notices import kept_warnings
@@ -56,7 +57,8 @@ class Command(SlicesCommand):
         A page to look at, .html, one file that needs no network: the volume in a viewer, each stack beside what the
         volume predicts for it, the motion of every slice, and the verdict with what to do.
     snapshots : path
-        Folder for a picture of the volume after every step of the fit, 0001.png and so on, for slicesplat animate.
+        Folder for a picture of the volume after every step of the fit, 0001.png and so on, for slicesplat animate. They
+        are written while it runs; those of a run that is ended stay.
     output_transform : path
         From scanner space to standard space, as an ITK transform, .tfm; with --orientation ras or standard.
     orientation : {scanner, ras, standard}
@@ -115,7 +117,7 @@ class Command(SlicesCommand):
         outputs.add_file(self.output_transform, suffixes=(".tfm",))
         self._check_mean()
         self._check_orientation()
-        watch = Snapshots() if self.snapshots else None
+        watch = Snapshots(self.snapshots) if self.snapshots else None
         with kept_warnings() as told:
             result, ranked = self._reconstructed(console, watch)
         factor = 1.0 if self.output_intensity_mean is None else self._factor(result.volume, result.mask)
@@ -129,9 +131,11 @@ class Command(SlicesCommand):
                 write(self.output_transform, partial(_save_transform, result.placement.transform))
             write(self.output_model, lambda path: save_model(result.model, path))
             ranking = {"ranking": [asdict(seen) for seen in ranked]} if ranked else {}
-            write(self.output_json, lambda path: save_json({**result.json(), **ranking}, path))
+            write(
+                self.output_json, lambda path: save_json({**result.json(), **ranking, FILES: self._files(path)}, path)
+            )
             if watch:
-                write(self.snapshots, watch.save)
+                write(self.snapshots, watch.check_written)
             write(self.output_report, lambda path: replace(result, warnings=told).report(path, self.given))
         summarise(result, console)
         if self.strict and result.verdict.grade == "fail":
@@ -149,6 +153,11 @@ class Command(SlicesCommand):
             chosen = [stacks[number] for number in used]
             result = reconstruct(chosen, self._settings(), progress=progress, watch=watch)
         return result.counted(stacks, used) if len(used) < len(stacks) else result, ranked
+
+    def _files(self, json: Path) -> Names:
+        """What the JSON belongs to, for `slicesplat view`."""
+        stacks = [path for path in self.stack_files if path.name.lower().endswith((".nii", ".nii.gz"))]
+        return named_files(json, volume=self.output_volume, uncertainty=self.output_uncertainty, stacks=stacks)
 
     def _settings(self) -> Config:
         """The settings that the flags ask for."""

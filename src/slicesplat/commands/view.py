@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import webbrowser
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import numpy as np
 import tyro
@@ -13,11 +13,14 @@ from rich.console import Console
 
 from slicesplat.commands.base import BaseCommand, log, show
 from slicesplat.errors import InputError
+from slicesplat.io.files import load_json
 from slicesplat.io.inputs import check_input, image_files
 from slicesplat.io.model import load_model
 from slicesplat.io.nifti import load_volume
+from slicesplat.io.result_files import find_files
+from slicesplat.records import Grade, Verdict
 from slicesplat.report.contents import Contents
-from slicesplat.report.layers import Layer, padded
+from slicesplat.report.layers import OVER, Layer, padded
 from slicesplat.report.page import page
 from slicesplat.report.serving import LIVE, PageServer
 from slicesplat.sampling import Grid, sample_volume
@@ -25,12 +28,12 @@ from slicesplat.sampling import Grid, sample_volume
 if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
-REPORT, MODEL = (".html", ".htm"), ".safetensors"
+REPORT, MODEL, RESULT = (".html", ".htm"), ".safetensors", ".json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command(BaseCommand):
-    """Look at a volume, a model or a report, and at stacks beside it, in the browser.
+    """Look at a volume, a result, a model or a report, and at stacks beside it, in the browser.
 
     The page is served to this machine only, at an address that cannot be guessed, until it is closed or Ctrl-C is
     pressed.
@@ -38,7 +41,8 @@ class Command(BaseCommand):
     Attributes
     ----------
     volume : path
-        A volume, NIfTI; a model, .safetensors, as reconstruct --output-model writes it; or a report, .html.
+        A volume, NIfTI; a result, .json, as reconstruct --output-json writes it, with its volume, its stacks and its
+        error map; a model, .safetensors, as --output-model writes it; or a report, .html.
     stacks : paths
         Other images of the same world space, NIfTI, to be switched to: stacks, other reconstructions.
     port : int
@@ -65,13 +69,48 @@ class Command(BaseCommand):
                 raise InputError(f"{self.volume}: is a report, which has its stacks with it; name no others")
             check_input(self.volume)
             return _with_stream(self.volume.read_text(encoding="utf-8", errors="replace"))
-        return page(viewed(self._volume(), self.volume.name, image_files(self.stacks)), LIVE)
+        others = image_files(self.stacks)
+        if self.volume.suffix.lower() == RESULT:
+            return page(viewed_result(self.volume, others), LIVE)
+        return page(viewed(self._volume(), self.volume.name, others), LIVE)
 
     def _volume(self) -> SpatialImage:
         if self.volume.suffix.lower() != MODEL:
             return load_volume(self.volume)
         model = load_model(self.volume)
         return sample_volume(model, Grid.around(model))[0]
+
+
+def viewed_result(json: Path, others: list[Path]) -> Contents:
+    """A page of what a result's JSON file belongs to: its volume, stacks and errors, and the verdict on it.
+
+    Raises
+    ------
+    InputError
+        It is no such file, or its volume is not where it was.
+    """
+    content = load_json(json)
+    (volumes, lost), (stacks, away), (errors, _) = (
+        find_files(json, content, kind) for kind in ("volume", "stacks", "uncertainty")
+    )
+    if not volumes:
+        if lost:
+            raise InputError(f"{json}: its volume, {lost[0]}, is not beside it; name the volume itself")
+        raise InputError(f"{json}: names no volume; give what reconstruct --output-json has written, or a volume")
+    for name in away:
+        log.info("%s: is not beside %s; name it after it to see it", name, json.name)
+    shown = viewed(load_volume(volumes[0]), volumes[0].name, [*stacks, *others])
+    layers = list(shown.layers)
+    for path in errors:
+        image = load_volume(path)
+        layers.append(
+            Layer("uncertainty", "Standard error", OVER, np.asarray(image.dataobj), image.affine, "viridis", True)
+        )
+    found = content.get("verdict")
+    verdict = None
+    if isinstance(found, dict) and found.get("grade") in get_args(Grade):
+        verdict = Verdict(found["grade"], tuple(str(reason) for reason in found.get("reasons") or ()))
+    return replace(shown, layers=layers, verdict=verdict)
 
 
 def viewed(volume: SpatialImage, name: str, others: list[Path]) -> Contents:

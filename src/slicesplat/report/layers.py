@@ -17,6 +17,8 @@ Float = NDArray[np.float64]
 
 MARGIN = 12.0
 """mm around the region that stacks are shown in, and the volume's grid is widened by to have room for them."""
+OVER = "Laid over it"
+"""Heading of what is shown over another image."""
 _LEVELS = 255
 _COMPRESSION = 6  # gzip; 9 takes three times as long for 1 % less
 _WINDOW = (0.5, 99.5)  # percentiles of what is shown that become black and white

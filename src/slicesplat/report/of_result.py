@@ -22,12 +22,12 @@ from slicesplat.records import SliceRecord, SweepRecord, Verdict
 from slicesplat.report.charts import Chart, Line, viridis
 from slicesplat.report.contents import Cell, Contents, StackRow
 from slicesplat.report.coverage import Coverage, coverage
-from slicesplat.report.layers import Layer, cropped, padded
+from slicesplat.report.layers import OVER, Layer, cropped, padded
 from slicesplat.report.sheets import sheet
 
 Float = NDArray[np.float64]
 
-ACQUIRED, PREDICTED, OVER = "Acquired, where the scanner put it", "Predicted by the volume", "Laid over it"
+ACQUIRED, PREDICTED = "Acquired, where the scanner put it", "Predicted by the volume"
 """Headings of the images."""
 LEAST_NCC = 0.5
 """What the dark end of the heat map stands for: slices that are used correlate better."""

@@ -36,15 +36,23 @@ class Snapshots:
 
     Three planes through the middle of what the first field covers, always the same, in one window of intensities.
 
+    Parameters
+    ----------
+    folder : path-like, optional
+        Where each picture is written as soon as it is drawn, 0001.png and so on; those of an earlier run go with the
+        first one.
+
     Attributes
     ----------
     pictures : list of bytes
         PNG.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         self.pictures: list[bytes] = []
         self._box: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        self._folder = None if folder is None else Path(folder)
+        self._failure: OSError | None = None
 
     def __call__(self, field: GaussianField, sweep: SweepRecord) -> None:
         """Draw the field as it is."""
@@ -63,6 +71,24 @@ class Snapshots:
         font = ImageFont.load_default(_LETTERS)
         ImageDraw.Draw(canvas).text((_GAP, height + 2 * _GAP), told, fill=_INK, font=font)
         self.pictures.append(png(canvas))
+        if self._folder is not None and self._failure is None:
+            try:
+                self._write(self._folder)
+            except OSError as error:  # a full disk must not end the fit
+                self._failure = error
+
+    def _write(self, folder: Path) -> None:
+        """Add the last picture to the folder."""
+        name = f"{len(self.pictures):04d}.png"
+        first = len(self.pictures) == 1
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with output_folder(folder, SNAPSHOT_FILES if first else re.compile(re.escape(name))) as files:
+            (files / name).write_bytes(self.pictures[-1])
+
+    def check_written(self, _folder: Path) -> None:
+        """Raise the error that kept pictures from being written, if there was one."""
+        if self._failure is not None:
+            raise self._failure
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the pictures, 0001.png and so on, all or none; those of an earlier run are replaced."""
