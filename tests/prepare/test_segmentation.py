@@ -81,7 +81,7 @@ def test_sure_masks_come_with_a_note_and_no_warning(finds) -> None:
         (brain(volume=80.0), "its mask holds 80 cm3, those of the other stacks 40"),
         (brain(others=1), "more than one that looks like a brain"),
         (brain(cut=True), "reaches the edge of what it shows"),
-        (brain(slice_confidence=np.where(np.arange(10) < 5, 0.5, 0.95)), "doubtful in slices 1 2 3 4 5"),
+        (brain(slice_confidence=np.where(np.arange(10) < 5, 0.5, 0.95)), "slices 0, 1, 2, 3, 4 (counting from 0)"),
         (nothing(), "it is left out"),
     ],
 )

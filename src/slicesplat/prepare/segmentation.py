@@ -111,8 +111,10 @@ def _doubts(images: Sequence[Image], found: Sequence[FoundMask], settings: Segme
             )
         low = np.flatnonzero(mask.slice_confidence < settings.doubtful)
         if mask.confidence >= settings.doubtful and len(low) > 0.25 * np.isfinite(mask.slice_confidence).sum():
-            numbers = " ".join(str(k + 1) for k in low)
-            told.append(f"{image.name}: its mask is doubtful in slices {numbers}; if they matter, {REMEDY}")
+            numbers = ", ".join(str(k) for k in low)
+            told.append(
+                f"{image.name}: its mask is doubtful in slices {numbers} (counting from 0); if they matter, {REMEDY}"
+            )
         if mask.others:
             told.append(
                 f"{image.name}: there is more than one that looks like a brain; the one most stacks agree on is taken; "

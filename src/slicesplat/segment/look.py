@@ -101,11 +101,22 @@ def diameter_of(volume: float) -> float:
 
 def largest_piece(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Of a stack, holes in its slices filled."""
-    pieces, count = ndimage.label(inside, _ANY_NEIGHBOUR)
-    if count > 1:
-        inside = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
-    filled = [ndimage.binary_fill_holes(inside[:, :, k]) for k in range(inside.shape[2])]
-    return np.stack(filled, axis=2)
+    out = np.zeros_like(inside)
+    if not inside.any():
+        return out
+    box = _box(inside)
+    pieces, count = ndimage.label(inside[box], _ANY_NEIGHBOUR)
+    kept = pieces == 1 + int(np.argmax(np.bincount(pieces.ravel())[1:])) if count > 1 else pieces > 0
+    # What touches the edge of the box is a hole no more than what touches the edge of the image.
+    out[box] = np.stack([ndimage.binary_fill_holes(kept[:, :, k]) for k in range(kept.shape[2])], axis=2)
+    return out
+
+
+def _box(inside: NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """The smallest that holds all of it, (nx, ny, nz), and a voxel more in plane where there is one."""
+    ends = [np.flatnonzero(inside.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    x, y, z = ((int(along[0]), int(along[-1]) + 1) for along in ends)
+    return slice(max(x[0] - 1, 0), x[1] + 1), slice(max(y[0] - 1, 0), y[1] + 1), slice(*z)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +133,8 @@ class Finder:
         network = BrainNetwork()
         kept = resources.files("slicesplat").joinpath(_WEIGHTS).read_bytes()
         network.load_state_dict({key: value.float() for key, value in load(kept).items()})
-        return cls(network.eval())
+        # Features beside each other in memory: a quarter faster on CPUs.
+        return cls(network.eval().to(memory_format=torch.channels_last))  # type: ignore[call-overload]
 
     def found(self, seen: Seen) -> tuple[Share, Float]:
         """Probabilities of brain (nx, ny, nz) on a coarse grid, and the way (4, 4) from world to it."""
@@ -162,7 +174,7 @@ class Finder:
 def _classes(network: BrainNetwork, image: torch.Tensor, flips: Sequence[tuple[int, ...]]) -> Share:
     """(4, nz, nx, ny): probabilities, the mean over mirrored images."""
     with torch.inference_mode():
-        slices = image[:, None]
+        slices = image[:, None].contiguous(memory_format=torch.channels_last)
         total = sum(network(slices.flip(axes)).softmax(dim=1).flip(axes) for axes in flips) / len(flips)
     return np.ascontiguousarray(total.numpy().transpose(1, 0, 2, 3))
 
@@ -206,15 +218,16 @@ def like_a_brain(share: Share, spacing: Float, settings: SegmentationSettings) -
     middle = where.mean(axis=0)
     # Of a solid ellipsoid the second moment along an axis is a fifth of the square of the half axis.
     shape = np.linalg.inv(5 * np.cov(where.T) + 1e-3 * np.eye(3))
-    box = np.flatnonzero(soft.max(axis=(0, 1)) > _NOTHING)
-    near = slice(int(box[0]), int(box[-1]) + 1)
-    x, y, z = (np.arange(n) * step - m for n, step, m in zip(share.shape, spacing, middle, strict=True))
-    points = np.stack(np.meshgrid(x, y, z[near], indexing="ij"))
-    away = np.sqrt(np.einsum("axyz,ab,bxyz->xyz", points, shape, points))
-    odds = np.log(np.clip(soft[:, :, near], _NOTHING, 1 - _NOTHING) / np.clip(1 - soft[:, :, near], _NOTHING, 1))
+    box = _box(soft > _NOTHING)
+    axes = zip(share.shape, spacing, middle, box, strict=True)
+    x, y, z = (np.arange(n)[part] * step - m for n, step, m, part in axes)
+    points = np.stack(np.meshgrid(x, y, z, indexing="ij"))
+    away = np.sqrt(np.einsum("axyz,ab,bxyz->xyz", points, shape, points, optimize=True))
+    known = np.clip(soft[box], _NOTHING, 1 - _NOTHING)
+    odds = np.log(known / (1 - known))
     odds += np.clip(settings.roundness * (1 - away), -settings.most_round, settings.most_round)
     out = np.zeros_like(share)
-    out[:, :, near] = 1 / (1 + np.exp(-odds))
+    out[box] = 1 / (1 + np.exp(-odds))
     return out
 
 

@@ -126,6 +126,7 @@ def _filtered(known: ShareMap, radii: Sequence[float], settings: SegmentationSet
     """Scores (X, Y, Z) for every radius."""
     reach = settings.shell * max(radii) + settings.skull
     pad = [fft.next_fast_len(int(n + reach / STEP) + 2, real=True) for n in known.share.shape]
+    # Kernels and maps are float32, and so are their transforms.
     share, seen = (fft.rfftn(values, pad) for values in (known.share * known.seen, known.seen))
     axes = [np.minimum(np.arange(n), n - np.arange(n)) * STEP for n in pad]
     distance = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij", sparse=True)))
@@ -135,7 +136,7 @@ def _filtered(known: ShareMap, radii: Sequence[float], settings: SegmentationSet
         ball = np.clip((radius - distance) / STEP + 0.5, 0, 1)
         outer = np.clip((settings.shell * radius + settings.skull - distance) / STEP + 0.5, 0, 1)
         shell = outer - np.clip((radius + settings.skull - distance) / STEP + 0.5, 0, 1)
-        in_ball, in_shell = (fft.rfftn(kernel, pad) for kernel in (ball, shell))
+        in_ball, in_shell = (fft.rfftn(kernel.astype(np.float32), pad) for kernel in (ball, shell))
         inside, around, covered, room = (
             fft.irfftn(one * other, pad)[cut]
             for one, other in ((share, in_ball), (share, in_shell), (seen, in_ball), (seen, in_shell))
