@@ -19,6 +19,7 @@ from scenarios import Examination
 from slicesplat.config import Config, FitSettings
 from slicesplat.errors import InputError
 from slicesplat.pipeline import reconstruct
+from slicesplat.pipeline.setup import LOAD_KERNELS
 from slicesplat.result import Reconstruction
 from slicesplat.splat.cpu.threads import limited_threads
 
@@ -26,8 +27,8 @@ BENCHMARK = "verdict"
 COUNT, QUICK = 64, 4
 FAILED = 3.0  # dB of error, from which on a case has to be flagged
 # One lattice, few turns: what the verdict looks at is decided by then, and so many cases are done in an hour.
-SHORT = FitSettings(spacings=(1.3,), strengths=(), pose_rounds=3, final_rounds=0, rounds=2)
-CONFIG = Config(resolution=2.0, threads=1, fit=SHORT)
+SHORT = FitSettings(spacings=(1.3,), strengths=(), pose_rounds=6, final_rounds=0, rounds=3)
+CONFIG = Config(resolution=1.2, threads=1, fit=SHORT)
 SOUND = "sound"
 
 
@@ -63,9 +64,13 @@ def judged(one: Trial, examined: Examination, result: Reconstruction, config: Co
         "agreement": [round(s.ncc, 3) for s in known.stacks],
         "possible": [round(s.possible_ncc, 3) for s in known.stacks],
         "excess": [round(s.excess, 2) for s in known.stacks],
+        "thinner": [round(s.thinner, 3) for s in known.stacks],
+        "mirror_lead": [round(s.mirror_lead, 3) for s in known.stacks],
         "pose_error_mm": round(known.pose_error, 3),
         "flat_share": round(known.flat_share, 3),
         "contrast": round(known.contrast, 2),
+        "check_s": round(sum(step.seconds for step in result.steps if step.step == "check"), 2),
+        "run_s": round(sum(step.seconds for step in result.steps if step.step != LOAD_KERNELS), 2),
     }
 
 
@@ -107,7 +112,7 @@ def main() -> None:
     options.add_argument("--count", type=int, default=COUNT, help="cases; every second one has a fault")
     options.add_argument("--numbers", type=int, nargs="+", metavar="N", help="only the cases of these numbers")
     options.add_argument(
-        "--seeds", choices=("test", "development"), default="test", help="limits were set on the other"
+        "--seeds", choices=("judgement", "development"), default="judgement", help="limits were set on the other"
     )
     options.add_argument("--shard", default="1/1", metavar="I/N", help="the Ith of N parts, to run them side by side")
     args = options.parse_args()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from cases import Source, phantom_source
+from cases import SIMULATED, Source, phantom_source
 from scenarios import ATLAS, LEVELS, Examination, Scenario, examination, source
 from scipy.ndimage import gaussian_filter, zoom
 from scipy.spatial.transform import Rotation
@@ -21,14 +21,22 @@ SOUND = ("as scanned", "dropouts", "bias")
 brain where that is small, and cost up to 4.6 dB.)"""
 HEAVY_NOISE = (0.15, 0.35)
 """Standard deviation, of the brightest tissue; usual is 0.03."""
-SIZE, SPACING = 38.0, 1.2
-"""mm: length of the brains and of the voxels. Small ones are done quickly, and many of them in an hour."""
-PIXEL = 2.0
+AGES = ("ga22", "ga23", "ga24")
+"""Of the atlas: brains of 60 to 69 mm. Larger ones take longer, and tell nothing else."""
+INFANTS = ("infant-severe", "infant-still")
+"""Individuals, finely folded and not symmetric; shrunk to the size of a fetus's brain."""
+SIZE, SPACING = 66.0, 0.8
+"""mm: length of what is shrunk, and of its voxels."""
+PHANTOM_SIZE = 62.0
 """mm."""
-_USUAL, _MANY = 3, 30  # stacks at most, for the same reason; but in one case of so many there may be more
-_ORGAN_SIZE = 48.0  # mm
+PIXEL = 1.25
+"""mm, as fetuses are scanned; slices are 3.6 mm thick, every 4 mm."""
+_USUAL = 3  # stacks at most, or as many as the motion asks for
+_ORGAN_SIZE = 64.0  # mm
 _ORGAN_SCALES = (2.5, 6.0)  # mm, of its texture
-_SEEDS = {"development": 400_000, "test": 1_600_000}
+_CUT = 0.15
+"""How far from the middle half a brain may be cut, as a share of its length."""
+_SEEDS = {"development": 400_000, "judgement": 1_600_000}
 """By name of a set of cases, where the numbers of its scenarios begin: no case is in two sets."""
 
 
@@ -57,26 +65,30 @@ class Trial:
 
 
 def subjects() -> list[str]:
-    """What can be simulated from."""
-    atlas = [path.name.replace("-srr.nii.gz", "") for path in sorted(ATLAS.glob("*-srr.nii.gz"))]
-    return ["phantom", *atlas]
+    """What can be simulated from; the phantom where nothing is shared, whose symmetry hides half of the faults."""
+    atlas = [name for name in AGES if (ATLAS / f"{name}-srr.nii.gz").exists()]
+    return [*atlas, *(name for name in INFANTS if (SIMULATED / name).is_dir())] or ["phantom"]
 
 
 @lru_cache(maxsize=4)
 def subject(name: str) -> Source:
-    """The volume of that name, made small and coarse."""
-    fine = phantom_source(SIZE, SPACING) if name == "phantom" else source(name)
+    """The volume of that name, an infant's made smaller."""
+    if name == "phantom":
+        return phantom_source(PHANTOM_SIZE, SPACING)
+    fine = source(name)
+    if name not in INFANTS:
+        return fine
     step = np.linalg.norm(fine.affine[:3, :3], axis=0)
     extent = np.ptp(np.argwhere(fine.mask) * step, axis=0)
     factor = step * SIZE / (extent.max() * SPACING)
     smooth = gaussian_filter(fine.volume, 0.4 / factor)  # what the coarse grid cannot hold
     volume, mask = zoom(smooth, factor, order=1), zoom(fine.mask.astype(np.float32), factor, order=1) >= 0.5
-    affine = np.diag([SPACING, SPACING, SPACING, 1.0])
-    affine[:3, :3] *= np.sign(np.diag(fine.affine)[:3])
+    affine = np.eye(4)
+    affine[:3, :3] = fine.affine[:3, :3] / step * SPACING
     return Source(name, volume.astype(np.float32), affine, mask)
 
 
-def trial(number: int, which: str = "test") -> Trial:
+def trial(number: int, which: str = "judgement") -> Trial:
     """The case of that number: even ones are sound, and faults take turns among the others."""
     seed = _SEEDS[which] + number
     rng = np.random.default_rng([14, seed])
@@ -86,12 +98,11 @@ def trial(number: int, which: str = "test") -> Trial:
     if fault == "two stacks, severe":
         return Trial(number, fault, Scenario(seed, "severe", shown, 2, "as scanned"))
     level = list(LEVELS)[int(rng.integers(len(LEVELS)))] if fault else list(LEVELS)[number // 2 % len(LEVELS)]
-    fewest, most = LEVELS[level][2]
-    most = most if number % _MANY == 0 else max(fewest, _USUAL)
+    fewest = LEVELS[level][2][0]
     trouble = "as scanned" if fault else SOUND[int(rng.integers(len(SOUND)))]
-    # One stack that shows something else comes beside two that do not.
-    count = int(rng.integers(max(fewest, 3) if fault else fewest, most + 1))
-    return Trial(number, fault, Scenario(seed, level, shown, count, trouble))
+    return Trial(
+        number, fault, Scenario(seed, level, shown, int(rng.integers(fewest, max(fewest, _USUAL) + 1)), trouble)
+    )
 
 
 @lru_cache(maxsize=1)
@@ -127,8 +138,12 @@ def _mirrored(stacks: list[Stack], worst: int, _scenario: Scenario, _rng: np.ran
 
 
 def _scaled_thickness(factor: float) -> Callable[[list[Stack], int, Scenario, np.random.Generator], Faulty]:
-    def scaled(stacks: list[Stack], _worst: int, _scenario: Scenario, _rng: np.random.Generator) -> Faulty:
-        return [replace(stack, thickness=factor * stack.thickness) for stack in stacks], []
+    def scaled(stacks: list[Stack], worst: int, _scenario: Scenario, rng: np.random.Generator) -> Faulty:
+        """Of all stacks, or of one alone."""
+        chosen = range(len(stacks)) if rng.random() < 0.5 else [worst]
+        for number in chosen:
+            stacks = _with(stacks, number, replace(stacks[number], thickness=factor * stacks[number].thickness))
+        return stacks, []
 
     return scaled
 
@@ -150,13 +165,15 @@ def _organs(stacks: list[Stack], worst: int, scenario: Scenario, rng: np.random.
 
 
 def _half(stacks: list[Stack], _worst: int, _scenario: Scenario, rng: np.random.Generator) -> Faulty:
-    """The masks of all stacks hold the same half of the brain; or nothing more was in the field of view."""
+    """The masks of all stacks hold the same half of the brain or so; or nothing more was in the field of view."""
     normal = Rotation.random(random_state=rng).as_matrix()[0]
+    length = float(np.ptp(stacks[0].masked_points() @ normal))
+    where_cut = rng.uniform(-_CUT, _CUT) * length
     cropped = bool(rng.random() < 0.5)
     cut = []
     for stack in stacks:
         where = np.indices(stack.data.shape).reshape(3, -1).T @ stack.affine[:3, :3].T + stack.affine[:3, 3]
-        kept = ((where - stack.masked_points().mean(axis=0)) @ normal < 0).reshape(stack.data.shape)
+        kept = ((where - stack.masked_points().mean(axis=0)) @ normal < where_cut).reshape(stack.data.shape)
         data = np.where(kept, stack.data, 0).astype(np.float32) if cropped else stack.data
         cut.append(replace(stack, data=data, mask=stack.mask & kept))
     return cut, []

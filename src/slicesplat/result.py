@@ -277,7 +277,9 @@ class Reconstruction(Registration):
         for number, (seen, best) in enumerate(zip(self.agreement, possible, strict=True)):
             own = self.slices.stack == number
             lost = int((own & ~used).sum())
-            stacks.append(StackEvidence(int(own.sum()), lost, seen.ncc, seen.least, best.ncc, best.excess))
+            thick = self.stacks[number].thickness / float(self.stacks[number].spacing[2])
+            compared = (best.ncc, best.excess, thick, best.thinner, best.mirror_lead)
+            stacks.append(StackEvidence(int(own.sum()), lost, seen.ncc, seen.least, *compared))
         known = self.standard_error[used & np.isfinite(self.standard_error)]
         inside = np.asarray(self.mask.dataobj) > 0
         values = np.asarray(self.volume.dataobj)[inside]

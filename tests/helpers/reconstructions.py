@@ -22,7 +22,7 @@ from slicesplat.validation.simulate import Simulation, SimulationConfig, simulat
 # A fit of which the quality is not the point.
 BRIEF = FitSettings(spacings=(1.75,), pose_rounds=1, final_rounds=1, rounds=2)
 
-STEPS = ["load kernels", "prepare", "register", "fit", "sample"]
+STEPS = ["load kernels", "prepare", "register", "fit", "sample", "check"]
 COMPILING = "compile kernels (once per installation)"  # what the first step is called where nothing was kept
 
 

@@ -56,6 +56,14 @@ def test_a_stack_that_correlates_well_but_less_than_it_could_shows_something_els
     assert judge(of(SOUND, SOUND, replace(behind, possible_ncc=0.79 + LIMITS.gap - 0.01))).grade == "pass"
 
 
+def test_of_stacks_whose_slices_look_thinner_those_that_another_makes_look_so_are_not_named() -> None:
+    wrong, beside = replace(SOUND, thinner=0.85), replace(SOUND, thinner=LIMITS.thinner)
+    (reason,) = judge(of(beside, wrong, beside)).reasons
+    assert reason.startswith("the slices of stack 2 of 3")
+    assert len(judge(of(beside, beside, SOUND)).reasons) == 2
+    assert judge(of(replace(SOUND, thinner=LIMITS.thinner + 0.01), SOUND)).grade == "pass"
+
+
 def test_without_a_majority_that_agrees_it_has_failed() -> None:
     behind = replace(SOUND, ncc=SOUND.least_ncc - 0.01)
     assert judge(of(SOUND, SOUND, behind)).grade == "check"
@@ -72,6 +80,9 @@ def test_without_a_majority_that_agrees_it_has_failed() -> None:
         (of(SOUND, SOUND, contrast=0.9 * LIMITS.contrast), "noise is large"),
         (of(SOUND, SOUND, pose_error=LIMITS.pose_error), "known to"),
         (of(SOUND, replace(SOUND, excess=LIMITS.excess)), "stack 2 of 2 differs from the volume"),
+        (of(SOUND, replace(SOUND, mirror_lead=LIMITS.mirror_lead)), "mirror image of stack 2 of 2"),
+        (of(SOUND, replace(SOUND, thinner=LIMITS.thinner)), "stack 2 of 2 look thinner"),
+        (of(SOUND, replace(SOUND, thickness_share=LIMITS.thickness_share)), "stack 2 of 2: its slices are said"),
     ],
 )
 def test_each_rule_says_what_it_saw_and_what_to_do(evidence: Evidence, words: str) -> None:

@@ -17,14 +17,24 @@ class VerdictSettings:
         Share of a stack's slices that are left out, from which on the stack is to be looked at.
     gap : float
         By how much less than possible a stack correlates with what the others show, from which on it is to be looked
-        at. On 32 sound cases of `benchmarks/bench_verdict.py`, most of them coarse: 0.01 to 0.14 on 26 of them, up to
-        0.45 where motion is severe or the subject turned; 0.05 to 0.24 where a stack is of another subject.
+        at. Measured on the development cases of `benchmarks/bench_verdict.py`: up to 0.03 on sound ones and on two real
+        examinations, 0.05 to 0.2 where a stack shows something else.
     failed_stacks : float
         Share of the stacks that agree by far too little, from which on the result has failed: there is no majority to
         go by.
     excess : float
         What is left of a stack's pixels without their prediction, over their noise, from which on the volume does not
-        explain it; where the noise can be measured. 0.9 to 1.7 on all cases of the benchmark.
+        explain it; where the noise can be measured. Up to 1.05 on sound cases, up to 2.5 on others.
+    thickness_share : float
+        Slice thickness over the distance of the slices, up to which it is to be checked: no protocol leaves that much
+        out. 0.9 to 1 is usual, and more where slices overlap.
+    thinner : float
+        Error of predicted slices if they were thinner, over what is expected, up to which a stack's thickness is to be
+        checked. 0.984 to 1.04 on sound cases and on two real examinations, 0.85 to 0.92 where slices are half as thick
+        as was said, 0.90 to 0.97 where a stack shows something else.
+    mirror_lead : float
+        By how much more a stack's mirror image correlates with the others than the stack does, from which on its
+        orientation is to be checked. Up to 0.011 on sound cases, of brains that are nearly symmetric.
     flat_share : float
         Share of the region's surface that looks the same way, from which on it ends in a plane. Measured: 0.05 to 0.08
         on the masks of 16 fetal, neonatal and infant brains, 0.17 to 0.20 on half brains.
@@ -33,15 +43,18 @@ class VerdictSettings:
         severe motion and coarse pixels.
     contrast : float
         Standard deviation of the volume inside its mask, over that of the noise, below which the noise is too much.
-        Measured: 2.9 to 4 with usual noise, 0.4 with five to ten times as much.
+        Measured: 4 to 11 with usual noise, 0.4 to 0.8 with five to ten times as much.
     """
 
     checked_share: float = 0.25
     failed_share: float = 0.5
     lost_stack: float = 0.5
-    gap: float = 0.15
+    gap: float = 0.08
     failed_stacks: float = 0.5
-    excess: float = 3.0
+    excess: float = 1.5
+    thickness_share: float = 0.6
+    thinner: float = 0.975
+    mirror_lead: float = 0.03
     flat_share: float = 0.14
     pose_error: float = 1.5
     contrast: float = 2.0

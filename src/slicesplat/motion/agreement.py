@@ -19,7 +19,8 @@ from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
 from slicesplat.motion.acceptance import least_ncc
 from slicesplat.motion.align import correlation
-from slicesplat.solvers.amplitudes import fit_lattice, placed_lattice, solve_amplitudes
+from slicesplat.motion.others import Others, binned_to
+from slicesplat.solvers.amplitudes import fit_lattice
 from slicesplat.splat import CPU, Backend, predict
 
 SPACING = 5.0
@@ -75,20 +76,15 @@ def agreement(
     backend : Backend
         Where to compute.
     """
-    which, found = np.flatnonzero(weight > 0), [UNKNOWN] * stacks
-    if len(np.unique(slices.stack[which])) < 2:
+    found = [UNKNOWN] * stacks
+    if len(np.unique(slices.stack[weight > 0])) < 2:
         return found
-    coarse = binned_for_agreement(slices.take(which))
-    # One lattice, placed once, for all: what its own stack alone has seen of it stays zero.
-    lattice, forward_model = placed_lattice(coarse, SPACING, backend)
-    pixels, ones = backend.tensor(coarse.pixels), np.ones(len(coarse))
-    trust = backend.tensor(coarse.mask) * broadcast_to_pixels(weight[which], coarse, backend.device)
-    empty, least = lattice.field().amplitudes, least_ncc(coarse, settings, backend)
+    others = Others(slices, weight, SPACING, SPACING / 2, settings, backend)
+    coarse, ones = others.slices, np.ones(len(others.slices))
+    least = least_ncc(coarse, settings, backend)
     for stack in np.unique(coarse.stack):
-        own = coarse.stack == stack
-        others = trust * broadcast_to_pixels(~own, coarse, backend.device)
-        given = (pixels, others, ones, empty, settings.iterations, settings.ridge)
-        ncc, size = _compared(forward_model.apply(solve_amplitudes(forward_model, *given), ones), coarse, backend)
+        own = others.own(stack)
+        ncc, size = _compared(others.forward_model.apply(others.amplitudes(stack), ones), coarse, backend)
         means = (float(np.average(values[own], weights=size[own])) for values in (ncc, least))
         found[stack] = Agreement(*means)
     return found
@@ -122,5 +118,4 @@ def _compared(image: Tensor, slices: Slices, backend: Backend) -> tuple[Float, F
 
 def binned_for_agreement(slices: Slices) -> Slices:
     """The slices with pixels as coarse as what is compared."""
-    pixels = round(SPACING / 2 / float(np.median(slices.step)))
-    return slices.binned(int(np.clip(pixels, 1, slices.shape.min())))
+    return binned_to(SPACING / 2, slices)

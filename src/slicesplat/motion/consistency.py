@@ -19,6 +19,8 @@ from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
 from slicesplat.likelihood.noise import measured_noise, noise_levels
 from slicesplat.motion.agreement import agreement
+from slicesplat.motion.mirror import mirror_leads
+from slicesplat.motion.slice_profile import thinner_errors
 from slicesplat.splat import CPU, Backend
 
 
@@ -32,10 +34,17 @@ class Consistency:
         Mean correlation of its slices with what the other stacks predict; NaN where there is nothing to compare.
     excess : float
         What is left of its pixels without the prediction, over their noise, as medians; NaN where noise is not known.
+    thinner : float
+        Error of its predicted slices if all slices were thinner, over that as was said, and that over what it would be
+        if they were as thick; NaN as `ncc`.
+    mirror_lead : float
+        By how much more its mirror image correlates with the others than it does itself; NaN as `ncc`.
     """
 
     ncc: float
     excess: float
+    thinner: float = float("nan")
+    mirror_lead: float = float("nan")
 
 
 UNKNOWN = Consistency(float("nan"), float("nan"))
@@ -76,8 +85,11 @@ def consistency(
     noise = noise_levels(slices, there, backend, white.reach if white.known else 1)
     usual = float(np.nanmedian(noise)) if np.isfinite(noise).any() else 0.0
     level = np.where(np.isfinite(noise), noise, usual)
-    shown = image / gain[owner] + level[owner] * random.standard_normal(len(image))
-    seen = agreement(replace(slices, pixels=shown.astype(np.float32)), weight, stacks, settings, backend)
+    shown = (image / gain[owner] + level[owner] * random.standard_normal(len(image))).astype(np.float32)
+    even = (slices.pixels / gain[owner]).astype(np.float32)
+    seen = agreement(replace(slices, pixels=shown), weight, stacks, settings, backend)
+    found, expected = thinner_errors(slices, (even, shown), weight, stacks, settings, backend)
+    leads = mirror_leads(replace(slices, pixels=even), weight, stacks, settings, backend)
     residual, trusted = np.abs(slices.pixels - image), inside & (weight > 0)[owner]
     out = []
     for stack in range(stacks):
@@ -85,5 +97,6 @@ def consistency(
         mine = noise[(slices.stack == stack) & np.isfinite(noise)]
         known = white.known and own.any() and len(mine) and np.median(mine) > 0
         excess = MAD_TO_SIGMA * float(np.median(residual[own]) / np.median(mine)) if known else float("nan")
-        out.append(Consistency(seen[stack].ncc, excess))
+        thinner = float(found[stack] / expected[stack])
+        out.append(Consistency(seen[stack].ncc, excess, thinner, float(leads[stack])))
     return out

@@ -103,6 +103,7 @@ def reconstruct(
                 axes = placed.axes
         with clock.step("sample"):
             sampled = sample(registered, estimated, config, backend, axes)
+        with clock.step("check"):
             agree = agreement(estimated.slices, estimated.weights.slice, len(used), config.registration, backend)
             possible = could_agree(estimated, len(used), config, backend)
         uncertainty = None

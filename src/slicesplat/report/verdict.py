@@ -13,6 +13,7 @@ from slicesplat.config import VerdictSettings
 from slicesplat.records import Grade, Verdict
 
 _DEFAULT = VerdictSettings()
+_BESIDE = 0.5  # of the largest gain by thinner slices: what a wrong stack makes of the others is less
 _GRADES: tuple[Grade, ...] = ("pass", "check", "fail")
 Reason = tuple[Grade, str]
 
@@ -31,6 +32,13 @@ class StackEvidence:
         What it would be if every stack showed the volume.
     excess : float
         What is left of its pixels without the volume's prediction, over their noise.
+    thickness_share : float
+        Slice thickness over the distance of the slices.
+    thinner : float
+        Error of its predicted slices if slices were thinner, relative to what is expected if they are as thick as was
+        said.
+    mirror_lead : float
+        By how much more its mirror image correlates with what the other stacks show than it does itself.
     """
 
     slices: int
@@ -39,6 +47,9 @@ class StackEvidence:
     least_ncc: float
     possible_ncc: float = math.nan
     excess: float = math.nan
+    thickness_share: float = math.nan
+    thinner: float = math.nan
+    mirror_lead: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -75,7 +86,7 @@ def judge(evidence: Evidence, settings: VerdictSettings = _DEFAULT) -> Verdict:
     >>> judge(Evidence([sound, sound, other])).grade
     'check'
     """
-    rules = (_left_out, _disagreement, _misfit, _coverage, _poses, _noise)
+    rules = (_left_out, _disagreement, _mirrored, _thickness, _misfit, _coverage, _poses, _noise)
     found = [reason for rule in rules for reason in rule(evidence, settings)]
     found.sort(key=lambda reason: -_GRADES.index(reason[0]))
     return Verdict(found[0][0] if found else "pass", tuple(sentence for _, sentence in found))
@@ -117,6 +128,35 @@ def _disagreement(evidence: Evidence, settings: VerdictSettings) -> Iterator[Rea
 
 def _disagrees(stack: StackEvidence, settings: VerdictSettings) -> bool:
     return stack.ncc < stack.least_ncc or stack.ncc < stack.possible_ncc - settings.gap
+
+
+def _mirrored(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]:
+    """Stacks whose mirror image fits better."""
+    for number, stack in enumerate(evidence.stacks):
+        if stack.mirror_lead >= settings.mirror_lead:
+            yield (
+                "check",
+                f"the mirror image of {_named(number, evidence)} agrees better with the others than the stack does; "
+                "check whether left and right are swapped in one of them",
+            )
+
+
+def _thickness(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]:
+    """Stacks whose slices are not as thick as was said, but for those that another one makes look so."""
+    largest = max((1 - stack.thinner for stack in evidence.stacks if stack.thinner < 1), default=0.0)
+    for number, stack in enumerate(evidence.stacks):
+        if stack.thickness_share <= settings.thickness_share:
+            yield (
+                "check",
+                f"{_named(number, evidence)}: its slices are said to be {stack.thickness_share:.0%} as thick as they "
+                "are apart, so that much lies between them; check their thickness",
+            )
+        if stack.thinner <= settings.thinner and 1 - stack.thinner >= _BESIDE * largest:
+            yield (
+                "check",
+                f"the slices of {_named(number, evidence)} look thinner than was said, or show something else; check "
+                "their thickness, and that they show the same subject",
+            )
 
 
 def _misfit(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]:
