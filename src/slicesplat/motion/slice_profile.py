@@ -1,9 +1,9 @@
 """Whether slices are thinner than was said: half of the slices predict the other half, as thick as said and thinner.
 
 A slice that is said to be thicker than it is predicts too smooth an image of itself. So every second slice of each
-stack is predicted from the others, twice, and the errors are compared: a profile likelihood at two thicknesses. How they
-differ where the thickness is right depends on the distance of the slices, on the anatomy and on the noise; so the ratio
-is to be held against that of images that are as thick as was said. A stack that shows something else looks thinner.
+stack is predicted from the others, twice, and the errors are compared: a profile likelihood at two thicknesses. How
+they differ where the thickness is right depends on the distance of the slices, on the anatomy and on the noise; so the
+ratio is to be held against that of images that are as thick as was said. A stack of something else looks thinner too.
 
 That slices are thicker than was said cannot be told so: the field takes the blur over, and real slices are somewhat
 thicker than their nominal thickness. docs/method.md, Motion.

@@ -13,6 +13,7 @@ from slicesplat.config import VerdictSettings
 from slicesplat.records import Grade, Verdict
 
 _DEFAULT = VerdictSettings()
+_ENOUGH_SLICES = 8  # used ones: of fewer, half say too little about the others to judge their thickness
 _BESIDE = 0.5  # of the largest gain by thinner slices: what a wrong stack makes of the others is less
 _GRADES: tuple[Grade, ...] = ("pass", "check", "fail")
 Reason = tuple[Grade, str]
@@ -151,7 +152,8 @@ def _thickness(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason
                 f"{_named(number, evidence)}: its slices are said to be {stack.thickness_share:.0%} as thick as they "
                 "are apart, so that much lies between them; check their thickness",
             )
-        if stack.thinner <= settings.thinner and 1 - stack.thinner >= _BESIDE * largest:
+        enough = stack.slices - stack.left_out >= _ENOUGH_SLICES
+        if enough and stack.thinner <= settings.thinner and 1 - stack.thinner >= _BESIDE * largest:
             yield (
                 "check",
                 f"the slices of {_named(number, evidence)} look thinner than was said, or show something else; check "
