@@ -4,14 +4,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 NEEDS := import sys; sys.exit(sys.version_info < (3, 11) and "constraints.txt needs Python 3.11: make PYTHON=python3.11")
 
-.PHONY: demo docs test lint format results clean
+.PHONY: demo docs test kernels lint format results clean
 
 demo: .venv/.installed
 	$(BIN)/slicesplat demo --output demo
 
-# Two at a time, module by module: the kernels of each run in several threads themselves.
-test: lint
+# Two at a time, module by module: the kernels of each run in several threads themselves. They are compiled once for all,
+# beside the checks.
+test: .venv/.installed
+	$(MAKE) --jobs 2 lint kernels
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
+
+kernels: .venv/.installed
+	$(BIN)/slicesplat compile
 
 # The site, in site/: open site/index.html.
 docs: .venv/.installed

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 
+# Threads that wait for work sleep: workers and their threads share the cores. OpenMP reads this when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import numba
 import torch
 

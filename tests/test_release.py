@@ -192,14 +192,14 @@ def test_the_demo_runs_as_in_a_container(programs: Path, tmp_path: Path) -> None
     (tmp_path / "room").mkdir()
     (tmp_path / "room").chmod(0o777)
     with read_only(programs.parent):
-        words = [*without_network(), *as_nobody(), programs / "slicesplat", "demo", "--output", "out"]
+        words = [*without_network(), *as_nobody(), programs / "slicesplat", "demo", "--output", "out", "--size", "50"]
         done = run(*words, folder=tmp_path / "room", HOME="/nonexistent", **portable)
     assert done.returncode == 0, done.stderr
     told = done.stderr.splitlines()
     assert "load kernels" in told and not [line for line in told if "compile" in line]
     before, after = (float(number) for number in re.findall(r"│ +(\d+\.\d+) +│ 0\.", done.stdout))
-    # 16.9 and 22.0 dB.
-    assert before < 18.0 and after > 21.0, done.stdout
+    # 16.3 and 18.8 dB: folds as thin as those of so small a brain are under the resolution.
+    assert before < 17.0 and after > 18.4, done.stdout
     assert [path.name for path in (tmp_path / "room").iterdir()] == ["out"]
     assert (tmp_path / "room" / "out" / "demo.png").is_file()
 

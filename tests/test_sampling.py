@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.stack import Stack
 from slicesplat.pipeline import reconstruct
 from slicesplat.prepare.region import within_reach
+from slicesplat.result import Reconstruction
 from slicesplat.sampling import Grid, axes_of, check_memory, resampled_mask, sample_slices, sample_volume
 from slicesplat.splat import grid
 from slicesplat.splat.grid import sample, sample_on_grid
@@ -28,15 +30,21 @@ BRIEF = FitSettings(spacings=(1.05,), strengths=(), pose_rounds=3, final_rounds=
 TURN = Rotation.from_rotvec([0.3, -0.5, 0.2]).as_matrix()
 
 
+@cache
 def scan() -> list[Stack]:
     config = SimulationConfig(motion="mild", pixel=2.0, spacing=4.0, thickness=4.0, dropout=0.0, noise=0.02, seed=1)
     return simulate(*brain_phantom(32.0, 1.4), config).stacks
 
 
+@cache
+def made(resolution: float = 1.4) -> Reconstruction:
+    return reconstruct(scan(), Config(resolution, threads=1, fit=BRIEF))
+
+
 def test_same_grid_gives_the_bytes_of_the_reconstruction_and_a_finer_one_those_of_a_finer_reconstruction() -> None:
-    made = {size: reconstruct(scan(), Config(resolution=size, threads=1, fit=BRIEF)) for size in (1.4, 0.9)}
-    model = made[1.4].model
-    for size, expected in made.items():
+    model = made().model
+    for size in (1.4, 0.9):
+        expected = made(size)
         volume, mask = sample_volume(model, Grid.around(model, size))
         assert np.array_equal(volume.affine, expected.volume.affine)
         assert np.asarray(volume.dataobj).tobytes() == np.asarray(expected.volume.dataobj).tobytes()
@@ -44,11 +52,9 @@ def test_same_grid_gives_the_bytes_of_the_reconstruction_and_a_finer_one_those_o
 
 
 def test_offset_of_the_input_is_that_of_what_is_sampled() -> None:
-    plain, moved = (
-        reconstruct([replace(s, data=s.data + np.float32(b)) for s in scan()], Config(1.4, threads=1, fit=BRIEF))
-        for b in (0.0, -700.0)
-    )
-    assert plain.model.offset == 0 and moved.model.offset < -500
+    lower = [replace(stack, data=stack.data - np.float32(700.0)) for stack in scan()]
+    moved = reconstruct(lower, Config(1.4, threads=1, fit=BRIEF))
+    assert made().model.offset == 0 and moved.model.offset < -500
     volume, _ = sample_volume(moved.model, Grid.around(moved.model))
     assert np.asarray(volume.dataobj).tobytes() == np.asarray(moved.volume.dataobj).tobytes()
 
@@ -109,20 +115,20 @@ def test_grid_around_a_mask_holds_it() -> None:
 
 
 def test_slices_show_what_the_reconstruction_predicts_without_gains() -> None:
-    made = reconstruct(scan(), Config(resolution=1.4, threads=1, fit=BRIEF))
-    records = made.slice_records()
-    simulated = made.simulated()
+    result = made()
+    records = result.slice_records()
+    simulated = result.simulated()
     lone = []
     for record in records:
-        stack = made.stacks[record.stack]
+        stack = result.stacks[record.stack]
         affine = stack.affine.copy()
         affine[:3, 3] += record.slice * affine[:3, 2]
         one = [record.slice]
         affine = record.world_transform @ affine
         lone.append(Stack(stack.data[:, :, one], stack.mask[:, :, one], affine, stack.thickness, f"{len(lone)}.nii.gz"))
-    shown = sample_slices(made.model, lone)
+    shown = sample_slices(result.model, lone)
     for record, there in zip(records, shown, strict=True):
-        factor = made.intensities.factor[record.stack]
+        factor = result.intensities.factor[record.stack]
         expected = simulated[record.stack].data[:, :, record.slice] * factor / record.gain
         np.testing.assert_allclose(there.data[:, :, 0], expected, rtol=1e-3, atol=0.02 * expected.max() * 0.05 + 1e-3)
 

@@ -5,7 +5,6 @@ The fit is done once, for all pages: what is read, checked and written before an
 
 from __future__ import annotations
 
-import functools
 import glob
 import itertools
 import re
@@ -25,6 +24,7 @@ from slicesplat.validation.demo import demo
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("index.md", "tutorial.md"))]
 PAGES += sorted((ROOT / "docs" / "how-to").glob("*.md"))
+PHANTOM = {"size_mm": 40.0, "spacing": 1.6}
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # They install, or need data that the tests of their own pages make.
 _OTHERS = (
@@ -70,7 +70,7 @@ def folder(scanned: Path, reconstructed: _Once, tmp_path: Path, monkeypatch: pyt
     for place in ("pipeline.reconstruct", "commands.reconstruct.reconstruct", "commands.register.register"):
         monkeypatch.setattr(f"slicesplat.{place}", fit)
     monkeypatch.setattr(demo_command, "reconstruct", fit)
-    monkeypatch.setattr(demo_command, "demo", functools.partial(demo, size_mm=40.0, spacing=1.6))
+    monkeypatch.setattr(demo_command, "demo", lambda *words, **named: demo(*words, **{**named, **PHANTOM}))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -23,7 +23,7 @@ from slicesplat.validation.simulate import SimulationConfig, simulate
 def scan(folder: Path) -> Path:
     """Three stacks of a small phantom and their masks: stack-1.nii.gz, mask-1.nii.gz and so on."""
     volume, affine, inside = brain_phantom(size_mm=40.0, spacing=1.6)
-    save(simulate(volume, affine, inside, SimulationConfig(motion="mild")), folder, volume, affine, inside)
+    save(simulate(volume, affine, inside, SimulationConfig(motion="mild", pixel=1.6)), folder, volume, affine, inside)
     return folder
 
 

@@ -12,9 +12,10 @@ from rich.table import Table
 
 from slicesplat.commands.base import BaseCommand, ProgressDisplay, log, show
 from slicesplat.commands.settings import Settings
+from slicesplat.errors import InputError
 from slicesplat.io.outputs import Outputs
 from slicesplat.pipeline import reconstruct
-from slicesplat.validation.demo import DEMO_FILES, DemoResult, demo
+from slicesplat.validation.demo import DEMO_FILES, DEMO_SIZE, DemoResult, demo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,18 +26,23 @@ class Command(BaseCommand):
     ----------
     output : path
         Folder for stacks, volume and a picture, demo.png.
+    size : float
+        Length of the phantom, mm, from 30 to 150. A small one is reconstructed sooner, and less well.
     config : Settings
         Settings of the reconstruction.
     """
 
     output: Path = Path("demo")
+    size: float = DEMO_SIZE
     config: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
 
     def execute(self, console: Console) -> None:
         """Simulate, reconstruct, print what was measured."""
+        if not 30 <= self.size <= 150:
+            raise InputError(f"--size {self.size:g}: no length of a brain; give 30 to 150 mm")
         Outputs([]).add_folder(self.output, DEMO_FILES)
         with ProgressDisplay(console) as progress:
-            result = demo(self.output, reconstruct, self.config, progress=progress)
+            result = demo(self.output, reconstruct, self.config, progress=progress, size_mm=self.size)
         show(_table(result))
         log.info("stacks, volumes and demo.png are in %s", result.folder)
 

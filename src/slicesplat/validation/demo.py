@@ -32,6 +32,9 @@ from slicesplat.validation.simulate import Simulation, SimulationConfig, simulat
 DEMO_SIMULATION = SimulationConfig(stacks=3, motion="mild", seed=0)
 """Three orthogonal stacks, mild motion, the noise and dropout of a fetal examination, a fixed seed."""
 
+DEMO_SIZE = 92.0
+"""Length of the phantom, mm."""
+
 DEMO_FILES = re.compile(rf"{SIMULATION_FILES.pattern}|(average|reconstruction)\.nii\.gz|demo\.png", re.IGNORECASE)
 """The names of the demo's folder."""
 
@@ -163,7 +166,7 @@ def demo(
     config: Any,
     progress: Callable[..., Any] | None = None,
     simulation: SimulationConfig = DEMO_SIMULATION,
-    size_mm: float = 92.0,
+    size_mm: float = DEMO_SIZE,
     spacing: float = 0.8,
 ) -> DemoResult:
     """Make a phantom, scan it while it moves, reconstruct it and score the result.
