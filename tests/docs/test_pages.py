@@ -67,7 +67,8 @@ def folder(scanned: Path, reconstructed: _Once, tmp_path: Path, monkeypatch: pyt
         assert 1 < len(stacks) <= 3
         return reconstructed
 
-    for place in ("pipeline.reconstruct", "commands.reconstruct.reconstruct", "commands.register.register"):
+    # The commands first: one that is loaded now takes its `reconstruct` from the pipeline for good.
+    for place in ("commands.reconstruct.reconstruct", "commands.register.register", "pipeline.reconstruct"):
         monkeypatch.setattr(f"slicesplat.{place}", fit)
     monkeypatch.setattr(demo_command, "reconstruct", fit)
     monkeypatch.setattr(demo_command, "demo", lambda *words, **named: demo(*words, **{**named, **PHANTOM}))
