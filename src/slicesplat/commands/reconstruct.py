@@ -131,9 +131,7 @@ class Command(SlicesCommand):
                 write(self.output_transform, partial(_save_transform, result.placement.transform))
             write(self.output_model, lambda path: save_model(result.model, path))
             ranking = {"ranking": [asdict(seen) for seen in ranked]} if ranked else {}
-            write(
-                self.output_json, lambda path: save_json({**result.json(), **ranking, FILES: self._files(path)}, path)
-            )
+            write(self.output_json, lambda path: save_json({**result.json(), **ranking, FILES: self._files()}, path))
             if watch:
                 write(self.snapshots, watch.check_written)
             write(self.output_report, lambda path: replace(result, warnings=told).report(path, self.given))
@@ -154,10 +152,10 @@ class Command(SlicesCommand):
             result = reconstruct(chosen, self._settings(), progress=progress, watch=watch)
         return result.counted(stacks, used) if len(used) < len(stacks) else result, ranked
 
-    def _files(self, json: Path) -> Names:
+    def _files(self) -> Names:
         """What the JSON belongs to, for `slicesplat view`."""
         stacks = [path for path in self.stack_files if path.name.lower().endswith((".nii", ".nii.gz"))]
-        return named_files(json, volume=self.output_volume, uncertainty=self.output_uncertainty, stacks=stacks)
+        return named_files(volume=self.output_volume, uncertainty=self.output_uncertainty, stacks=stacks)
 
     def _settings(self) -> Config:
         """The settings that the flags ask for."""

@@ -41,10 +41,11 @@ class Command(BaseCommand):
     Attributes
     ----------
     volume : path
-        A volume, NIfTI; a result, .json, as reconstruct --output-json writes it, with its volume, its stacks and its
-        error map; a model, .safetensors, as --output-model writes it; or a report, .html.
+        A volume, NIfTI; a result, .json, as reconstruct --output-json writes it, with what lies beside it: its volume,
+        its stacks, its error map; a model, .safetensors, as --output-model writes it; or a report, .html.
     stacks : paths
-        Other images of the same world space, NIfTI, to be switched to: stacks, other reconstructions.
+        Other images of the same world space, NIfTI, to be switched to: stacks, other reconstructions; or a folder of
+        them.
     port : int
         To listen at. 0: one that is free.
     browser : bool
@@ -97,8 +98,9 @@ def viewed_result(json: Path, others: list[Path]) -> Contents:
         if lost:
             raise InputError(f"{json}: its volume, {lost[0]}, is not beside it; name the volume itself")
         raise InputError(f"{json}: names no volume; give what reconstruct --output-json has written, or a volume")
-    for name in away:
-        log.info("%s: is not beside %s; name it after it to see it", name, json.name)
+    named = {path.name for path in others}
+    for name in (name for name in away if name not in named):
+        log.info("%s: is not beside %s; name it, or its folder, after it to see it", name, json.name)
     shown = viewed(load_volume(volumes[0]), volumes[0].name, [*stacks, *others])
     layers = list(shown.layers)
     for path in errors:
