@@ -2,105 +2,112 @@
 
 Real stacks against masks drawn by hand, and the volume from five stacks without masks beside that with them, judged on
 the sixth; stacks that were cut out before; synthetic mothers of other brains, seeds and settings than those that the
-network learned from (training/mothers.py).
+network learned from (training/mothers.py), and the like with twins, heads in air, parts of a brain, and no brain.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import json
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from bench_accuracy import prediction
-from cases import REAL, SHARED, Rows, parser, say, stack_files
+from cases import REAL, SHARED, Rows, parser, stack_files
+from mask_cases import GROUPS, Answer, dice, draw, examinations, test_brains
+from records import Row, source_digest
 
 from slicesplat.config import Config
 from slicesplat.config.segmentation import SegmentationSettings
+from slicesplat.geometry.stack import Stack
 from slicesplat.pipeline import reconstruct
+from slicesplat.pipeline.stages import agree_on_masks, prepare
 from slicesplat.prepare.load import load_stacks
 from slicesplat.segment.agree import find_masks
-from slicesplat.segment.look import Seen
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
-import mothers
-from samples import HELD_OUT
+from slicesplat.splat import CPU
 
 BENCHMARK = "masks"
 CUT_OUT = SHARED / "data" / "svrtk-simulated"
-ATLAS = SHARED / "data" / "atlas-cc0"
-FIRST_SEED = 1_000_000
-SETTINGS = mothers.MotherSettings(
-    field_of_view=(240.0, 380.0),
-    pixel=2.8,
-    spacing=(2.8, 5.0),
-    slices=(20, 34),
-    brain_scale=(0.95, 1.1),
-    liquor=(0.0, 0.05),
-    off_centre=(0.0, 15.0),
-    usual=0.85,
-    bias=(0.2, 1.2),
-    noise=(0.01, 0.05),
-    blur=(0.2, 0.6),
-    motion=(0.5, 4.0),
-    turn=(0.5, 6.0),
-    lost=0.05,
-    absent=0.0,
-    twins=0.1,
-)
-"""Other ranges than the training's: wider fields, more motion and lost slices, more often like T2."""
-STACKS = (1, 1, 2)  # of a mother, in turn
-SHOWN, TILES, TILE = 5, 6, 120  # stacks, slices of each and pixels of a slice in the picture of what fails
-LEAST_SHOWN = 15.0  # cm3 of a brain that a stack has to show to be asked for it
+FABIAN = SHARED / "data" / "fabian-fetpype"
+PARTS = ("real", "volume", "cut-out", *GROUPS)
+WORST = 4  # stacks in a picture of what fails
+LEFT_OUT = 5  # stack of the real ones that volumes are judged on, from 0
+POOR = 0.8  # Dice
 
 
-def dice(first: np.ndarray, second: np.ndarray) -> float:
-    return float(2 * (first & second).sum() / max(first.sum() + second.sum(), 1))
+@dataclass(frozen=True, eq=False)
+class Part:
+    """The rows of one part, which they name."""
+
+    rows: Rows
+    name: str
+
+    def add(self, **row: Any) -> None:
+        """One more."""
+        self.rows.add(part=self.name, **row)
 
 
-def real_masks(rows: Rows) -> None:
-    """Dice of every real stack, and seconds of all of them."""
+class Seconds:
+    """Of the wall and of the processors since it was made."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def told(self) -> dict[str, float]:
+        return {"wall_s": time.perf_counter() - self._wall, "cpu_s": time.process_time() - self._cpu}
+
+
+def real_masks(rows: Part) -> None:
+    """Dice of every real stack, as found and once all masks are one region, and seconds to find them."""
     stacks, masks = stack_files(REAL)
-    start = time.perf_counter()
+    clock = Seconds()
     found = load_stacks(stacks, segmentation=True)
-    seconds = time.perf_counter() - start
+    seconds = clock.told()
     drawn = load_stacks(stacks, masks)
-    overlaps = []
-    for one, other in zip(found, drawn, strict=True):
-        overlaps.append(dice(one.mask, other.mask))
+    agreed = agreed_masks(found)
+    overlaps = np.array([dice(one.mask, other.mask) for one, other in zip(found, drawn, strict=True)])
+    after = np.array([dice(one, other.mask) for one, other in zip(agreed, drawn, strict=True)])
+    for number, one in enumerate(found):
         confidence = float(np.nanmean(one.found)) if one.found is not None and one.mask.any() else 0.0
-        rows.add(case=REAL.name, run=one.name, dice=overlaps[-1], confidence=confidence)
+        rows.add(case=REAL.name, run=one.name, dice=overlaps[number], agreed=after[number], confidence=confidence)
     missed = sum(not stack.mask.any() for stack in found)
-    rows.add(case=REAL.name, run="mean", dice=float(np.mean(overlaps)), missed=missed, wall_s=seconds)
-    rows.add(case=REAL.name, run="worst", dice=min(overlaps))
+    counted = {"missed": missed, "off": int((overlaps == 0).sum()) - missed}
+    rows.add(case=REAL.name, run="mean", dice=overlaps.mean(), agreed=after.mean(), **counted, **seconds)
+    rows.add(case=REAL.name, run="worst", dice=overlaps.min(), agreed=after.min())
 
 
-def real_volume(rows: Rows, left_out: int) -> None:
+def agreed_masks(stacks: Sequence[Stack]) -> list[np.ndarray]:
+    """What a reconstruction makes of masks that were found: one region in space."""
+    config = Config()
+    prepared = agree_on_masks(prepare(stacks, config), config, lambda *_: None, CPU)
+    return [stack.mask for stack in prepared.signals]
+
+
+def real_volume(rows: Part) -> None:
     """The volume from five stacks, with masks and without, judged on the sixth inside its drawn mask."""
     stacks, masks = stack_files(REAL)
-    others = [number for number in range(len(stacks)) if number != left_out]
-    thickness = load_stacks([stacks[left_out]], [masks[left_out]])[0].thickness
+    others = [number for number in range(len(stacks)) if number != LEFT_OUT]
+    thickness = load_stacks([stacks[LEFT_OUT]], [masks[LEFT_OUT]])[0].thickness
     with tempfile.TemporaryDirectory() as folder:
         for run in ("drawn", "found"):
-            start = time.perf_counter()
+            clock = Seconds()
             given = [masks[number] for number in others] if run == "drawn" else None
             loaded = load_stacks([stacks[number] for number in others], given, segmentation=True)
             result = reconstruct(loaded, Config())
-            seconds = time.perf_counter() - start
-            answer = prediction(
-                result.volume, Path(folder) / "volume.nii.gz", stacks[left_out], masks[left_out], thickness
-            )
-            rows.add(case=REAL.name, run=f"masks {run}, unseen stack", ncc=answer["ncc_mean"], wall_s=seconds)
+            path = Path(folder) / "volume.nii.gz"
+            answer = prediction(result.volume, path, stacks[LEFT_OUT], masks[LEFT_OUT], thickness)
+            rows.add(case=REAL.name, run=f"masks {run}, unseen stack", ncc=answer["ncc_mean"], **clock.told())
             if run == "drawn":
                 inside, affine = np.asarray(result.mask.dataobj) > 0, result.mask.affine
             else:
-                rows.add(
-                    case=REAL.name, run="region of the volume", dice=dice(inside, _on(result.mask, affine, inside))
-                )
+                overlap = dice(inside, _on(result.mask, affine, inside))
+                rows.add(case=REAL.name, run="region of the volume", dice=overlap)
 
 
 def _on(mask: nib.Nifti1Image, affine: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -112,126 +119,111 @@ def _on(mask: nib.Nifti1Image, affine: np.ndarray, like: np.ndarray) -> np.ndarr
     return affine_transform(values, to_mask[:3, :3], to_mask[:3, 3], output_shape=like.shape, order=0) > 0
 
 
-def cut_out_masks(rows: Rows) -> None:
+def cut_out_masks(rows: Part) -> None:
     """Stacks that hold nothing but a head: they are left as they are."""
-    stacks = sorted(CUT_OUT.glob("stack-*.nii.gz"))
-    found = load_stacks(stacks, segmentation=True)
-    drawn = load_stacks([stacks[2]], [CUT_OUT / "mask-for-stack-2.nii.gz"])[0].mask
-    for number, stack in enumerate(found):
-        kept = float(stack.mask[stack.data != 0].mean())
-        row = {"dice": dice(stack.mask, drawn)} if number == 2 else {}
-        rows.add(case=CUT_OUT.name, run=stack.name, kept_share=kept, **row)
+    drawn = {2: CUT_OUT / "mask-for-stack-2.nii.gz"}
+    _kept(rows, CUT_OUT.name, sorted(CUT_OUT.glob("stack-*.nii.gz")), drawn)
+    stacks = sorted(FABIAN.glob("sub-*/ses-*/anat/*_T2w.nii.gz"))
+    masks = sorted(FABIAN.glob("derivatives/masks/sub-*/ses-*/anat/*_mask.nii.gz"))
+    _kept(rows, FABIAN.name, stacks, dict(enumerate(masks)))
 
 
-def synthetic(rows: Rows, numbers: Sequence[int], pictures: Path | None) -> None:
-    """Mothers of other brains, seeds and settings."""
-    brains, worst = _brains(), []
-    overlaps, off, told = [], 0, []
-    for number in numbers:
-        random = np.random.default_rng(FIRST_SEED + number)
-        mother = mothers.draw_mother(brains, SETTINGS, random)
-        made = [mothers.draw_stack(mother, SETTINGS, random) for _ in range(STACKS[number % len(STACKS)])]
-        images = [mothers.draw_image(stack, SETTINGS, random).transpose(1, 2, 0) for stack in made]
-        seen = [Seen(image, stack.affine) for image, stack in zip(images, made, strict=True)]
-        start = time.perf_counter()
-        found = find_masks(seen, SegmentationSettings())
-        seconds = (time.perf_counter() - start) / len(seen)
-        for stack, image, mask in zip(made, images, found, strict=True):
-            brain = stack.brain.transpose(1, 2, 0) > 0.5
-            shown = float(brain.sum() * stack.spacing.prod() / 1000)
-            if shown < LEAST_SHOWN:
-                continue
-            overlap = _overlap_with_one(mask.mask, brain)
-            overlaps.append(overlap)
-            worst = sorted([*worst, (overlap, number, image, brain, mask.mask)], key=lambda kept: kept[0])[:SHOWN]
-            elsewhere = bool(mask.mask.any() and not (mask.mask & brain).any())
-            off += elsewhere
-            told.append((mask.confidence, overlap))
-            kind = "in air" if mother.air else "twins" if len(mother.fetuses) > 1 else "one"
-            rows.add(
-                case=f"mother {number}",
-                run=kind,
-                shown_cm3=round(shown),
-                dice=overlap,
-                confidence=mask.confidence,
-                off="yes" if elsewhere else "no",
-                wall_s=seconds,
-            )
-    if pictures:
-        draw(worst, pictures)
-    low = np.percentile(overlaps, 5)
-    doubted = np.array([overlap for confidence, overlap in told if confidence < SegmentationSettings().doubtful])
-    rows.add(case=f"{len(numbers)} mothers", run="median", dice=float(np.median(overlaps)), off=str(off))
-    rows.add(case=f"{len(numbers)} mothers", run="5th percentile", dice=float(low))
-    rows.add(case=f"{len(numbers)} mothers", run="missed", missed=int(sum(overlap == 0 for overlap in overlaps) - off))
-    poor = [confidence for confidence, overlap in told if overlap < 0.8]
-    caught = float(np.mean([c < SegmentationSettings().doubtful for c in poor])) if poor else 1.0
-    rows.add(
-        case=f"{len(numbers)} mothers", run="below 0.8 that are warned of", told_share=caught, doubted=len(doubted)
-    )
+def _kept(rows: Part, case: str, stacks: Sequence[Path], drawn: dict[int, Path]) -> None:
+    """Share of what is not empty that the mask of every stack keeps, and Dice where one is drawn."""
+    for number, stack in enumerate(load_stacks(stacks, segmentation=True) if stacks else []):
+        row = {"kept_share": float(stack.mask[stack.data != 0].mean())}
+        if number in drawn:
+            row["dice"] = dice(stack.mask, load_stacks([stacks[number]], [drawn[number]])[0].mask)
+        rows.add(case=case, run=stack.name, **row)
 
 
-def draw(worst: Sequence[tuple], folder: Path) -> None:
-    """Slices of stacks, with what is brain in red and what was found in green."""
-    from PIL import Image
-    from scipy.ndimage import binary_erosion
-
-    folder.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for _, _, image, brain, mask in worst:
-        shown = np.flatnonzero((brain | mask).any(axis=(0, 1)))
-        tiles = []
-        for k in np.linspace(shown[0], shown[-1], TILES).astype(int):
-            grey = np.clip(image[:, :, k] / np.percentile(image, 99.5), 0, 1)
-            tile = np.stack([grey] * 3, axis=-1)
-            for region, colour in ((brain[:, :, k], (1, 0, 0)), (mask[:, :, k], (0, 1, 0))):
-                tile[region & ~binary_erosion(region)] = colour
-            tiles.append(np.asarray(Image.fromarray((255 * tile).astype(np.uint8)).resize((TILE, TILE))))
-        rows.append(np.concatenate(tiles, axis=1))
-    Image.fromarray(np.concatenate(rows)).save(folder / "masks-worst.png", optimize=True)
+def synthetic(rows: Part, name: str, numbers: Sequence[int]) -> None:
+    """Mothers of one kind, one after the other, and what was found in them."""
+    for number, made in zip(numbers, examinations(GROUPS[name], numbers, test_brains()), strict=True):
+        clock = Seconds()
+        found = find_masks(made.seen, SegmentationSettings())
+        seconds = {unit: value / len(found) for unit, value in clock.told().items()}
+        for answer in map(Answer, made.seen, made.brains, found):
+            rows.add(case=name, run=f"number {number}", **answer.told(), **seconds)
 
 
-def _overlap_with_one(mask: np.ndarray, brain: np.ndarray) -> float:
-    """Dice with the brain; of twins that were both labelled, with the one that was chosen."""
-    from scipy.ndimage import label
+def summary(rows: Sequence[Row]) -> Row:
+    """Of all stacks: overlap, how many were missed, off, or show none and were left out, and how many were told of."""
+    asked = [row for row in rows if "dice" in row]
+    overlaps = np.array([row["dice"] for row in asked])
+    empty = [row for row in rows if not row["shown_cm3"]]
+    poor = [row for row in asked if row["dice"] < POOR]
+    return {
+        "stacks": len(rows),
+        "dice": float(np.median(overlaps)),
+        "low_dice": float(np.percentile(overlaps, 5)),
+        "missed": _count(asked, found="no"),
+        "off": _count(rows, off="yes"),
+        "without": len(empty),
+        "left_out": _count(empty, found="no"),
+        "poor": len(poor),
+        "warned": _count(poor, warning="yes"),
+        "told_in_air": _count(asked, in_air="yes"),
+    }
 
-    pieces, count = label(brain, np.ones((3, 3, 3)))
-    sizes = np.bincount(pieces.ravel())[1:]
-    large = [1 + n for n in range(count) if sizes[n] > 0.2 * sizes.max()]
-    return max(
-        [dice(mask, brain), *(dice(mask, pieces == n) for n in large)] if len(large) > 1 else [dice(mask, brain)]
-    )
+
+def _count(rows: Sequence[Row], **wanted: str) -> int:
+    return sum(all(row[name] == value for name, value in wanted.items()) for row in rows)
 
 
-def _brains() -> list[mothers.Brain]:
-    made = [mothers.phantom_brain(length, seed) for seed, length in ((101, 72.0), (102, 88.0))]
-    if not ATLAS.is_dir():
-        say("no atlas here: brains of the phantom only")
-        return made
-    return made + mothers.atlas_brains(ATLAS, HELD_OUT)
+def worst_pictures(rows: Sequence[Row], name: str, folder: Path) -> None:
+    """Draw the stacks of one kind that overlap least."""
+    of_kind = [row for row in rows if row["case"] == name and "dice" in row and row["run"] != "all"]
+    least = sorted(of_kind, key=lambda row: row["dice"])
+    numbers = list(dict.fromkeys(int(row["run"].split()[1]) for row in least))[:WORST]
+    answers = []
+    for made in examinations(GROUPS[name], numbers, test_brains()):
+        found = find_masks(made.seen, SegmentationSettings())
+        asked = [answer for answer in map(Answer, made.seen, made.brains, found) if answer.asked]
+        answers.append(min(asked, key=lambda answer: answer.overlap))
+    draw(answers, folder / f"masks-{name.replace(' ', '-')}.png")
+
+
+def kept(path: Path | None, parts: Sequence[str], numbers: range) -> list[Row]:
+    """Rows of a record of this source that are not measured anew: those of other parts and of other mothers."""
+    record = json.loads(path.read_text("utf-8")) if path and path.exists() else {}
+    if record.get("source") != source_digest():
+        return []
+    again = {f"number {number}" for number in numbers} | {"all"}
+    return [
+        row for row in record["rows"] if row["part"] not in parts or ("shown_cm3" in row and row["run"] not in again)
+    ]
 
 
 def arguments() -> argparse.Namespace:
     options = parser(__doc__, BENCHMARK)
-    options.add_argument("--only", nargs="+", choices=("real", "volume", "cut-out", "mothers"), help="parts to run")
+    options.add_argument(
+        "--only", nargs="+", choices=PARTS, help="parts to run (default: all); a record keeps the others"
+    )
     options.add_argument("--count", type=int, default=60, metavar="N", help="synthetic mothers (default: 60)")
     options.add_argument("--first", type=int, default=0, metavar="N", help="number of the first of them")
-    options.add_argument("--pictures", type=Path, metavar="DIR", help="draw those that overlap least")
+    options.add_argument("--pictures", type=Path, metavar="DIR", help="draw those that overlap least, of every kind")
     return options.parse_args()
 
 
 def main() -> None:
     args = arguments()
     rows = Rows("Masks", BENCHMARK, args)
-    parts = args.only or (["mothers"] if args.quick else ["real", "volume", "cut-out", "mothers"])
-    if "real" in parts and REAL.is_dir():
-        real_masks(rows)
-    if "volume" in parts and REAL.is_dir():
-        real_volume(rows, left_out=5)
-    if "cut-out" in parts and CUT_OUT.is_dir():
-        cut_out_masks(rows)
-    if "mothers" in parts:
-        synthetic(rows, range(args.first, args.first + (2 if args.quick else args.count)), args.pictures)
+    parts = args.only or (["mothers"] if args.quick else PARTS)
+    rows.rows = kept(args.json, parts, range(args.first, args.first + args.count))
+    for part, data, measure in (
+        ("real", REAL, real_masks),
+        ("volume", REAL, real_volume),
+        ("cut-out", CUT_OUT, cut_out_masks),
+    ):
+        if part in parts and data.is_dir():
+            measure(Part(rows, part))
+    for name in [name for name in GROUPS if name in parts]:
+        count = 2 if args.quick else max(round(args.count * GROUPS[name].share), 1)
+        synthetic(Part(rows, name), name, range(args.first, args.first + count))
+        Part(rows, name).add(case=name, run="all", **summary([row for row in rows.rows if row["part"] == name]))
+        if args.pictures:
+            worst_pictures(rows.rows, name, args.pictures)
     rows.show()
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from records import RESULTS, ROOT, Row, read
 
-PAGES = ("README.md", "docs/accuracy.md", "docs/performance.md", "docs/verdict.md")
+PAGES = ("README.md", "docs/accuracy.md", "docs/performance.md", "docs/verdict.md", "docs/masks.md")
 MARKED = re.compile(
     r"<!-- table: (?P<name>[\w-]+)(?P<pending>; no results yet)? -->\n(?P<body>.*?)<!-- end -->", re.DOTALL
 )
@@ -193,6 +193,37 @@ def verdict(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+def masks(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["stacks", "how many", "Dice, median", "of the worst 5 %", "missed", "something else taken for a brain"]
+    real = [row for row in rows if "agreed" in row]
+    single = [row for row in real if row["run"] not in ("mean", "worst")]
+    lines = []
+    for words, column in (("real, one fetus, as found", "dice"), ("the same, once one region in space", "agreed")):
+        mean, worst = (find(real, run=run) for run in ("mean", "worst"))
+        if mean and worst:
+            values = [
+                f"{mean[column]:.3f} (mean)",
+                f"{worst[column]:.3f} (worst)",
+                f"{mean['missed']}",
+                f"{mean['off']}",
+            ]
+            lines.append([words, f"{len(single)}", *values])
+    for row in rows:
+        if row["run"] == "all":
+            values = [f"{row['dice']:.3f}", f"{row['low_dice']:.3f}", f"{row['missed']}", f"{row['off']}"]
+            lines.append([f"synthetic: {row['case']}", f"{row['stacks']}", *values])
+    return head, lines
+
+
+def masks_volume(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["volume from five stacks", "mean correlation of the sixth's slices", "seconds", "of processor time"]
+    return head, [
+        [row["run"].partition(",")[0], f"{row['ncc']:.3f}", f"{row['wall_s']:.0f}", f"{row['cpu_s']:.0f}"]
+        for row in rows
+        if "ncc" in row
+    ]
+
+
 TABLES = {
     "measured": Table(("accuracy", "least-squares"), measured),
     "accuracy": Table(("accuracy", "least-squares"), accuracy),
@@ -205,6 +236,8 @@ TABLES = {
     "splat": Table(("splat",), splat),
     "iteration": Table(("splat",), iteration),
     "verdict": Table(("verdict",), verdict),
+    "masks": Table(("masks",), masks),
+    "masks-volume": Table(("masks",), masks_volume),
 }
 
 

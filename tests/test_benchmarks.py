@@ -13,7 +13,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 
 Import = Callable[[str], ModuleType]
@@ -200,3 +202,26 @@ def test_what_the_verdict_catches_is_counted_by_whether_a_case_failed(script: Im
     row = bench.total("half missing", rows)
     assert (row["cases"], row["failed"], row["failed_flagged"], row["others_flagged"]) == (5, 3, 2, 1)
     assert tables.verdict([row, *rows])[1] == [["half missing", "5", "3", "2", "1 of 2"]]
+
+
+def test_masks_are_counted_by_what_the_stacks_show(script: Import) -> None:
+    from slicesplat.segment.agree import FoundMask
+    from slicesplat.segment.look import Seen
+
+    bench, tables = script("bench_masks"), script("tables")
+    brain, nothing = np.zeros((40, 40, 4), bool), np.zeros((40, 40, 4), bool)
+    brain[10:30, 10:30] = True
+    beside = np.roll(brain, 30, axis=0) & ~brain
+
+    def answer(shown: np.ndarray, mask: np.ndarray, confidence: float = 0.9) -> Any:
+        found = FoundMask(mask, np.full(4, confidence), confidence, float(mask.sum()))
+        return bench.Answer(Seen(np.ones(brain.shape), np.diag([3.0, 3.0, 4.0, 1.0])), shown, found)
+
+    made = [answer(brain, brain), answer(brain, nothing, 0.2), answer(brain, beside), answer(nothing, nothing)]
+    rows = [one.told() for one in made]
+    row = bench.summary(rows)
+    assert (row["stacks"], row["missed"], row["off"], row["without"], row["left_out"]) == (4, 1, 1, 1, 1)
+    assert row["poor"] == 2 and row["warned"] == 1
+    assert bench.summary(rows[:1])["dice"] == 1.0
+    line = tables.masks([{"case": "twins", "run": "all", **row}])[1][0]
+    assert line == ["synthetic: twins", "4", "0.000", "0.000", "1", "1"]
