@@ -11,18 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from mothers import (
-    CLASS,
-    IS_BRAIN,
-    Brain,
-    LabelledStack,
-    MotherSettings,
-    atlas_brains,
-    draw_image,
-    draw_mother,
-    draw_stack,
-    phantom_brain,
-)
+from atlas import Brain, atlas_brains, phantom_brain
+from images import draw_image
+from labels import CLASS, IS_BRAIN
+from mothers import LabelledStack, MotherSettings, draw_mother, draw_stack
 
 from slicesplat.segment.grids import brightness, edge_view, find_view
 from slicesplat.segment.network import CLASSES
@@ -71,8 +63,8 @@ def samples(number: int, brains: Sequence[Brain]) -> Iterator[tuple[np.ndarray, 
 
 
 def _shares(stack: LabelledStack) -> np.ndarray:
-    """(4, nz, nx, ny) of every class in every voxel."""
-    parts = [CLASS[stack.labels], CLASS[stack.second]]
+    """(4, nz, nx, ny) of every class in every voxel; where half of one is brain, all of it counts as brain."""
+    parts = [np.where(stack.brain, IS_BRAIN, CLASS[labels]) for labels in (stack.labels, stack.second)]
     return np.stack([0.5 * sum((part == c).astype(np.float32) for part in parts) for c in range(len(CLASSES))])
 
 
@@ -98,11 +90,13 @@ def main() -> None:
     parser.add_argument("--atlas", type=Path, required=True)
     parser.add_argument("--count", type=int, required=True)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--near", action="store_true", help="odd numbers only: edges are harder than places")
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.folder.mkdir(parents=True, exist_ok=True)
     brains = training_brains(given.atlas)
-    for number in range(given.first, given.first + given.count):
+    numbers = range(given.first, given.first + given.count)
+    for number in (number for number in numbers if number % 2 or not given.near):
         for image, (seen, classes) in enumerate(samples(number, brains)):
             target = given.folder / f"{number:06d}-{image}.npz"
             partial = target.with_suffix(".tmp.npz")

@@ -14,14 +14,19 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from slicesplat.segment.network import BRAIN, BrainNetwork
 
 RATE = 3e-3
 BATCH = 2  # stacks
-MOST = (16, 48, 48)
+MOST = (24, 56, 56)
 """Slices and pixels of a sample that are looked at at a time."""
 KEEP_EVERY = 50  # steps
+NEAR = 0.75
+"""Share of steps that draw an edge; the others look for a brain, which is easier."""
+MEMORY = 0.995
+"""Of a step in the average of the weights, which is what is kept (Polyak and Juditsky, 1992)."""
 WEIGHTS = torch.tensor([1.0, 2.0, 1.0, 1.0])
 """Of the classes in the cross-entropy: a brain is a few hundredths of a field of view."""
 
@@ -37,9 +42,10 @@ def loss(logits: Tensor, target: Tensor) -> Tensor:
     return entropy + 1 - (2 * (brain * truth).sum() + 10) / (both + 10)
 
 
-def drawn(files: list[Path], random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A sample: turned, mirrored, brightened; and its target."""
-    with np.load(files[random.integers(len(files))]) as kept:
+def drawn(files: tuple[list[Path], list[Path]], random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A sample of those seen from afar or from near: turned, mirrored, brightened; and its target."""
+    kind = files[int(random.random() < NEAR)]
+    with np.load(kind[random.integers(len(kind))]) as kept:
         image, classes = kept["image"].astype(np.float32), kept["classes"]
     image, classes = torch.from_numpy(image)[None], torch.from_numpy(classes)
     for axis, most in enumerate(MOST, start=1):
@@ -54,7 +60,14 @@ def drawn(files: list[Path], random: np.random.Generator) -> tuple[Tensor, Tenso
     target = classes.transpose(0, 1).float() / 255
     target[:, 0] += 1 - target.sum(dim=1)  # beyond the edges
     image = float(np.exp(random.normal(0, 0.1))) * image ** float(np.exp(random.normal(0, 0.2)))
-    return image.transpose(0, 1), target
+    return image.transpose(0, 1).contiguous(memory_format=torch.channels_last), target
+
+
+def by_kind(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Samples that there are: whole fields of view, and boxes around a brain."""
+    found = sorted(folder.glob("??????-?.npz"))
+    afar, near = ([path for path in found if int(path.name[:6]) % 2 == odd] for odd in (0, 1))
+    return afar, near
 
 
 def _first(brain: Tensor, axis: int, most: int, random: np.random.Generator) -> int:
@@ -79,15 +92,16 @@ def main() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(given.seed)
     random = np.random.default_rng(given.seed)
-    network = BrainNetwork()
+    network = BrainNetwork().to(memory_format=torch.channels_last)
     if given.start:
         network.load_state_dict(load_file(given.start))
     optimiser = torch.optim.AdamW(network.parameters(), lr=given.rate, weight_decay=1e-4)
+    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(MEMORY))
     kept, first = given.network.with_suffix(".checkpoint.pt"), 0
     if kept.exists():
         state = torch.load(kept, weights_only=True)
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
+        for name, part in (("network", network), ("average", average), ("optimiser", optimiser)):
+            part.load_state_dict(state[name])
         first = state["step"]
         random = np.random.default_rng([given.seed, first])
     began, means = time.perf_counter(), []
@@ -96,7 +110,7 @@ def main() -> None:
             warm = min(1.0, (step + 1) / 50)
             group["lr"] = given.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / given.steps)))
         if step % KEEP_EVERY == 0 or step == first:
-            files = sorted(given.folder.glob("??????-?.npz"))
+            files = by_kind(given.folder)
         optimiser.zero_grad()
         for _ in range(BATCH):
             image, target = drawn(files, random)
@@ -105,14 +119,15 @@ def main() -> None:
             means.append(found.item() * BATCH)
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
+        average.update_parameters(network)
         if (step + 1) % KEEP_EVERY == 0 or step + 1 == given.steps:
-            print(
-                f"{step + 1} {time.perf_counter() - began:.0f} s {np.mean(means):.4f} {len(files)} samples", flush=True
-            )
+            samples = sum(map(len, files))
+            print(f"{step + 1} {time.perf_counter() - began:.0f} s {np.mean(means):.4f} {samples} samples", flush=True)
             means = []
-            state = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "step": step + 1}
-            torch.save(state, kept)
-            save_file({name: value.half() for name, value in network.state_dict().items()}, given.network)
+            parts = {"network": network, "average": average, "optimiser": optimiser}
+            torch.save({name: part.state_dict() for name, part in parts.items()} | {"step": step + 1}, kept)
+            weights = average.module.state_dict()
+            save_file({name: value.half().contiguous() for name, value in weights.items()}, given.network)
 
 
 if __name__ == "__main__":

@@ -129,3 +129,12 @@ def test_masks_that_are_given_are_not_looked_for(finds, tmp_path: Path) -> None:
     for given in ({"masks": [mask]}, {"volume_mask": mask}, {"otsu_thresholding": True}, {"segmentation": False}):
         assert load_stacks([file], **{"segmentation": True, **given})[0].found is None
     assert not shown
+
+
+def test_stacks_with_drawn_masks_are_the_same_whether_brains_are_looked_for_or_not(finds, tmp_path: Path) -> None:
+    finds(brain())
+    file = write(tmp_path / "a.nii.gz", image("a").data, image("a").affine)
+    mask = write(tmp_path / "mask.nii.gz", box().astype(np.float32), image("a").affine)
+    one, other = (load_stacks([file], [mask], segmentation=looked)[0] for looked in (True, False))
+    assert one.data.tobytes() == other.data.tobytes() and one.mask.tobytes() == other.mask.tobytes()
+    assert one.affine.tobytes() == other.affine.tobytes() and one.thickness == other.thickness

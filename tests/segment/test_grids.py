@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from slicesplat.segment.grids import EDGE_PIXELS, View, brightness, edge_view, find_view
+from slicesplat.segment.grids import EDGE_PIXELS, EDGE_STEPS, View, brightness, edge_view, find_view
 from slicesplat.segment.network import POOLED
 
 SPACING = np.array([1.1, 1.3, 3.3])
@@ -61,7 +61,7 @@ def test_edge_view_takes_slices_as_they_are_and_no_more_than_there_are() -> None
 
 def test_slices_that_overlap_are_put_together() -> None:
     view = edge_view((90, 70, 120), [1.1, 1.1, 0.8], [50, 40, 48], 60.0)
-    assert view.steps[2] == pytest.approx(3.0)
+    assert view.steps[2] == pytest.approx(60 / EDGE_STEPS)
 
 
 def test_brightness_has_no_unit_and_no_outliers() -> None:

@@ -16,7 +16,9 @@ from slicesplat.segment.look import Finder, Seen, largest_piece
 from slicesplat.segment.network import BrainNetwork
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
+import atlas
 import mothers
+from images import draw_image
 
 SETTINGS = mothers.MotherSettings(
     field_of_view=(260.0, 280.0), pixel=3.0, spacing=(4.0, 4.5), slices=(18, 20), off_centre=(0.0, 5.0), usual=1.0,
@@ -29,11 +31,11 @@ SETTINGS = mothers.MotherSettings(
 def examination() -> tuple[list[Seen], list[np.ndarray]]:
     """Two stacks of a synthetic mother, and where the brain is in them."""
     random = np.random.default_rng(5)
-    mother = mothers.draw_mother([mothers.phantom_brain(80.0, 7, spacing=2.4)], SETTINGS, random)
+    mother = mothers.draw_mother([atlas.phantom_brain(80.0, 7, spacing=2.4)], SETTINGS, random)
     made = [mothers.draw_stack(mother, SETTINGS, random) for _ in range(2)]
-    images = [mothers.draw_image(stack, SETTINGS, random).transpose(1, 2, 0) for stack in made]
+    images = [draw_image(stack, SETTINGS, random).transpose(1, 2, 0) for stack in made]
     seen = [Seen(image, stack.affine) for image, stack in zip(images, made, strict=True)]
-    return seen, [stack.brain.transpose(1, 2, 0) > 0.5 for stack in made]
+    return seen, [stack.brain.transpose(1, 2, 0) for stack in made]
 
 
 @cache

@@ -50,7 +50,8 @@ class SegmentationSettings:
     most_round : float
         Most that is added or taken.
     rim : float
-        mm around the brain that belong to its mask, as drawn masks have it.
+        mm around the brain that belong to its mask: half a slice, where the brain still shines in, and a pixel; masks
+        that are drawn by hand go along the outside of the skull, 2 to 3 mm from the liquor.
     together : float
         mm that a fetus moves between stacks.
     another : float
@@ -80,7 +81,7 @@ class SegmentationSettings:
     smooth: float = 1.5
     roundness: float = 8.0
     most_round: float = 4.5
-    rim: float = 1.5
+    rim: float = 2.5
     together: float = 30.0
     another: float = 0.7
     certain: float = 0.6

@@ -19,9 +19,9 @@ CEILING = 1.5
 
 FIND_STEP = 5.0
 """mm between voxels of the view that a brain is looked for in; slices that are further apart stay as they are."""
-EDGE_STEPS = 20
+EDGE_STEPS = 28
 """Steps of the view that its edge is drawn in, on the diameter of a brain: the network sees all of one size."""
-EDGE_PIXELS = 48
+EDGE_PIXELS = 56
 """Of that view, in plane."""
 EDGE_REACH = 0.9
 """Brain diameters before and behind its centre that slices are taken from."""
