@@ -1,4 +1,6 @@
-"""Time and memory of sampling a model again, as the commands do it: start of Python, reading and writing included.
+"""Time and memory of what a result is used for, as the commands do it: start of Python, reading and writing included.
+
+Its model is sampled again, on grids and in slices; its motion is applied to other data, here the same stacks.
 
     python benchmarks/bench_sampling.py [--quick] [--json [FILE]] [--resolutions 0.8 0.5 0.3]
 
@@ -9,6 +11,7 @@ of a phantom.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -47,6 +50,10 @@ def prepare(quick: bool, folder: Path) -> tuple[str, int]:
     """Leave the model and the slices of a reconstruction in a folder: the name of the case, the number of slices."""
     case = quick_case() if quick or not REAL.exists() else load_case(REAL)
     made = reconstruct(case.stacks, Config())
+    for number, stack in enumerate(case.stacks, start=1):
+        nib.save(nib.Nifti1Image(stack.data, stack.affine), folder / f"stack-{number}.nii.gz")
+        nib.save(nib.Nifti1Image(stack.mask.astype(np.uint8), stack.affine), folder / f"mask-{number}.nii.gz")
+    (folder / "result.json").write_text(json.dumps(made.json()), encoding="utf-8")
     save_model(made.model, folder / "model.safetensors")
     save_slices(folder / "slices", made.stacks, made.slice_records())
     return case.name, len(made.slices)
@@ -62,6 +69,10 @@ def measure(name: str, slices: int, resolutions: Sequence[float], folder: Path) 
     given = ("--input-slices", str(folder / "slices"), "--simulated-slices", str(folder / "shown"))
     row = run("sample-slices", "--input-model", model, *given)
     yield {"case": name, "run": "slices", "size": slices, **row}
+    stacks, masks = ([str(path) for path in sorted(folder.glob(f"{kind}-*.nii.gz"))] for kind in ("stack", "mask"))
+    given = ("--input-stacks", *stacks, "--stack-masks", *masks, "--output-resolution", str(resolutions[0]))
+    row = run("apply", "--poses", str(folder / "result.json"), *given, "--output-volumes", out)
+    yield {"case": name, "run": "apply, stacks", "size": len(stacks), **row}
 
 
 def main() -> int:

@@ -28,6 +28,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "report": ("bench_report.py",),
     "standard-space": ("bench_standard_space.py",),
     "masks": ("bench_masks.py",),
+    "labels": ("bench_labels.py",),
     "splat": ("bench_splat.py",),
     "situations": ("bench_situations.py", "--cases", "fetal-mild"),
     "least-squares": ("known_pose_least_squares.py",),

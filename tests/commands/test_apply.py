@@ -15,13 +15,13 @@ from scipy import ndimage
 
 from slicesplat.cli import main
 from slicesplat.config import Config
-from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.stack import Stack
 from slicesplat.pipeline.apply import apply, apply_labels
 from slicesplat.prepare.known_motion import KnownMotion
 from slicesplat.records import SliceRecord
 from slicesplat.sampling import Grid
 from slicesplat.validation.images import evaluate
+from slicesplat.validation.labels import label_dice, label_stacks, nearest_labels
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import Simulation, SimulationConfig, simulate
 
@@ -91,68 +91,9 @@ def test_labels_are_found_again_better_than_by_averaging_the_nearest() -> None:
     stacks, moved = label_stacks(truth, affine)
     grid = Grid(affine, truth.shape)
     found = np.asarray(apply_labels(stacks, moved, Config(), grid).dataobj).astype(int)
-    ours, theirs = dice(found, truth), dice(nearest(stacks, moved, truth.shape, affine, truth.max() + 1), truth)
+    nearest = nearest_labels(stacks, moved, affine, truth.shape)
+    ours, theirs = (float(np.mean(list(label_dice(each, truth).values()))) for each in (found, nearest))
     assert ours > 0.9 and ours > theirs + 0.02
-
-
-def dice(found: np.ndarray, truth: np.ndarray) -> float:
-    labels = [label for label in np.unique(truth) if label]
-    return float(
-        np.mean([2 * ((found == n) & (truth == n)).sum() / ((found == n).sum() + (truth == n).sum()) for n in labels])
-    )
-
-
-def voxels(points: np.ndarray, shape: tuple[int, ...], affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Nearest voxels of points, flat, and which points have one."""
-    index = np.rint((points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T).astype(int)
-    there = ((index >= 0) & (index < shape)).all(axis=1)
-    return np.ravel_multi_index(tuple(index[there].T), shape), there
-
-
-def plane(stack: Stack, k: float, shift: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
-    index = np.indices(stack.data.shape[:2]).reshape(2, -1).T + shift
-    return np.column_stack([index, np.full(len(index), k)]) @ stack.affine[:3, :3].T + stack.affine[:3, 3]
-
-
-def label_stacks(truth: np.ndarray, affine: np.ndarray) -> tuple[list[Stack], KnownMotion]:
-    """Three orthogonal stacks, each pixel with the label that fills most of it, 3 mm thick, every slice moved."""
-    rng, stacks, moved = np.random.default_rng(0), [], {}
-    inside = np.argwhere(truth > 0) @ affine[:3, :3].T + affine[:3, 3]
-    low, high = inside.min(axis=0) - 6, inside.max(axis=0) + 6
-    for number in range(3):
-        order = np.roll(np.eye(3), number, axis=0)
-        size = np.ceil(np.abs(order.T @ (high - low)) / [1.1, 1.1, 3.0]).astype(int)
-        laid = np.eye(4)
-        laid[:3, :3] = order * [1.1, 1.1, 3.0]
-        laid[:3, 3] = (low + high) / 2 - laid[:3, :3] @ ((size - 1) / 2)
-        stack = Stack(np.zeros(size, np.float32), np.ones(size, bool), laid, 3.0, f"labels-{number}")
-        for k in range(size[2]):
-            motion = Rigid.exp(rng.uniform(-1, 1, 6) * [3, 3, 3, 0.1, 0.1, 0.1]).about((low + high) / 2)
-            moved[number, k] = motion.matrix
-            votes = np.zeros((size[0] * size[1], truth.max() + 1), np.int16)
-            for z in np.linspace(-0.4, 0.4, 5):
-                for shift in ((-0.25, -0.25), (0.25, 0.25)):
-                    flat, there = voxels(motion.map(plane(stack, k + z, shift)), truth.shape, affine)
-                    votes[np.flatnonzero(there), truth.ravel()[flat]] += 1
-            stack.data[:, :, k] = votes.argmax(axis=1).reshape(size[:2])
-        stacks.append(replace(stack, mask=stack.data > 0))
-    return stacks, moved
-
-
-def nearest(
-    stacks: list[Stack], moved: KnownMotion, shape: tuple[int, ...], affine: np.ndarray, count: int
-) -> np.ndarray:
-    """The label that most pixels put into a voxel, three through their thickness; elsewhere that of the nearest."""
-    votes = np.zeros((int(np.prod(shape)), count), np.int16)
-    for number, stack in enumerate(stacks):
-        for k in range(stack.n_slices):
-            labels = stack.data[:, :, k].ravel().astype(int)
-            for z in (-1 / 3, 0, 1 / 3):
-                flat, there = voxels(Rigid(moved[number, k]).map(plane(stack, k + z)), shape, affine)
-                np.add.at(votes, (flat, labels[there]), 1)
-    seen = votes.any(axis=1).reshape(shape)
-    where = ndimage.distance_transform_edt(~seen, return_distances=False, return_indices=True)
-    return votes.argmax(axis=1).reshape(shape)[tuple(where)]
 
 
 def test_command_writes_a_volume_for_each_set_on_the_grid_of_the_reference(

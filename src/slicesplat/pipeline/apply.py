@@ -1,8 +1,8 @@
 """Other data on motion that was found before: the poses stay, only a field is solved for.
 
 Echoes and other contrasts by the objective of a reconstruction, with the poses held. Quantitative maps without robust
-weights, gains or a common intensity: their numbers mean something. Labels by one field each, about 1 where a label is
-and 0 elsewhere, of which the largest decides: thick slices are taken apart as they are for intensities.
+weights, gains or a common intensity: their numbers mean something. Labels by one field each, of which
+the largest decides (`pipeline.labels`): thick slices are taken apart as they are for intensities.
 """
 
 from __future__ import annotations
@@ -10,19 +10,18 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import nibabel as nib
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from slicesplat.config import Config, FitSettings
 from slicesplat.errors import InputError
-from slicesplat.geometry.pixels import broadcast_to_pixels
-from slicesplat.geometry.slices import FIT_MARGIN, Slices
+from slicesplat.geometry.slices import FIT_MARGIN
 from slicesplat.geometry.stack import Stack
 from slicesplat.motion.coarse_to_fine import Poses
+from slicesplat.pipeline.labels import LabelFields, LabelSettings
 from slicesplat.pipeline.output import model_of
 from slicesplat.pipeline.setup import chosen_backend, load_kernels
 from slicesplat.pipeline.stages import (
@@ -37,12 +36,10 @@ from slicesplat.pipeline.stages import (
 from slicesplat.prepare.known_motion import KnownMotion
 from slicesplat.prepare.memory import within_memory
 from slicesplat.prepare.region import grid_over, region_field, region_mask
-from slicesplat.progress import Callback, ReportProgress, StepClock
+from slicesplat.progress import Callback, StepClock
 from slicesplat.sampling import Grid, sample_volume
-from slicesplat.solvers.amplitudes import AmplitudeSolver, placed_lattice
-from slicesplat.splat import Backend
 from slicesplat.splat.cpu.threads import limited_threads
-from slicesplat.splat.grid import SAMPLING_CUTOFF, sample_on_grid
+from slicesplat.splat.grid import SAMPLING_CUTOFF
 from slicesplat.splat.model import FIT_CUTOFF
 
 __all__ = ["ApplySettings", "apply", "apply_labels"]
@@ -62,16 +59,12 @@ class ApplySettings:
         Lattice constant, in-plane pixels: what the fit of a reconstruction chooses as a rule.
     rounds : int
         Updates of prior, gains and weights, twice.
-    label_spacing : float
-        Lattice constant of the labels' fields, in-plane pixels.
-    label_iterations : int
-        Of conjugate gradients for each label.
+    labels : LabelSettings
     """
 
     spacing: float = 1.05
     rounds: int = 2
-    label_spacing: float = 1.0
-    label_iterations: int = 6
+    labels: LabelSettings = field(default_factory=LabelSettings)
 
 
 _DEFAULT = ApplySettings()
@@ -199,7 +192,9 @@ def apply_labels(
         laid = Grid(*grid_over(region, config.resolution, backend)) if grid is None else grid
         inside = region_mask(region, laid.affine, laid.shape, backend)
         with clock.step("labels") as report_progress:
-            found = _largest(slices, trust, values, laid, backend, settings, report_progress)
+            fields = LabelFields(slices, trust, values, backend, settings.labels)
+            fields.solve(lambda done: report_progress(done, fields.steps, None))
+            found = fields.largest(laid)
     return nib.Nifti1Image(np.where(inside, found, 0).astype(np.float32), laid.affine)
 
 
@@ -212,30 +207,3 @@ def _labels(stacks: Sequence[Stack]) -> NDArray[np.float32]:
             f"there are at most {MOST_LABELS}; leave out --labels"
         )
     return seen.astype(np.float32)
-
-
-def _largest(
-    slices: Slices,
-    trust: NDArray[np.float64],
-    labels: NDArray[np.float32],
-    grid: Grid,
-    backend: Backend,
-    settings: ApplySettings,
-    report_progress: ReportProgress,
-) -> NDArray[np.float32]:
-    """At every voxel the label whose field is largest."""
-    spacing = settings.label_spacing * float(np.median(slices.step))
-    lattice, forward_model = placed_lattice(slices, spacing, backend)
-    weights = backend.tensor(slices.mask & slices.measured) * broadcast_to_pixels(trust, slices, backend.device)
-    solver, nothing = AmplitudeSolver(forward_model, len(lattice)), lattice.field().amplitudes
-    pixels, ones = backend.tensor(slices.pixels), np.ones(len(slices))
-    found = np.zeros(grid.shape, np.float32)
-    best = np.full(grid.shape, -np.inf, np.float32)
-    for number, label in enumerate(labels, start=1):
-        shown = (pixels == float(label)).to(torch.float32)
-        amplitudes, _ = solver.solve(shown, weights, ones, nothing, settings.label_iterations)
-        values = sample_on_grid(lattice.field(amplitudes), grid.affine, grid.shape, backend)
-        larger = values > best
-        found[larger], best[larger] = label, values[larger]
-        report_progress(number, len(labels), None)
-    return found
