@@ -72,7 +72,7 @@ def test_step_depends_on_what_it_is_given_and_not_on_what_was_done_before() -> N
 
 
 def prior_of(objective: Objective) -> Prior:
-    return make_prior(SETTINGS.prior, objective.workspace.lattice)
+    return make_prior(SETTINGS.prior, objective.workspace.basis.lattice)
 
 
 def test_amplitudes_lower_misfit_and_prior() -> None:

@@ -45,7 +45,7 @@ def test_more_packages_than_slices_are_refused_by_the_name_of_the_stack() -> Non
     ("wrong", "problem"),
     [
         (FitSettings(prior="lasso"), "prior 'lasso': choose one of curvature, ridge"),
-        (FitSettings(strategy="cloud"), "field strategy 'cloud': choose one of lattice"),
+        (FitSettings(strategy="cloud"), "field strategy 'cloud': choose one of lattice, primitives"),
     ],
 )
 def test_prior_and_strategy_that_nobody_knows_are_refused_before_anything_is_done(

@@ -50,7 +50,7 @@ def test_everything_is_compiled_in_the_step_that_says_so() -> None:
     assert set(after) == {after[0]}
 
 
-def compile_one(*_: object) -> None:
+def compile_one(*_: object, **__: object) -> None:
     """In the place of `compile_kernels`: a kernel that is in no cache."""
     numba.njit(lambda x: x + 1)(1)
 
@@ -58,7 +58,7 @@ def compile_one(*_: object) -> None:
 @pytest.mark.parametrize(
     ("kept", "needed", "names"),
     [
-        (True, lambda *_: None, [STEPS[0]]),
+        (True, lambda *_, **__: None, [STEPS[0]]),
         (True, compile_one, [STEPS[0], COMPILING]),
         (False, compile_one, [STEPS[0], "compile kernels (in memory)"]),
     ],

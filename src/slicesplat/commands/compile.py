@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def execute(self, console: Console) -> None:
         """Compile, or load what is compiled already, and say where it is kept."""
-        compile_kernels()
+        compile_kernels(gradients=True)
         # What `simulate` and `demo` need beside it, on the smallest scan that there is.
         simulate(*brain_phantom(size_mm=20.0, spacing=4.0), SimulationConfig(stacks=1, pixel=4.0, spacing=4.0))
         log.info("kernels for %s are kept in %s", target_processor(), folder_of_kernels())

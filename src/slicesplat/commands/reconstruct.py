@@ -10,8 +10,11 @@ from typing import Annotated, Literal
 
 import nibabel as nib
 import numpy as np
+import torch
 import tyro
+from nibabel.affines import apply_affine
 from rich.console import Console
+from scipy.ndimage import map_coordinates
 
 from slicesplat.commands.base import OptionalPath, ProgressDisplay, log
 from slicesplat.commands.settings import Settings
@@ -24,6 +27,7 @@ from slicesplat.io.files import save_json
 from slicesplat.io.model import save_model
 from slicesplat.io.nifti import save_volume
 from slicesplat.io.outputs import Outputs
+from slicesplat.io.ply import save_ply
 from slicesplat.io.result_files import FILES, Names, named_files
 from slicesplat.io.slices import SLICE_FILES, save_slices
 from slicesplat.io.templates import load_template
@@ -50,7 +54,8 @@ class Command(SlicesCommand):
     simulated_slices : path
         Folder for the same slices as the volume predicts them, numbered alike, gains included.
     output_model : path
-        The volume as Gaussians, .safetensors, for sample-volume and sample-slices.
+        The volume as Gaussians: .safetensors, for sample-volume and sample-slices, or .ply, for viewers of Gaussian
+        splats.
     output_json : path
         Settings, time and memory of each step, and the pose, weight and gain of each slice.
     output_report : path
@@ -110,7 +115,7 @@ class Command(SlicesCommand):
         outputs.add_folder(self.output_slices, SLICE_FILES)
         outputs.add_file(self.output_uncertainty, suffixes=(".nii", ".nii.gz"))
         outputs.add_folder(self.simulated_slices, SLICE_FILES)
-        outputs.add_file(self.output_model, suffixes=(".safetensors",))
+        outputs.add_file(self.output_model, suffixes=(".safetensors", ".ply"))
         outputs.add_file(self.output_json, suffixes=(".json",))
         outputs.add_file(self.output_report, suffixes=(".html",))
         outputs.add_folder(self.snapshots, SNAPSHOT_FILES)
@@ -129,7 +134,7 @@ class Command(SlicesCommand):
             write(self.simulated_slices, lambda path: save_slices(path, result.simulated(), result.slice_records()))
             if self.output_transform and result.placement:
                 write(self.output_transform, partial(_save_transform, result.placement.transform))
-            write(self.output_model, lambda path: save_model(result.model, path))
+            write(self.output_model, partial(_save_model, result))
             ranking = {"ranking": [asdict(seen) for seen in ranked]} if ranked else {}
             write(self.output_json, lambda path: save_json({**result.json(), **ranking, FILES: self._files()}, path))
             if watch:
@@ -206,6 +211,18 @@ class Command(SlicesCommand):
             )
             return 1.0
         return self.output_intensity_mean / found
+
+
+def _save_model(result: Reconstruction, path: Path) -> None:
+    """The Gaussians, in the layout that the file's name asks for."""
+    if path.suffix.lower() != ".ply":
+        save_model(result.model, path)
+        return
+    field, volume = result.model.field, result.volume
+    place = apply_affine(np.linalg.inv(volume.affine), field.means.double().cpu().numpy())
+    values = np.asarray(volume.dataobj, np.float64)
+    brightness = map_coordinates(values, place.T, order=1) / max(values.max(), 1e-9)
+    save_ply(field, torch.from_numpy(brightness).float(), path)
 
 
 def _save_transform(transform: Rigid, path: Path) -> None:

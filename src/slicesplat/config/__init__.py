@@ -26,6 +26,7 @@ from slicesplat.config.output import (
     SampleSettings,
     UncertaintySettings,
 )
+from slicesplat.config.primitives import PrimitivesSettings
 from slicesplat.config.registration import (
     COARSE_LEVELS,
     FINE_LEVELS,
@@ -55,6 +56,7 @@ __all__ = [
     "MaskSettings",
     "NoiseSettings",
     "OutlineSettings",
+    "PrimitivesSettings",
     "RecoverySettings",
     "RegistrationSettings",
     "RelocationSettings",

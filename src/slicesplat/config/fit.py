@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from slicesplat.config.likelihood import LikelihoodSettings
+from slicesplat.config.primitives import PrimitivesSettings
+
+FEWEST_GAUSSIANS = 500
+"""With fewer a brain is a few blobs, and its slices have nothing to be placed by."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +18,9 @@ class FitSettings:
     Attributes
     ----------
     strategy : str
-        How the field is made of Gaussians, by the name in `estimate.strategies`.
+        How the field is made of Gaussians, by the name in `estimate.fit.STRATEGIES`.
+    gaussians : int
+        Most that the field may have. 0: as many as the validation pixels ask for.
     prior : str
         What is likely of the field, by the name in `priors`.
     spacings : tuple of float
@@ -51,9 +57,12 @@ class FitSettings:
     outline : int
         Pixels from the mask's edge inwards that choose nothing: they say more about the mask than about the anatomy.
     likelihood : LikelihoodSettings
+    primitives : PrimitivesSettings
+        Of the strategy of that name.
     """
 
     strategy: str = "lattice"
+    gaussians: int = 0
     prior: str = "curvature"
     spacings: tuple[float, ...] = (1.3, 1.05, 0.9)
     strengths: tuple[float, ...] = (2.0, 0.5)
@@ -71,12 +80,17 @@ class FitSettings:
     rim: int = 1
     outline: int = 2
     likelihood: LikelihoodSettings = field(default_factory=LikelihoodSettings)
+    primitives: PrimitivesSettings = field(default_factory=PrimitivesSettings)
 
     def __post_init__(self) -> None:
         if not self.spacings or min(self.spacings) <= 0:
             raise ValueError(f"spacings {self.spacings}: give at least one lattice constant, all of them positive")
         if not self.smoothness >= 0 or min(*self.strengths, *self.unknown_noise, 1.0) <= 0:
             raise ValueError(f"prior of strength {self.smoothness} times {self.strengths}: give positive numbers")
+        if self.gaussians and self.gaussians < FEWEST_GAUSSIANS:
+            raise ValueError(
+                f"{self.gaussians} Gaussians: give {FEWEST_GAUSSIANS} or more, or 0 for as many as it takes"
+            )
 
     def factors(self, noise_known: bool) -> tuple[float, ...]:
         """Strengths that are tried ahead of the others because the noise is not known; none where it is."""

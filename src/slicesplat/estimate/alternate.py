@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 
-from slicesplat.estimate.observations import Estimate, Observations, mean_product
+from slicesplat.estimate.observations import Observations, Swept, mean_product
 from slicesplat.estimate.strategy import Candidate
 from slicesplat.geometry.rigid import Float, Rigid, step_product
-
-Swept = Callable[[Estimate], None]
-"""Told after every sweep what is estimated now."""
 
 
 def sweep(

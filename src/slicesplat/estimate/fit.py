@@ -35,7 +35,17 @@ from slicesplat.splat import CPU, Backend
 
 log = logging.getLogger("slicesplat")
 
-STRATEGIES: dict[str, Callable[[FitSettings, TimePriorSettings], FieldStrategy]] = {"lattice": LatticeStrategy}
+
+def _primitives(settings: FitSettings, time: TimePriorSettings) -> FieldStrategy:
+    from slicesplat.estimate.primitives import PrimitivesStrategy  # what it imports nobody else needs
+
+    return PrimitivesStrategy(settings, time)
+
+
+STRATEGIES: dict[str, Callable[[FitSettings, TimePriorSettings], FieldStrategy]] = {
+    "lattice": LatticeStrategy,
+    "primitives": _primitives,
+}
 """By the name that `FitSettings.strategy` gives."""
 Watch = Callable[[GaussianField, SweepRecord], None]
 """Shown the field as it is after a sweep, the brightest tissue at 1, in the frame of the registration."""
@@ -125,7 +135,7 @@ def joint_fit(
     check_names(settings)
     strategy = STRATEGIES[settings.strategy](settings, registration.time)
     observations = observe(slices, inside, settings, random, backend)
-    progress = _Sweeps(report_progress, settings, observations.noise.known, watch)
+    progress = _Sweeps(report_progress, settings, strategy.last_sweeps, observations.noise.known, watch)
     if not observations.noise.known:
         log.info(
             "the noise of neighbouring pixels is not independent: its level is not known, and the fit goes without"
@@ -149,6 +159,8 @@ def joint_fit(
     best = best if verdict is None else _released(best, verdict, before, registration.time.trusted)
     progress.begin("how many Gaussians", progress.of_trials)
     best = select(observations, strategy, best, progress.swept)
+    progress.begin("which Gaussians", strategy.last_sweeps)
+    best = strategy.finish(observations, best, progress.swept)
     log.debug(
         "Gaussians %.2f mm apart, prior of %.2g times its strength", best.objective.spacing, best.objective.strength
     )
@@ -188,7 +200,12 @@ class _Sweeps:
     """Counts the sweeps, part by part, for the progress, and keeps what each has come to."""
 
     def __init__(
-        self, report_progress: ReportProgress, settings: FitSettings, noise_known: bool, watch: Watch | None
+        self,
+        report_progress: ReportProgress,
+        settings: FitSettings,
+        last_sweeps: int,
+        noise_known: bool,
+        watch: Watch | None,
     ) -> None:
         self._report, self._done, self._end = report_progress, 0, 0
         self._part, self._watch = "", watch
@@ -196,7 +213,8 @@ class _Sweeps:
         finer = len(settings.spacings) - 1
         stronger = len(settings.strengths) + len(settings.factors(noise_known))
         self.of_trials = finer * settings.rounds + stronger * (settings.rounds // 2)
-        self._total = settings.pose_rounds + self.of_trials + settings.final_rounds + 2 * settings.rounds
+        others = settings.pose_rounds + settings.final_rounds + 2 * settings.rounds
+        self._total = others + self.of_trials + last_sweeps
 
     def begin(self, part: str, most: int) -> None:
         """A part begins, of so many sweeps at most; those that the part before did without count as done."""

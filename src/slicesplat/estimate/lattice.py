@@ -1,9 +1,7 @@
 """The field as a cubic lattice of Gaussians: shapes are given, amplitudes are solved for.
 
 What the data decide is how many Gaussians there are, that is how close they stand, and how strong the prior is: the
-error of the validation pixels chooses both. (Means, scales and rotations that follow the gradient as well were tried:
-from this solution on they raise the error of the validation pixels, and that to the truth.) docs/method.md, Field
-strategies.
+error of the validation pixels chooses both. docs/method.md, Field strategies.
 """
 
 from __future__ import annotations
@@ -15,8 +13,10 @@ from functools import partial
 import numpy as np
 
 from slicesplat.config import FitSettings, TimePriorSettings
+from slicesplat.estimate.alternate import sweep
+from slicesplat.estimate.basis import LatticeBasis
 from slicesplat.estimate.objective import Objective, Workspace, empty_estimate
-from slicesplat.estimate.observations import Observations
+from slicesplat.estimate.observations import Observations, Swept
 from slicesplat.estimate.strategy import Candidate, Trials
 from slicesplat.field.lattice import lattice_over
 from slicesplat.geometry.rigid import Rigid
@@ -55,23 +55,45 @@ class LatticeStrategy:
         yield Trials(stronger, rounds // 2, chain=True)
         yield Trials([partial(_with_strength, factor) for factor in self.settings.strengths], rounds // 2, chain=False)
 
+    @property
+    def last_sweeps(self) -> int:
+        """A lattice is made coarser only where the number of its Gaussians is bounded."""
+        return self.settings.rounds if self.settings.gaussians else 0
+
+    def finish(self, observations: Observations, best: Candidate, swept: Swept) -> Candidate:
+        """The best lattice, or the finest one that has no more Gaussians than there may be."""
+        most, spacing = self.settings.gaussians, best.objective.spacing / pixel_spacing(observations)
+        found = best
+        while most and len(found.estimate.field) > most:
+            # Of a lattice that is a little coarser than it would have to be there is one more often.
+            spacing *= max(1.01, (len(found.estimate.field) / most) ** (1 / 3))
+            found = self._finer(observations, spacing, best)
+        if found is not best:
+            best.objective.workspace.release()
+            found = Candidate(found.objective.with_strength(best.objective.strength), found.estimate)
+            found = sweep(observations, found, self.last_sweeps, swept)
+        return found
+
     def _finer(self, observations: Observations, spacing: float, best: Candidate) -> Candidate:
         """A lattice of another constant that begins with the values of the best."""
         best.objective.workspace.free_scratch()
         estimate = best.estimate
         objective = self._objective(observations, spacing, estimate.motion, estimate.weights)
         workspace = objective.workspace
-        amplitudes = resampled_amplitudes(estimate.field, workspace.lattice, observations.backend)
+        amplitudes = resampled_amplitudes(estimate.field, workspace.basis.lattice, observations.backend)
         field = replace(workspace.shapes, amplitudes=amplitudes)
         return Candidate(objective, replace(estimate, field=field, error=np.inf, image=None))
 
     def _objective(self, observations: Observations, spacing: float, motion: Rigid, weights: Weights) -> Objective:
-        slices = observations.slices
-        # Pixels that were interpolated show no more than those that they were interpolated between.
-        pixel = float(np.median(slices.step)) * (observations.noise.reach if observations.noise.known else 1)
-        lattice = lattice_over(slices.moved(motion), spacing * pixel, observations.backend.device)
-        workspace = Workspace(observations, lattice, weights, motion, self.settings)
+        here = observations.slices.moved(motion)
+        lattice = lattice_over(here, spacing * pixel_spacing(observations), observations.backend.device)
+        workspace = Workspace(observations, LatticeBasis(lattice), weights, motion, self.settings)
         return Objective(workspace, self.settings, self.time)
+
+
+def pixel_spacing(observations: Observations) -> float:
+    """Distance, mm, between pixels that were measured: those that were interpolated between them show no more."""
+    return float(np.median(observations.slices.step)) * (observations.noise.reach if observations.noise.known else 1)
 
 
 def _with_strength(factor: float, best: Candidate) -> Candidate:

@@ -24,9 +24,9 @@ import numpy as np
 from torch import Tensor
 
 from slicesplat.config import FitSettings, TimePriorSettings
+from slicesplat.estimate.basis import Basis, Preconditions
 from slicesplat.estimate.observations import Estimate, Observations
 from slicesplat.field.gaussians import GaussianField
-from slicesplat.field.lattice import Lattice
 from slicesplat.geometry.pixels import broadcast_to_pixels
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.likelihood.bias_step import bias_step
@@ -35,9 +35,8 @@ from slicesplat.likelihood.validation import validation_error
 from slicesplat.motion.align import align, pose_covariance
 from slicesplat.motion.posterior import rms_displacement, shown_by_others
 from slicesplat.motion.time_prior import time_prior
-from slicesplat.priors import Prior, make_prior
+from slicesplat.priors import QuadraticPrior
 from slicesplat.solvers.amplitudes import AmplitudeSolver
-from slicesplat.solvers.precondition import Preconditioner
 from slicesplat.splat import ForwardModel, set_geometry
 
 _HELD = 1e-6  # so little that its neighbours alone place a slice, and its correlation is known all the same
@@ -49,20 +48,20 @@ class _Parts:
     """What a workspace holds."""
 
     forward_model: ForwardModel
-    prior: Prior
-    preconditioner: Preconditioner
+    prior: QuadraticPrior
+    preconditioner: Preconditions
     coverage: Tensor
 
 
 class Workspace:
-    """Memory for one lattice: the forward model and what depends on where it has the slices.
+    """Memory for one basis: the forward model and what depends on where it has the slices.
 
     It is no part of any estimate: whatever it holds is found again from one, so that it can be given back at any time.
 
     Parameters
     ----------
     observations : Observations
-    lattice : Lattice
+    basis : Basis
     weights : Weights
         Those at the beginning, near enough for the preconditioner.
     motion : Rigid (S)
@@ -71,10 +70,10 @@ class Workspace:
     """
 
     def __init__(
-        self, observations: Observations, lattice: Lattice, weights: Weights, motion: Rigid, settings: FitSettings
+        self, observations: Observations, basis: Basis, weights: Weights, motion: Rigid, settings: FitSettings
     ) -> None:
-        self.backend, self.slices, self.lattice = observations.backend, observations.slices, lattice
-        self.shapes = lattice.field()
+        self.backend, self.slices, self.basis = observations.backend, observations.slices, basis
+        self.shapes = basis.shapes()
         self._weights, self._first, self._prior = weights, motion, settings.prior
         self._kept: _Parts | None = None
         self._motion: Rigid | None = None
@@ -86,8 +85,7 @@ class Workspace:
             forward_model, here = self.backend.forward_model(self.slices), self.slices.moved(self._first)
             set_geometry(forward_model, self.shapes, here.pose)
             self._motion = self._first
-            prior = make_prior(self._prior, self.lattice, self.backend)
-            preconditioner = Preconditioner(self.lattice, prior, here, self.backend)
+            prior, preconditioner = self.basis.prior(self._prior, here, self.backend)
             coverage = forward_model.adjoint(self._weights.total(self.slices), self._weights.gain)
             self._kept = _Parts(forward_model, prior, preconditioner, coverage)
         return self._kept
@@ -98,7 +96,7 @@ class Workspace:
         if motion is not self._motion:
             set_geometry(parts.forward_model, self.shapes, self.slices.moved(motion).pose)
             self._motion, self._solver = motion, None
-        given = (parts.forward_model, len(self.lattice), parts.prior.matvec)
+        given = (parts.forward_model, len(self.shapes), parts.prior.matvec)
         if not preconditioned:
             return AmplitudeSolver(*given)
         if self._solver is None:
@@ -127,12 +125,12 @@ class Workspace:
 
 
 class Objective:
-    """Phi on a lattice: the assembly of forward model, likelihood and prior.
+    """Phi on a basis: the assembly of forward model, likelihood and prior.
 
     Parameters
     ----------
     workspace : Workspace
-        Of the lattice.
+        Of the basis.
     settings : FitSettings
     time : TimePriorSettings
     strength : float
@@ -146,8 +144,8 @@ class Objective:
 
     @property
     def spacing(self) -> float:
-        """Lattice constant, mm."""
-        return self.workspace.lattice.spacing
+        """Constant of the lattice that the prior is on, mm."""
+        return self.workspace.basis.lattice.spacing
 
     def release(self, kept: Objective) -> None:
         """Give back the memory that an objective that is kept does not use."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -142,6 +143,10 @@ class Estimate:
     def with_amplitudes(self, amplitudes: Tensor, image: Tensor) -> Estimate:
         """The same with other amplitudes, which predict this image."""
         return replace(self, field=replace(self.field, amplitudes=amplitudes), image=image)
+
+
+Swept = Callable[[Estimate], None]
+"""Told after every sweep what is estimated now."""
 
 
 def mean_product(observations: Observations, weights: Weights, one: Float, other: Float) -> float:

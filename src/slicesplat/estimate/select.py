@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from slicesplat.estimate.alternate import Swept, sweep
-from slicesplat.estimate.observations import Observations
+from slicesplat.estimate.alternate import sweep
+from slicesplat.estimate.observations import Observations, Swept
 from slicesplat.estimate.strategy import Candidate, FieldStrategy, Trials
 
 

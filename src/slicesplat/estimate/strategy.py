@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from slicesplat.estimate.objective import Objective
-from slicesplat.estimate.observations import Estimate, Observations
+from slicesplat.estimate.observations import Estimate, Observations, Swept
 from slicesplat.geometry.rigid import Rigid
 
 
@@ -52,3 +52,10 @@ class FieldStrategy(Protocol):
 
     def candidates(self, observations: Observations) -> Iterator[Trials]:
         """What is tried once the poses are known, one family after the other."""
+
+    @property
+    def last_sweeps(self) -> int:
+        """That `finish` makes at most."""
+
+    def finish(self, observations: Observations, best: Candidate, swept: Swept) -> Candidate:
+        """What the best candidate becomes before all pixels are fitted: a field of no more Gaussians than asked."""

@@ -11,10 +11,14 @@ from slicesplat.splat import CPU, Backend
 from slicesplat.splat.grid import grid_slices
 
 
-def compile_kernels(backend: Backend = CPU) -> None:
+def compile_kernels(backend: Backend = CPU, gradients: bool = False) -> None:
     """Compile what a reconstruction needs, or load it from the cache: on one Gaussian over a grid of a few voxels.
 
-    The kernels of `gradients` are not among it: nothing but `splat.render` needs them.
+    Parameters
+    ----------
+    backend : Backend
+    gradients : bool
+        Those for the gradients by a Gaussian's shape too, which Gaussians on a lattice do not need.
     """
     planes = grid_slices(np.eye(4), (4, 4, 2), 1.0)
     forward_model = backend.forward_model(planes)
@@ -26,6 +30,8 @@ def compile_kernels(backend: Backend = CPU) -> None:
     image = forward_model.apply(one, gains)
     forward_model.adjoint(image, gains)
     forward_model.pose_normal_equations(one, gains, image, torch.ones_like(image), gains)
+    if gradients:
+        forward_model.vjp(image, one, gains)
     amplitudes = backend.tensor(one)
     prior = Curvature(Lattice(1.0, torch.zeros(1, 3, dtype=torch.int32, device=backend.device)), backend)
     prior.majorise(amplitudes, 1.0)

@@ -149,7 +149,7 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
 def _registered(stacks: Sequence[Stack], config: Config, clock: StepClock) -> tuple[Backend, Registered]:
     """The stages ahead of the estimate."""
     backend = chosen_backend(stacks, config)
-    load_kernels(backend, clock)
+    load_kernels(backend, clock, config.fit.strategy)
     with clock.step("prepare"):
         prepared = prepare(stacks, config)
     if any(stack.carried for stack in prepared.signals):

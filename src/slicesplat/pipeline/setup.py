@@ -73,8 +73,8 @@ def chosen_backend(stacks: Sequence[Stack], config: Config) -> Backend:
     return backend
 
 
-def load_kernels(backend: Backend, clock: StepClock) -> None:
-    """The kernels, loaded or compiled; the step is called by what it turns out to be."""
+def load_kernels(backend: Backend, clock: StepClock, strategy: str = "lattice") -> None:
+    """The kernels that a strategy needs, loaded or compiled; the step is called by what it turns out to be."""
     compiles = f"compile kernels ({'once per installation' if keeps_kernels() else 'in memory'})"
     with clock.step(LOAD_KERNELS), when_compiling(lambda: clock.rename(compiles)):
-        compile_kernels(backend)
+        compile_kernels(backend, gradients=strategy != "lattice")

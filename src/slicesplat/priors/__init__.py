@@ -14,10 +14,8 @@ from slicesplat.priors.ridge import Ridge
 from slicesplat.splat import CPU, Backend
 
 
-class Prior(Protocol):
-    """A prior E on the field of a lattice, lowered by way of quadratic forms a' P a / 2 that touch it from above."""
-
-    lattice: Lattice
+class QuadraticPrior(Protocol):
+    """A prior E on a field of given shapes, lowered by way of quadratic forms a' P a / 2 that touch it from above."""
 
     def energy(self, amplitudes: Tensor) -> float:
         """E of the field of these amplitudes (N,)."""
@@ -29,7 +27,13 @@ class Prior(Protocol):
         """P times a vector: (N,) to (N,)."""
 
     def diagonal(self) -> Tensor:
-        """The diagonal (N,) of P."""
+        """The diagonal (N,) of P, or about that."""
+
+
+class Prior(QuadraticPrior, Protocol):
+    """A prior on the field of a lattice."""
+
+    lattice: Lattice
 
     def symbol(self, turns: Sequence[Tensor]) -> Tensor:
         """What P does to waves of `turns` radian per cell along each axis, where it is even, but for a factor."""

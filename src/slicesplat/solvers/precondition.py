@@ -7,11 +7,12 @@ its diagonal d, it is about the same everywhere: a convolution, with the symbol
 
 and f the mean share of A'WA in d. So M^-1 is two Fourier transforms of a box between two products with d^(-1/2).
 Conjugate gradients (Hestenes and Stiefel, J. Res. Natl. Bur. Stand. 49, 1952, 409-436), preconditioned with it, come in
-two iterations as far as in eight without. docs/method.md, Solvers.
+two iterations as far as in eight without. Gaussians of any shape have their diagonal alone. docs/method.md, Solvers.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import LATTICE_SIGMA, LATTICE_SUM, Lattice
 from slicesplat.geometry.slices import Slices
 from slicesplat.splat import CPU, Backend
@@ -30,14 +32,51 @@ Float = NDArray[np.float64]
 _LEAST = 1e-6  # of the diagonal's mean: where nothing was measured there may be no prior either
 
 
-class QuadraticForm(Protocol):
-    """What the preconditioner asks of the prior."""
+class Diagonal(Protocol):
+    """What preconditioners ask of the prior."""
 
     def diagonal(self) -> Tensor:
         """The diagonal (N,) of its form's matrix."""
 
+
+class QuadraticForm(Diagonal, Protocol):
+    """What the one for a lattice asks of it besides."""
+
     def symbol(self, turns: Sequence[Tensor]) -> Tensor:
         """What the matrix does to waves of `turns` radian per cell along each axis, but for a factor."""
+
+
+class DiagonalPreconditioner:
+    """The inverse of about the diagonal of the normal equations' matrix, for Gaussians of any shape (Jacobi).
+
+    Of A'WA it is A'w times what a Gaussian's image is in the mean, weighted by itself: half its peak in the slice's
+    plane, times 1 / sqrt(2) across it, and the peak that of the PSF in the mean over the slices.
+
+    Parameters
+    ----------
+    shapes : GaussianField
+    prior : Diagonal
+        The prior's form on them.
+    slices : Slices
+    backend : Backend
+    """
+
+    def __init__(self, shapes: GaussianField, prior: Diagonal, slices: Slices, backend: Backend = CPU) -> None:
+        self.prior = prior
+        blur = sum(share * covariance for covariance, share in _psfs(slices))
+        covariances = shapes.covariances()
+        seen = torch.linalg.det(covariances + backend.tensor(np.asarray(blur)))
+        self._self_weighted = torch.sqrt(torch.linalg.det(covariances) / seen) / (2 * math.sqrt(2))
+        self._inverse = torch.ones(len(shapes), device=backend.device)
+
+    def update(self, coverage: Tensor) -> None:
+        """Follow the prior as it is now, and the pixels' weights: `coverage` (N,) is what their adjoint gives."""
+        diagonal = coverage.clamp(min=0) * self._self_weighted + self.prior.diagonal()
+        torch.reciprocal(diagonal.clamp(min=_LEAST * diagonal.mean()), out=self._inverse)
+
+    def matvec(self, vector: Tensor) -> Tensor:
+        """The inverse times a vector: (N,) to (N,)."""
+        return self._inverse * vector
 
 
 class Preconditioner:
@@ -110,6 +149,11 @@ def _gaussian_symbol(covariance: Float, turns: Sequence[Tensor]) -> Tensor:
 
 def _blurs(slices: Slices, spacing: float) -> list[tuple[Float, float]]:
     """Covariance (3, 3) of lattice and scanner in units of the spacing, and share of the pixels, of every stack."""
+    return [(psf / spacing**2 + LATTICE_SIGMA**2 * np.eye(3), share) for psf, share in _psfs(slices)]
+
+
+def _psfs(slices: Slices) -> list[tuple[Float, float]]:
+    """Mean covariance (3, 3) mm^2 of the PSF in the world, and share of the pixels, of every stack."""
     shares, offsets = slices.psf_weights, slices.psf_offsets
     own = (shares[:, :, None] * slices.psf_covariances).sum(axis=1)
     own[:, 2] += (shares * offsets**2).sum(axis=1)
@@ -120,6 +164,6 @@ def _blurs(slices: Slices, spacing: float) -> list[tuple[Float, float]]:
     for stack in np.unique(slices.stack):
         weight = np.where(slices.stack == stack, pixels, 0.0)
         if weight.sum() > 0:
-            mean = np.average(covariance, axis=0, weights=weight) / spacing**2
-            out.append((mean + LATTICE_SIGMA**2 * np.eye(3), float(weight.sum() / pixels.sum())))
+            mean = np.average(covariance, axis=0, weights=weight)
+            out.append((mean, float(weight.sum() / pixels.sum())))
     return out
