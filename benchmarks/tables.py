@@ -224,7 +224,45 @@ def masks_volume(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+def primitives(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["case", "lattice", "Gaussians", "a sixth of them, shaped", "30,000", "as many as asked for", "Gaussians"]
+    lines = []
+    for case in dict.fromkeys(row["case"] for row in rows):
+        own = [row for row in rows if row["case"] == case]
+        lattice, sixth, fixed, free = (
+            find(own, field=field, asked=asked)
+            for field, asked in (
+                ("lattice", ""),
+                ("primitives", "a sixth"),
+                ("primitives", "30000"),
+                ("primitives", ""),
+            )
+        )
+        number = [f"{row['gaussians']:,}" if row else "" for row in (lattice, free)]
+        cells = [quality(lattice), number[0], quality(sixth), quality(fixed), quality(free), number[1]]
+        lines.append([NAMES.get(case, case), *cells])
+    return head, lines
+
+
+def primitives_curve(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["Gaussians at most", "lattice", "primitives", "model of the primitives"]
+    lines = []
+    for asked in dict.fromkeys(row["asked"] for row in rows):
+        lattice, shaped = (find(rows, field=field, asked=asked) for field in ("lattice", "primitives"))
+        size = f"{shaped['kb'] / 1000:.2f} MB" if shaped else ""
+        lines.append([f"{int(asked):,}", quality(lattice), quality(shaped), size])
+    return head, lines
+
+
+def paper(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    lines = [[str(row["epoch"]), quality(row), f"{row['cpu_s']:.0f}"] for row in rows]
+    return ["epoch", "PSNR, SSIM", "processor time, s"], lines
+
+
 TABLES = {
+    "primitives": Table(("primitives",), primitives),
+    "primitives-curve": Table(("primitives-curve",), primitives_curve),
+    "paper-recipe": Table(("primitives-paper",), paper),
     "measured": Table(("accuracy", "least-squares"), measured),
     "accuracy": Table(("accuracy", "least-squares"), accuracy),
     "leave-one-out": Table(("accuracy-leave-one-out",), left_out),
