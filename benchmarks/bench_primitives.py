@@ -38,7 +38,7 @@ from slicesplat.pipeline import reconstruct
 BENCHMARK = "primitives"
 NUMBER = 30_000
 SIXTH = 6
-CURVE = (1_000, 3_000, 10_000, 30_000, 65_000, 200_000)
+CURVE = (1_000, 3_000, 10_000, 20_000, 30_000, 100_000, 200_000)
 CURVE_CASE = "fetal-mild"
 
 
