@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -11,16 +13,17 @@ import pytest
 import torch
 from backends import gpu, interpreter
 
-from slicesplat.config import Config, FitSettings
+from slicesplat.config import Config, FitSettings, PrimitivesSettings
 from slicesplat.errors import InputError
+from slicesplat.estimate.basis import Basis, LatticeBasis, PrimitivesBasis
 from slicesplat.estimate.fit import joint_fit
+from slicesplat.field.lattice import Lattice
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.likelihood.robust import TINY
 from slicesplat.pipeline import reconstruct
 from slicesplat.prepare.intensity import scale_intensities
-from slicesplat.priors.curvature import Curvature
+from slicesplat.priors.sampled import SampledPrior
 from slicesplat.solvers.amplitudes import AmplitudeSolver, placed_lattice
-from slicesplat.solvers.precondition import Preconditioner
 from slicesplat.splat import CPU
 from slicesplat.splat.grid import sample_on_grid
 from slicesplat.validation.phantom import brain_phantom
@@ -38,6 +41,9 @@ def tiny() -> Slices:
 
 
 BRIEF = FitSettings(spacings=(2.5, 2.0), pose_rounds=1, final_rounds=1, rounds=1, iterations=2)
+SHAPED = replace(
+    BRIEF, strategy="primitives", primitives=PrimitivesSettings(share=1.0, steps=1, stages=1, first=0.5, cell=1.5)
+)
 
 
 # --- nothing waits
@@ -62,22 +68,27 @@ def move_to_meta(thing: Any, seen: dict[int, Any]) -> None:
 
 
 @needs_triton
-def test_an_iteration_asks_the_device_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("basis", [LatticeBasis, lambda lattice: PrimitivesBasis(lattice.field(), lattice)])
+def test_an_iteration_asks_the_device_for_nothing(
+    monkeypatch: pytest.MonkeyPatch, basis: Callable[[Lattice], Basis]
+) -> None:
     """On tensors without numbers whatever needs one fails: a comparison, a copy to the host, a choice by a mask."""
     from triton.runtime.interpreter import InterpretedFunction
     from triton.runtime.jit import JITFunction
 
     backend, scan = interpreter(), tiny()
     lattice, forward_model = placed_lattice(scan, 4.0, backend)
-    prior = Curvature(lattice, backend)
-    preconditioner = Preconditioner(lattice, prior, scan, backend)
+    prior, preconditioner = basis(lattice).prior("curvature", scan, backend)
     solver = AmplitudeSolver(forward_model, len(lattice), prior.matvec, preconditioner.matvec)
     inner, launched = solver.cg, []  # type: ignore[var-annotated]
     for kind in (InterpretedFunction, JITFunction):
         monkeypatch.setattr(kind, "__getitem__", lambda self, grid: lambda *given, **named: launched.append(1))
     seen: dict[int, Any] = {}
     pairs = forward_model._pairs
-    parts = (forward_model.views, forward_model.geometry, pairs, pairs.geometry)
+    parts = [forward_model.views, forward_model.geometry, pairs, pairs.geometry]
+    if isinstance(prior, SampledPrior):
+        sampled = prior._forward_model
+        parts += [prior.prior, sampled, sampled.views, sampled.geometry, sampled._pairs, sampled._pairs.geometry]
     for thing in (solver, inner, forward_model, *parts, prior, preconditioner):
         move_to_meta(thing, seen)
     inner.iterate()
@@ -99,12 +110,13 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_done(monkeypat
 
 
 @needs_triton
-def test_fit_and_sampling_on_the_kernels_of_the_gpu_are_those_of_the_cpu() -> None:
+@pytest.mark.parametrize("settings", [BRIEF, SHAPED], ids=["lattice", "primitives"])
+def test_fit_and_sampling_on_the_kernels_of_the_gpu_are_those_of_the_cpu(settings: FitSettings) -> None:
     scan, affine = tiny(), np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = -8.0
     fits, volumes = [], []
     for backend in (CPU, gpu()):
-        fit = joint_fit(scan, scan.mask, BRIEF, np.random.default_rng(0), backend=backend)
+        fit = joint_fit(scan, scan.mask, settings, np.random.default_rng(0), backend=backend)
         fits.append(fit)
         volumes.append(sample_on_grid(fit.field, affine, (4, 4, 3), backend))
     one, other = fits

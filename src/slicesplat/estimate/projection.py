@@ -75,7 +75,7 @@ class Projection:
         self._inside[(cells[:, 2] * shape[0] + cells[:, 0]) * shape[1] + cells[:, 1]] = 1.0
         self._planes = [self._grid(np.asarray(shift)) for shift in _SHIFTS]
         self._forward_model = backend.forward_model(self._planes[0][0], _CUTOFF)
-        self._gains = np.ones(shape[2])
+        self._gains = backend.tensor(np.ones(shape[2]))
         self._wanted: dict[int, Tensor] = {}
 
     def begin(self, count: int) -> GaussianField:

@@ -43,7 +43,8 @@ class SampledPrior:
         self._cell = (cells[:, 2] * shape[0] + cells[:, 0]) * shape[1] + cells[:, 1]
         self._forward_model = backend.forward_model(planes)
         set_geometry(self._forward_model, shapes, planes.pose)
-        self._gains = np.ones(len(planes))
+        # On the device already: an iteration of conjugate gradients must not wait for a copy.
+        self._gains = backend.tensor(np.ones(len(planes)))
 
     def energy(self, amplitudes: Tensor) -> float:
         """E of the field of these amplitudes (N,)."""
@@ -56,7 +57,7 @@ class SampledPrior:
     def matvec(self, amplitudes: Tensor) -> Tensor:
         """The form's matrix times a vector: (N,) to (N,)."""
         box = torch.zeros(self._forward_model.pixels, device=amplitudes.device)
-        box[self._cell] = self.prior.matvec(self._sampled(amplitudes)) / LATTICE_SUM
+        box.index_copy_(0, self._cell, self.prior.matvec(self._sampled(amplitudes)) / LATTICE_SUM)
         return self._forward_model.adjoint(box, self._gains)
 
     def diagonal(self) -> Tensor:
@@ -88,4 +89,4 @@ class SampledPrior:
 
     def _sampled(self, amplitudes: Tensor) -> Tensor:
         """Amplitudes with which the lattice is about where the field is, at every cell."""
-        return self._forward_model.apply(amplitudes, self._gains)[self._cell] / LATTICE_SUM
+        return self._forward_model.apply(amplitudes, self._gains).index_select(0, self._cell) / LATTICE_SUM
