@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import pytest
 
-from slicesplat.cohort.clusters import ClusterSettings, client_of, job_cluster, local_share
+from slicesplat.cohort.clusters import ClusterSettings, client_of, job_cluster, local_share, needed
 from slicesplat.errors import InputError
 
 
@@ -56,3 +59,11 @@ def test_a_scheduler_that_does_not_answer_is_refused() -> None:
         client_of(ClusterSettings(scheduler="tcp://127.0.0.1:9"), local_share(ClusterSettings(), [], 1, None), 0.0),
     ):
         pass
+
+
+def test_ctrl_c_stays_ours_whatever_a_library_does_when_it_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "dask_jobqueue"]:
+        monkeypatch.delitem(sys.modules, name)
+    before = signal.getsignal(signal.SIGINT)
+    needed("dask_jobqueue")
+    assert signal.getsignal(signal.SIGINT) is before

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from command_line import reconstruct_args, refused
 
 from slicesplat.commands.settings import Settings
+from slicesplat.config import Config, FitSettings
 
 
 def test_field_and_number_are_those_of_the_fit() -> None:
     settings = Settings(strategy="primitives", gaussians=900)
     assert (settings.fit.strategy, settings.fit.gaussians) == ("primitives", 900)
-    # What a command changes afterwards keeps them.
+    # What a command changes afterwards keeps them, and they are as a script has them.
     assert replace(settings, uncertainty=True).fit == settings.fit
+    assert settings.plain() == Config(fit=FitSettings(strategy="primitives", gaussians=900))
+    assert asdict(Settings().plain()) == asdict(Config())
     assert Settings().fit.strategy == "lattice"
 
 

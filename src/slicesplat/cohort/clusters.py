@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -221,10 +222,15 @@ def needed(name: str) -> ModuleType:
     """
     from importlib import import_module
 
+    # dask-jobqueue ends the program at Ctrl-C from its import on, whoever imports it: that is not for a library to say.
+    interrupted = signal.getsignal(signal.SIGINT)
     try:
         return import_module(name)
     except ImportError as error:
         raise InputError(f"{name} is not installed; pip install 'slicesplat[cluster]'") from error
+    finally:
+        if signal.getsignal(signal.SIGINT) is not interrupted:
+            signal.signal(signal.SIGINT, interrupted)
 
 
 def this_machine(settings: ClusterSettings, memories: Sequence[float], gpus: int) -> Share:

@@ -123,7 +123,7 @@ class Command(BaseCommand):
         derivative.check()
         examinations = find_examinations(derivative.raw, self.participant_label, self.session_label, derivative.masks)
         derivative.describe()
-        return data_set_tasks(examinations, derivative, self.config, flags)
+        return data_set_tasks(examinations, derivative, self.config.plain(), flags)
 
     def _share(self, memories: list[float]) -> Share:
         """Subjects at a time and threads of each, as far as it is this machine that computes."""

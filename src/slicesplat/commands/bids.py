@@ -115,7 +115,9 @@ class Command(BaseCommand):
         if self.template is not None:
             load_template(self.template)
         template = "" if self.template is None else str(self.template)
-        return replace(self.config, uncertainty=self.uncertainty, orientation=self.orientation, template=template)
+        return replace(
+            self.config.plain(), uncertainty=self.uncertainty, orientation=self.orientation, template=template
+        )
 
 
 def _end(outcomes: list[Outcome]) -> None:

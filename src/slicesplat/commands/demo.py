@@ -42,7 +42,7 @@ class Command(BaseCommand):
             raise InputError(f"--size {self.size:g}: no length of a brain; give 30 to 150 mm")
         Outputs([]).add_folder(self.output, DEMO_FILES)
         with ProgressDisplay(console) as progress:
-            result = demo(self.output, reconstruct, self.config, progress=progress, size_mm=self.size)
+            result = demo(self.output, reconstruct, self.config.plain(), progress=progress, size_mm=self.size)
         show(_table(result))
         log.info("stacks, volumes and demo.png are in %s", result.folder)
 

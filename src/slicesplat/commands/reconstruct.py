@@ -172,7 +172,7 @@ class Command(SlicesCommand):
         steps = fit.pose_steps if self.transformation_optimization else 0
         fit = replace(fit, likelihood=likelihood, pose_steps=steps)
         return replace(
-            self.config,
+            self.config.plain(),
             fit=fit,
             uncertainty=self.output_uncertainty is not None,
             orientation=self.orientation,

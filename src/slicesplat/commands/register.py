@@ -46,7 +46,7 @@ class Command(SlicesCommand):
         outputs = self._checked_outputs()
         stacks = self.load_stacks()
         with ProgressDisplay(console) as progress:
-            result = register(stacks, self.config, progress=progress)
+            result = register(stacks, self.config.plain(), progress=progress)
         records = result.slice_records()
         with outputs.writing() as write:
             write(self.output_slices, lambda path: save_slices(path, result.stacks, records))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Annotated, Literal
 
 import tyro
@@ -53,3 +53,7 @@ class Settings(Config):
         super().__post_init__()
         fit = replace(self.fit, strategy=self.strategy, gaussians=self.gaussians)
         object.__setattr__(self, "fit", fit)  # as the generated initialiser of a frozen class does
+
+    def plain(self) -> Config:
+        """The same as the library has them: what is kept of them does not depend on where they were asked for."""
+        return Config(**{each.name: getattr(self, each.name) for each in fields(Config)})
