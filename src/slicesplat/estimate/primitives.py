@@ -11,24 +11,21 @@ gains and weights. docs/method.md, Field strategies.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 
-from slicesplat.config import FitSettings, TimePriorSettings
 from slicesplat.estimate.alternate import sweep
 from slicesplat.estimate.basis import PrimitivesBasis
 from slicesplat.estimate.lattice import LatticeStrategy, pixel_spacing
 from slicesplat.estimate.objective import Objective, Workspace
 from slicesplat.estimate.observations import Observations, Swept
 from slicesplat.estimate.projection import Projection
-from slicesplat.estimate.strategy import Candidate, Trials
+from slicesplat.estimate.strategy import Candidate
 from slicesplat.field.gaussians import GaussianField
-from slicesplat.geometry.rigid import Rigid
 
 
-class PrimitivesStrategy:
+class PrimitivesStrategy(LatticeStrategy):
     """Lattices until the validation pixels have chosen one; then so few Gaussians of any shape as they allow.
 
     Parameters
@@ -36,18 +33,6 @@ class PrimitivesStrategy:
     settings : FitSettings
     time : TimePriorSettings
     """
-
-    def __init__(self, settings: FitSettings, time: TimePriorSettings) -> None:
-        self.settings, self.time = settings, time
-        self._lattice = LatticeStrategy(settings, time)
-
-    def initialise(self, observations: Observations, motion: Rigid) -> Candidate:
-        """The coarsest lattice: the poses are found on it."""
-        return self._lattice.initialise(observations, motion)
-
-    def candidates(self, observations: Observations) -> Iterator[Trials]:
-        """Those of the lattice."""
-        return self._lattice.candidates(observations)
 
     @property
     def last_sweeps(self) -> int:

@@ -23,12 +23,10 @@ from slicesplat.config import PrimitivesSettings
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import lattice_over
 from slicesplat.field.mixture import energies, merge, split
-from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
-from slicesplat.solvers.amplitudes import resampled_amplitudes
-from slicesplat.solvers.cg import ConjugateGradients
+from slicesplat.solvers.amplitudes import AmplitudeSolver, resampled_amplitudes
 from slicesplat.splat import CPU, Backend, set_geometry
-from slicesplat.splat.grid import grid_affine, grid_slices
+from slicesplat.splat.grid import lattice_planes, pixels_of_cells
 
 _CUTOFF = 3.5
 """Standard deviations to which a Gaussian is followed here: where it ends there its gradient has a step of 0.2 %."""
@@ -68,14 +66,11 @@ class Projection:
         self.settings, self.backend = settings, backend
         self._spacing = settings.cell * pixel
         region = lattice_over(slices, self._spacing, backend.device)
-        shape, cells = region.boxed()
-        self._corner = region.means().amin(dim=0).double().cpu().numpy()
-        self._shape = (shape[0], shape[1], shape[2])
-        self._inside = torch.zeros(math.prod(shape), device=backend.device)
-        self._inside[(cells[:, 2] * shape[0] + cells[:, 0]) * shape[1] + cells[:, 1]] = 1.0
-        self._planes = [self._grid(np.asarray(shift)) for shift in _SHIFTS]
-        self._forward_model = backend.forward_model(self._planes[0][0], _CUTOFF)
-        self._gains = backend.tensor(np.ones(shape[2]))
+        self._planes = [lattice_planes(region, shift, _VARIANCE) for shift in _SHIFTS]
+        self._forward_model = backend.forward_model(self._planes[0], _CUTOFF)
+        self._inside = torch.zeros(self._forward_model.pixels, device=backend.device)
+        self._inside[pixels_of_cells(region)] = 1.0
+        self._gains = backend.tensor(np.ones(len(self._planes[0])))
         self._wanted: dict[int, Tensor] = {}
 
     def begin(self, count: int) -> GaussianField:
@@ -138,45 +133,34 @@ class Projection:
 
     def _solved(self, field: GaussianField, grid: int, iterations: int) -> tuple[GaussianField, Tensor]:
         """The field with amplitudes nearer to their optimum on a grid, and its values there."""
-        model, gains, inside = self._forward_model, self._gains, self._inside
-        set_geometry(model, field, self._planes[grid][1])
+        set_geometry(self._forward_model, field, self._planes[grid].pose)
         own = (field.log_scales.sum(dim=1).exp() * math.pi**1.5 / self._spacing**3).clamp(min=1e-3)
-
-        def normal_equations(direction: Tensor) -> tuple[Tensor, Tensor]:
-            image = model.apply(direction, gains)
-            return model.adjoint(inside * image, gains), image
-
-        image = model.apply(field.amplitudes, gains)
-        residual = model.adjoint(inside * (self._target(grid) - image), gains)
-        cg = ConjugateGradients(normal_equations, residual, image, lambda vector: vector / own)
-        amplitudes, image = cg.solve(field.amplitudes, residual, image, iterations)
+        solver = AmplitudeSolver(self._forward_model, len(field), preconditioner=lambda vector: vector / own)
+        given = (self._target(grid), self._inside, self._gains, field.amplitudes, iterations)
+        amplitudes, image = solver.solve(*given)
         return replace(field, amplitudes=amplitudes), image
 
     def _reallocated(self, field: GaussianField, count: int, step: int) -> GaussianField:
         """As many Gaussians as asked: fewer where they carry little, more where something is missing."""
-        field, image = self._solved(field, step % len(_SHIFTS), self.settings.iterations)
-        square = self._inside * (image - self._target(step % len(_SHIFTS))) ** 2
+        grid = step % len(_SHIFTS)
+        field, image = self._solved(field, grid, self.settings.iterations)
+        square = self._inside * (image - self._target(grid)) ** 2
         little = self.settings.little * float(square.sum(dtype=torch.float64)) * self._spacing**3 / len(field)
         field = merge(field.select(energies(field) > little), little)
         if len(field) > count:
             return field.select(torch.topk(energies(field), count).indices.sort().values)
         while len(field) < count:
-            set_geometry(self._forward_model, field, self._planes[step % len(_SHIFTS)][1])
+            set_geometry(self._forward_model, field, self._planes[grid].pose)
             missed = self._forward_model.adjoint(square, self._gains)
             # Each may become two and no more, before it is looked at again.
             field = split(field, torch.topk(missed, min(count - len(field), len(field))).indices.sort().values)
         return field
 
-    def _grid(self, shift: np.ndarray) -> tuple[Slices, Rigid]:
-        affine = grid_affine(self._corner + shift * self._spacing, self._spacing)
-        planes = grid_slices(affine, self._shape, _VARIANCE)
-        return planes, planes.pose
-
     def _target(self, grid: int) -> Tensor:
         """The target's values on a grid; found when they are first needed."""
         if grid not in self._wanted:
-            planes, pose = self._planes[grid]
+            planes = self._planes[grid]
             model = self.backend.forward_model(planes, _CUTOFF)
-            set_geometry(model, self.target, pose)
+            set_geometry(model, self.target, planes.pose)
             self._wanted[grid] = model.apply(self.target.amplitudes, self._gains)
         return self._wanted[grid]

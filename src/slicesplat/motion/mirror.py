@@ -74,7 +74,8 @@ def mirrored(slices: Slices, planes: Float) -> Slices:
     planes : (S, 4, 4)
         Reflections of the world, one for each.
     """
-    rows = [np.arange(a, b).reshape(shape)[::-1].ravel() for a, b, shape in _crops(slices)]
+    index = np.arange(len(slices.pixels))
+    rows = [slices.image(index, s)[::-1].ravel() for s in range(len(slices))]
     order = np.concatenate(rows) if rows else np.zeros(0, np.int64)
     origin, over = slices.origin.copy(), np.diag([-1.0, 1.0, 1.0, 1.0])
     origin[:, 0] = -(origin[:, 0] + (slices.shape[:, 0] - 1) * slices.step[:, 0])
@@ -87,12 +88,6 @@ def mirrored(slices: Slices, planes: Float) -> Slices:
         frame=Rigid(planes @ slices.frame.matrix @ over),
         motion=Rigid(planes @ slices.motion.matrix @ planes),  # a reflection is its own inverse
     )
-
-
-def _crops(slices: Slices) -> list[tuple[int, int, tuple[int, int]]]:
-    """First pixel, last but one, rows and columns of every slice."""
-    ends = zip(slices.offset[:-1].tolist(), slices.offset[1:].tolist(), slices.shape.tolist(), strict=True)
-    return [(first, last, (rows, columns)) for first, last, (rows, columns) in ends]
 
 
 def _planes(slices: Slices) -> Float:

@@ -17,7 +17,7 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import LATTICE_SUM
 from slicesplat.priors import Prior
 from slicesplat.splat import CPU, Backend, set_geometry
-from slicesplat.splat.grid import grid_affine, grid_slices
+from slicesplat.splat.grid import lattice_planes, pixels_of_cells
 
 _NODES = 8  # of Gauss and Legendre along each axis of the frequencies: smooth functions, and a rough answer will do
 _AT_ONCE = 4096  # Gaussians
@@ -36,11 +36,8 @@ class SampledPrior:
     """
 
     def __init__(self, prior: Prior, shapes: GaussianField, backend: Backend = CPU) -> None:
-        self.prior, self.shapes, lattice = prior, shapes, prior.lattice
-        shape, cells = lattice.boxed()
-        corner = lattice.means().amin(dim=0).tolist()
-        planes = grid_slices(grid_affine(corner, lattice.spacing), (shape[0], shape[1], shape[2]))
-        self._cell = (cells[:, 2] * shape[0] + cells[:, 0]) * shape[1] + cells[:, 1]
+        self.prior, self.shapes = prior, shapes
+        planes, self._cell = lattice_planes(prior.lattice), pixels_of_cells(prior.lattice)
         self._forward_model = backend.forward_model(planes)
         set_geometry(self._forward_model, shapes, planes.pose)
         # On the device already: an iteration of conjugate gradients must not wait for a copy.

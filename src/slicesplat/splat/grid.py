@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from slicesplat.field.gaussians import GaussianField
+from slicesplat.field.lattice import Lattice
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.splat.model import LIST_MARGIN
@@ -78,6 +79,28 @@ def grid_slices(
         frame=Rigid(pose),
         motion=Rigid.identity(count),
     )
+
+
+def lattice_planes(lattice: Lattice, shift: ArrayLike = 0.0, variance: float = _POINT_VARIANCE) -> Slices:
+    """The planes of the grid that a lattice's cells lie on, all of its box.
+
+    Parameters
+    ----------
+    lattice : Lattice
+    shift : float or (3,)
+        By which the grid is moved, in lattice constants.
+    variance : float
+        Isotropic blur, mm^2.
+    """
+    shape, _ = lattice.boxed()
+    corner = lattice.means().amin(dim=0).double().cpu().numpy() + np.asarray(shift) * lattice.spacing
+    return grid_slices(grid_affine(corner, lattice.spacing), (shape[0], shape[1], shape[2]), variance)
+
+
+def pixels_of_cells(lattice: Lattice) -> Tensor:
+    """(N,) int64: which pixel of `lattice_planes` each cell of the lattice is."""
+    shape, cells = lattice.boxed()
+    return (cells[:, 2] * shape[0] + cells[:, 0]) * shape[1] + cells[:, 1]
 
 
 def sample_on_grid(
