@@ -18,6 +18,10 @@ import torch
 from numpy.typing import NDArray
 
 from slicesplat.config import Config
+from slicesplat.evidence.consistency import UNKNOWN as NOT_COMPARED
+from slicesplat.evidence.consistency import Consistency
+from slicesplat.evidence.faces import flat_share
+from slicesplat.evidence.verdict import Evidence, StackEvidence, judge
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.placement import Placement
 from slicesplat.geometry.rigid import Rigid
@@ -25,14 +29,10 @@ from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.model import Model
 from slicesplat.motion.agreement import UNKNOWN, Agreement
-from slicesplat.motion.consistency import UNKNOWN as NOT_COMPARED
-from slicesplat.motion.consistency import Consistency
 from slicesplat.motion.relocate import StackSearch
 from slicesplat.prepare.intensity import Intensities
 from slicesplat.progress import StepRecord
 from slicesplat.records import USED_WEIGHT, BiasRecord, SliceRecord, SweepRecord, Verdict, mask_confidence
-from slicesplat.report.faces import flat_share
-from slicesplat.report.verdict import Evidence, StackEvidence, judge
 from slicesplat.splat import predict
 from slicesplat.version import __version__
 
@@ -292,7 +292,7 @@ class Reconstruction(Registration):
 
     @property
     def verdict(self) -> Verdict:
-        """Whether it can be believed, and why not: `report.verdict`."""
+        """Whether it can be believed, and why not: `evidence.verdict`."""
         return judge(self.evidence, self.settings.verdict)
 
     def counted(self, given: Sequence[Stack], numbers: Sequence[int]) -> Self:

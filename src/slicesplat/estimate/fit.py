@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from slicesplat.config import FitSettings, RegistrationSettings, TimePriorSettings
 from slicesplat.errors import InputError
@@ -71,6 +72,8 @@ class Fit:
         Slices that went where their neighbours in time went: what they show does not say where they are.
     sweeps : tuple of SweepRecord
         The error after every sweep, in the order in which they were done.
+    image : (P,) float32 or None
+        What the field predicts for the slices there at gain 1, where it is known.
     """
 
     field: GaussianField
@@ -81,6 +84,7 @@ class Fit:
     standard_error: Float
     held: NDArray[np.bool_]
     sweeps: tuple[SweepRecord, ...] = ()
+    image: Tensor | None = None
 
 
 def check_names(settings: FitSettings) -> None:
@@ -173,7 +177,8 @@ def joint_fit(
     found = best.estimate
     known = best.objective.pose_errors(observations, found) if settings.pose_steps else np.full(len(slices), np.nan)
     return Fit(
-        prune(found.field), found.motion, found.weights, found.ncc, error, known, found.held, tuple(progress.told)
+        *(prune(found.field), found.motion, found.weights, found.ncc, error, known, found.held, tuple(progress.told)),
+        found.image,
     )
 
 

@@ -6,6 +6,7 @@ only if that stack and the others agree about the anatomy.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,12 +20,16 @@ from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices
 from slicesplat.motion.acceptance import least_ncc
 from slicesplat.motion.align import correlation
-from slicesplat.motion.others import Others, binned_to
+from slicesplat.motion.others import Others
+from slicesplat.motion.trusted import Trusted, binned_to, comparable
 from slicesplat.solvers.amplitudes import fit_lattice
 from slicesplat.splat import CPU, Backend, predict
 
 SPACING = 5.0
 """mm between the lattice's Gaussians: what slices of one orientation alone resolve along their normal, about."""
+
+PIXEL = SPACING / 2
+"""mm: pixels of what is compared."""
 
 
 @dataclass(frozen=True)
@@ -76,17 +81,42 @@ def agreement(
     backend : Backend
         Where to compute.
     """
-    found = [UNKNOWN] * stacks
-    if len(np.unique(slices.stack[weight > 0])) < 2:
-        return found
-    others = Others(slices, weight, SPACING, SPACING / 2, settings, backend)
-    coarse, ones = others.slices, np.ones(len(others.slices))
-    least = least_ncc(coarse, settings, backend)
-    for stack in np.unique(coarse.stack):
+    if not comparable(slices, weight):
+        return [UNKNOWN] * stacks
+    others = all_but_one(Trusted(slices, weight, PIXEL, backend), settings, backend)
+    fields = {stack: others.amplitudes(stack) for stack in others.stacks}
+    return agreement_with(fields, others, stacks, settings, backend)
+
+
+def all_but_one(trusted: Trusted, settings: RegistrationSettings = _DEFAULT, backend: Backend = CPU) -> Others:
+    """What predicts stacks that are to be compared: no finer than one orientation alone tells."""
+    return Others(trusted, SPACING, settings, backend)
+
+
+def agreement_with(
+    fields: Mapping[int, Tensor],
+    others: Others,
+    stacks: int,
+    settings: RegistrationSettings = _DEFAULT,
+    backend: Backend = CPU,
+) -> list[Agreement]:
+    """How every stack agrees with the field of the others, amplitudes (N,) by the stack's number."""
+    found, slices = [UNKNOWN] * stacks, others.slices
+    least, size = least_ncc(slices, settings, backend), sum_over_slices(backend.tensor(slices.mask), slices)
+    ncc = mean_ncc(fields, others, backend.tensor(slices.pixels), backend)
+    for stack in fields:
         own = others.own(stack)
-        ncc, size = _compared(others.forward_model.apply(others.amplitudes(stack), ones), coarse, backend)
-        means = (float(np.average(values[own], weights=size[own])) for values in (ncc, least))
-        found[stack] = Agreement(*means)
+        found[stack] = Agreement(ncc[stack], float(np.average(least[own], weights=np.maximum(size[own], 1e-9))))
+    return found
+
+
+def mean_ncc(fields: Mapping[int, Tensor], others: Others, pixels: Tensor, backend: Backend = CPU) -> dict[int, float]:
+    """Mean correlation of each stack's slices, which show `pixels` (P,), with the field (N,) of the others."""
+    found, ones = {}, np.ones(len(others.slices))
+    for stack, amplitudes in fields.items():
+        own = others.own(stack)
+        ncc, size = _compared(others.forward_model.apply(amplitudes, ones), pixels, others.slices, backend)
+        found[stack] = float(np.average(ncc[own], weights=size[own]))
     return found
 
 
@@ -106,16 +136,17 @@ def field_of(
 
 def predicted(field: GaussianField, slices: Slices, backend: Backend = CPU) -> tuple[Float, Float]:
     """Correlation (S,) of slices with what a field shows where they are, inside their masks, and pixels (S,) there."""
-    return _compared(predict(field, slices, np.ones(len(slices)), backend), slices, backend)
+    image = predict(field, slices, np.ones(len(slices)), backend)
+    return _compared(image, backend.tensor(slices.pixels), slices, backend)
 
 
-def _compared(image: Tensor, slices: Slices, backend: Backend) -> tuple[Float, Float]:
-    """Correlation (S,) of slices with an image (P,) of them, inside their masks, and pixels (S,) there."""
-    w, y = backend.tensor(slices.mask), backend.tensor(slices.pixels)
+def _compared(image: Tensor, y: Tensor, slices: Slices, backend: Backend) -> tuple[Float, Float]:
+    """Correlation (S,) of slices that show y (P,) with an image (P,) of them, inside masks, and pixels (S,) there."""
+    w = backend.tensor(slices.mask)
     sums = [sum_over_slices(values, slices) for values in (w, w * y, w * image, w * y * y, w * image**2, w * y * image)]
     return correlation(np.stack(sums, axis=-1)), np.maximum(sums[0], 1e-9)
 
 
 def binned_for_agreement(slices: Slices) -> Slices:
     """The slices with pixels as coarse as what is compared."""
-    return binned_to(SPACING / 2, slices)
+    return binned_to(PIXEL, slices)

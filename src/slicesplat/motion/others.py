@@ -12,18 +12,11 @@ from torch import Tensor
 
 from slicesplat.config import RegistrationSettings
 from slicesplat.geometry.pixels import broadcast_to_pixels
-from slicesplat.geometry.rigid import Float
-from slicesplat.geometry.slices import Slices
+from slicesplat.motion.trusted import Trusted
 from slicesplat.solvers.amplitudes import placed_lattice, solve_amplitudes
 from slicesplat.splat import CPU, Backend
 
 _DEFAULT = RegistrationSettings()
-
-
-def binned_to(pixel: float, slices: Slices) -> Slices:
-    """The slices with pixels of about so many mm."""
-    pixels = round(pixel / float(np.median(slices.step)))
-    return slices.binned(int(np.clip(pixels, 1, slices.shape.min())))
 
 
 class Others:
@@ -33,22 +26,20 @@ class Others:
 
     Parameters
     ----------
-    slices : Slices
-        At their final poses.
-    weight : (S,)
-        Trust in the slices; those without any neither predict nor are predicted.
-    spacing, pixel : float
-        Lattice constant and pixels, mm.
+    trusted : Trusted
+        At their final poses; the other slices neither predict nor are predicted.
+    spacing : float
+        Lattice constant, mm.
     settings : RegistrationSettings
         For the fields.
     backend : Backend
 
     Attributes
     ----------
-    which : (T,)
-        The slices that are trusted, by their number.
     slices : Slices (T)
-        These, with coarse pixels.
+        Those that are trusted, with coarse pixels.
+    stacks : list of int
+        The stacks that they belong to.
     lattice : Lattice
     forward_model : ForwardModel
         With the lattice and the slices in place.
@@ -56,28 +47,34 @@ class Others:
 
     def __init__(
         self,
-        slices: Slices,
-        weight: Float,
+        trusted: Trusted,
         spacing: float,
-        pixel: float,
         settings: RegistrationSettings = _DEFAULT,
         backend: Backend = CPU,
     ) -> None:
-        self.which = np.flatnonzero(weight > 0)
-        self.slices = binned_to(pixel, slices.take(self.which))
+        self.slices, self._trusted = trusted.slices, trusted
+        self.stacks: list[int] = np.unique(self.slices.stack).tolist()
         self.lattice, self.forward_model = placed_lattice(self.slices, spacing, backend)
         self._backend, self._settings = backend, settings
-        self._trust = backend.tensor(self.slices.mask) * broadcast_to_pixels(
-            weight[self.which], self.slices, backend.device
-        )
 
     def own(self, stack: int) -> NDArray[np.bool_]:
         """(T,) whether a slice is the stack's."""
         return np.asarray(self.slices.stack == stack)
 
-    def amplitudes(self, stack: int) -> Tensor:
-        """Amplitudes (N,) of the field that all stacks but one show."""
-        others = self._trust * broadcast_to_pixels(~self.own(stack), self.slices, self._backend.device)
-        pixels, empty = self._backend.tensor(self.slices.pixels), self.lattice.field().amplitudes
-        given = (pixels, others, np.ones(len(self.slices)), empty)
-        return solve_amplitudes(self.forward_model, *given, self._settings.iterations, self._settings.ridge)
+    def amplitudes(self, stack: int, pixels: Tensor | None = None, iterations: int | None = None) -> Tensor:
+        """Amplitudes (N,) of the field that all stacks but one show.
+
+        Parameters
+        ----------
+        stack : int
+            The one that is left out.
+        pixels : (P,), optional
+            What the slices show; their own pixels when not given.
+        iterations : int, optional
+            Of conjugate gradients; as the settings say when not given.
+        """
+        others = self._trusted.trust * broadcast_to_pixels(~self.own(stack), self.slices, self._backend.device)
+        given = (self._trusted.pixels if pixels is None else pixels, others, np.ones(len(self.slices)))
+        steps = self._settings.iterations if iterations is None else iterations
+        empty = self.lattice.field().amplitudes
+        return solve_amplitudes(self.forward_model, *given, empty, steps, self._settings.ridge)

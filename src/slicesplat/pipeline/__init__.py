@@ -19,7 +19,7 @@ from slicesplat.likelihood.bias_field import BiasField
 from slicesplat.motion.agreement import Agreement, agreement
 from slicesplat.notices import kept_warnings
 from slicesplat.pipeline.doubts import log_doubts
-from slicesplat.pipeline.output import could_agree, in_standard_space, placement, sample, standard_errors
+from slicesplat.pipeline.output import compared, in_standard_space, placement, sample, standard_errors
 from slicesplat.pipeline.setup import chosen_backend, load_kernels, numbers_with_a_region, ready
 from slicesplat.pipeline.stages import (
     Registered,
@@ -104,8 +104,7 @@ def reconstruct(
         with clock.step("sample"):
             sampled = sample(registered, estimated, config, backend, axes)
         with clock.step("check"):
-            agree = agreement(estimated.slices, estimated.weights.slice, len(used), config.registration, backend)
-            possible = could_agree(estimated, len(used), config, backend)
+            agree, possible = compared(estimated, len(used), config, backend)
         uncertainty = None
         if config.uncertainty:
             with clock.step("uncertainty") as report_progress:

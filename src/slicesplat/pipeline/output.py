@@ -11,13 +11,14 @@ import numpy as np
 from slicesplat.config import Config
 from slicesplat.errors import InputError
 from slicesplat.estimate.background import background_field
+from slicesplat.evidence.consistency import Consistency, consistency
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.placement import Placement
 from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import cut_slices
 from slicesplat.io.model import Model
 from slicesplat.io.templates import built_in_templates, load_template
-from slicesplat.motion.consistency import Consistency, consistency
+from slicesplat.motion.agreement import Agreement
 from slicesplat.pipeline.stages import Estimated, Registered
 from slicesplat.prepare.region import region_field
 from slicesplat.progress import ReportProgress
@@ -104,12 +105,16 @@ def sample(
     return Sampled(volume, mask, model)
 
 
-def could_agree(estimated: Estimated, stacks: int, config: Config, backend: Backend) -> list[Consistency]:
-    """What each of so many stacks would look like if it showed the field."""
+def compared(
+    estimated: Estimated, stacks: int, config: Config, backend: Backend
+) -> tuple[list[Agreement], list[Consistency]]:
+    """How each of so many stacks agrees with the others, and what it would look like if it showed the field."""
     slices, weights = estimated.slices, estimated.weights
-    image = predict(estimated.field, slices, weights.gain, backend).cpu().numpy()
-    random = np.random.default_rng(config.seed)
-    return consistency(slices, image, weights.gain, weights.slice, stacks, random, config.registration, backend)
+    image = estimated.image
+    if image is None:
+        image = predict(estimated.field, slices, np.ones(len(slices)), backend)
+    given = (image.cpu().numpy(), weights.gain, weights.slice, estimated.noise, stacks)
+    return consistency(slices, *given, np.random.default_rng(config.seed), config.registration, backend)
 
 
 def standard_errors(

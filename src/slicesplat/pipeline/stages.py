@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from slicesplat.config import Config
 from slicesplat.errors import InputError
@@ -17,7 +18,7 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import FIT_MARGIN, Slices, cut_slices
 from slicesplat.geometry.stack import Stack
-from slicesplat.likelihood.noise import measured_noise
+from slicesplat.likelihood.noise import Noise, measured_noise
 from slicesplat.likelihood.robust import Weights
 from slicesplat.motion.astray import judge_stray
 from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, pose_errors, register, register_roughly
@@ -116,6 +117,10 @@ class Estimated:
         Slices that are where their neighbours in time are.
     sweeps : tuple of SweepRecord
         The error after every sweep of the fit, the brightest tissue at 1.
+    noise : Noise
+        In the pixels.
+    image : (P,) float32 or None
+        What the field predicts for the slices at gain 1, where it is known.
     """
 
     field: GaussianField
@@ -125,7 +130,9 @@ class Estimated:
     validation_error: float
     standard_error: Float
     held: NDArray[np.bool_]
-    sweeps: tuple[SweepRecord, ...] = ()
+    sweeps: tuple[SweepRecord, ...]
+    noise: Noise
+    image: Tensor | None
 
 
 def prepare(stacks: Sequence[Stack], config: Config) -> Prepared:
@@ -305,7 +312,7 @@ def estimate(
         settings = replace(settings, likelihood=replace(settings.likelihood, bias_field=None))
     random = np.random.default_rng(config.seed)
     fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration, watch)
-    known = (fit.weights, fit.ncc, fit.validation_error, fit.standard_error, fit.held, fit.sweeps)
+    known = (fit.weights, fit.ncc, fit.validation_error, fit.standard_error, fit.held, fit.sweeps, noise, fit.image)
     slices = _without_bias(slices, fit.weights, stacks)
     if config.motion == "none":
         return Estimated(fit.field, slices, *known)

@@ -15,19 +15,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from slicesplat.config import RegistrationSettings
-from slicesplat.geometry.pixels import broadcast_to_pixels, sum_over_slices
+from slicesplat.field.lattice import Lattice, lattice_over
+from slicesplat.geometry.pixels import sum_over_slices
 from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices, pixel_indices
-from slicesplat.motion.others import binned_to
-from slicesplat.solvers.amplitudes import placed_lattice, solve_amplitudes
-from slicesplat.splat import CPU, Backend, ForwardModel
+from slicesplat.motion.trusted import Trusted
+from slicesplat.solvers.amplitudes import solve_amplitudes
+from slicesplat.splat import CPU, Backend, ForwardModel, set_geometry
 
 SPACING = 2.5
-"""mm between the lattice's Gaussians, and pixels: less than slices are thick."""
+"""mm between the lattice's Gaussians: less than slices are thick."""
 THINNER = float(np.sqrt(0.5))
 """Of the thickness that was said."""
 _ITERATIONS = 5
@@ -36,9 +38,8 @@ _DEFAULT = RegistrationSettings()
 
 
 def thinner_errors(
-    slices: Slices,
-    images: Sequence[NDArray[np.float32]],
-    weight: Float,
+    trusted: Trusted,
+    images: Sequence[Tensor],
     stacks: int,
     settings: RegistrationSettings = _DEFAULT,
     backend: Backend = CPU,
@@ -49,27 +50,16 @@ def thinner_errors(
 
     Parameters
     ----------
-    slices : Slices
-        At their final poses.
+    trusted : Trusted
+        The slices at their final poses, of more than one stack, with pixels no coarser than `SPACING`.
     images : sequence of (P,)
         What the slices show, all at one gain.
-    weight : (S,)
-        Trust in the slices.
     stacks : int
         How many there are.
     settings : RegistrationSettings
     backend : Backend
     """
-    which = np.flatnonzero(weight > 0)
-    if len(np.unique(slices.stack[which])) < 2:
-        return np.full((len(images), stacks), np.nan)
-    pixels = pixel_indices(slices.offset, which)
-    seen = [binned_to(SPACING, replace(slices.take(which), pixels=image[pixels])) for image in images]
-    shown = [backend.tensor(one.pixels) for one in seen]
-    trust = backend.tensor(seen[0].mask) * broadcast_to_pixels(weight[which], seen[0], backend.device)
-    second = broadcast_to_pixels(_every_second(seen[0]), seen[0], backend.device)
-    given = (trust * (1 - second), trust * second, stacks, settings.ridge)
-    thin, said = (_errors(_as_thick(seen[0], factor), shown, *given, backend) for factor in (THINNER, 1.0))
+    thin, said = (_errors(trusted, images, factor, stacks, settings.ridge, backend) for factor in (THINNER, 1.0))
     return np.divide(thin, said, out=np.full_like(said, np.nan), where=said > 0)
 
 
@@ -90,30 +80,41 @@ def _as_thick(slices: Slices, factor: float) -> Slices:
 
 
 def _errors(
-    slices: Slices,
-    images: Sequence[Tensor],
-    known: Tensor,
-    left_out: Tensor,
-    stacks: int,
-    ridge: float,
-    backend: Backend,
+    trusted: Trusted, images: Sequence[Tensor], factor: float, stacks: int, ridge: float, backend: Backend
 ) -> Float:
-    """Squared errors of what is left out (P,), predicted from what is known (P,), by image and stack."""
-    lattice, forward_model = placed_lattice(slices, SPACING, backend)
+    """Squared errors of every second slice, predicted from those between, by image and stack."""
+    slices = _as_thick(trusted.slices, factor)
+    lattice = lattice_over(slices, SPACING, backend.device)
+    second = _every_second(slices)
+    between, left_out = (_Half(slices, half, trusted.trust, lattice, backend) for half in (~second, second))
     empty, out = lattice.field().amplitudes, []
     for image in images:
-        error = _squared(forward_model, image, known, left_out, empty, ridge)
-        out.append(np.bincount(slices.stack, sum_over_slices(error, slices), stacks))
+        amplitudes = solve_amplitudes(*between.given(image), empty, _ITERATIONS, ridge)
+        error = left_out.errors(image, amplitudes)
+        out.append(np.bincount(left_out.slices.stack, sum_over_slices(error, left_out.slices), stacks))
     return np.array(out)
 
 
-def _squared(
-    forward_model: ForwardModel, image: Tensor, known: Tensor, left_out: Tensor, empty: Tensor, ridge: float
-) -> Tensor:
-    """(P,) weighted squared errors, the prediction as bright as the image."""
-    ones = np.ones(forward_model.slices)
-    amplitudes = solve_amplitudes(forward_model, image, known, ones, empty, _ITERATIONS, ridge)
-    predicted = forward_model.apply(amplitudes, ones)
-    square = float((left_out * predicted**2).sum())
-    gain = float((left_out * predicted * image).sum()) / square if square > 0 else 1.0
-    return left_out * (image - gain * predicted) ** 2
+class _Half:
+    """Some of the slices, and the lattice of all."""
+
+    def __init__(
+        self, slices: Slices, which: NDArray[np.bool_], trust: Tensor, lattice: Lattice, backend: Backend
+    ) -> None:
+        self.slices = slices.take(np.flatnonzero(which))
+        pixels = pixel_indices(slices.offset, np.flatnonzero(which))
+        self._pixels = backend.tensor(pixels, torch.int64)
+        self._trust, self._ones = trust[self._pixels], np.ones(len(self.slices))
+        self._forward_model = backend.forward_model(self.slices)
+        set_geometry(self._forward_model, lattice.field(), self.slices.pose)
+
+    def given(self, image: Tensor) -> tuple[ForwardModel, Tensor, Tensor, Float]:
+        """Forward model, pixels, weights and gains to find the amplitudes from an image (P,) of all."""
+        return self._forward_model, image[self._pixels], self._trust, self._ones
+
+    def errors(self, image: Tensor, amplitudes: Tensor) -> Tensor:
+        """Weighted squared errors of the prediction, as bright as the image (P,) of all."""
+        seen, predicted = image[self._pixels], self._forward_model.apply(amplitudes, self._ones)
+        square = float((self._trust * predicted**2).sum())
+        gain = float((self._trust * predicted * seen).sum()) / square if square > 0 else 1.0
+        return self._trust * (seen - gain * predicted) ** 2

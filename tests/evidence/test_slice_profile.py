@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from slicesplat.evidence.slice_profile import thinner_errors
 from slicesplat.geometry.rigid import Float
 from slicesplat.geometry.slices import Slices, cut_slices
-from slicesplat.motion.slice_profile import thinner_errors
+from slicesplat.motion.agreement import PIXEL
+from slicesplat.motion.trusted import Trusted
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
@@ -24,7 +26,8 @@ def said(*thickness: float) -> Slices:
 
 
 def ratios(slices: Slices) -> Float:
-    (found,) = thinner_errors(slices, [slices.pixels], np.ones(len(slices)), 3)
+    trusted = Trusted(slices, np.ones(len(slices)), PIXEL)
+    (found,) = thinner_errors(trusted, [trusted.pixels], 3)
     return found
 
 
@@ -33,19 +36,3 @@ def test_thinner_slices_predict_better_where_they_are_thinner_than_was_said() ->
     assert (all_thick < right - 0.05).all()
     one_thick = ratios(said(4.0, 8.0, 4.0))
     assert np.argmin(one_thick / right) == 1 and one_thick[1] < 0.95 * right[1]
-
-
-def test_slices_without_trust_change_nothing() -> None:
-    slices = said(4.0, 4.0, 4.0)
-    trusted = np.ones(len(slices))
-    trusted[3] = 0.0
-    pixels = slices.pixels.copy()
-    slices.image(pixels, 3)[:] = 5.0
-    found, spoilt = thinner_errors(slices, [slices.pixels, pixels], trusted, 3)
-    np.testing.assert_array_equal(found, spoilt)
-
-
-def test_of_one_stack_alone_nothing_is_told() -> None:
-    slices = said(4.0, 4.0, 4.0)
-    alone = thinner_errors(slices, [slices.pixels], (slices.stack == 0).astype(float), 3)
-    assert np.isnan(alone).all()

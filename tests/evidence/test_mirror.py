@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from slicesplat.evidence.mirror import mirror_leads, mirrored
 from slicesplat.geometry.slices import Slices, cut_slices
-from slicesplat.motion.mirror import mirror_leads, mirrored
+from slicesplat.motion.agreement import PIXEL, all_but_one
+from slicesplat.motion.trusted import Trusted
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
@@ -47,14 +49,20 @@ def mask_of(slices: Slices, s: int) -> np.ndarray:
     return slices.image(slices.mask, s)
 
 
+def leads(slices: Slices) -> np.ndarray:
+    others = all_but_one(Trusted(slices, np.ones(len(slices)), PIXEL))
+    return mirror_leads({stack: others.amplitudes(stack) for stack in others.stacks}, others, 3)
+
+
 def test_only_the_swapped_stack_fits_better_mirrored() -> None:
-    sound, swapped = lopsided(), lopsided(swapped=True)
-    assert mirror_leads(sound, np.ones(len(sound)), 3).max() < 0.02
-    leads = mirror_leads(swapped, np.ones(len(swapped)), 3)
-    assert leads[1] > 0.03 and leads[[0, 2]].max() < leads[1]
+    assert leads(lopsided()).max() < 0.02
+    found = leads(lopsided(swapped=True))
+    assert found[1] > 0.03 and found[[0, 2]].max() < found[1]
 
 
-def test_nothing_is_compared_with_nothing() -> None:
+def test_only_stacks_that_are_asked_for_are_told_of() -> None:
     slices = lopsided()
-    alone = mirror_leads(slices, (slices.stack == 0).astype(float), 3)
-    assert np.isnan(alone).all()
+    others = all_but_one(Trusted(slices, np.ones(len(slices)), PIXEL))
+    found = mirror_leads({1: others.amplitudes(1)}, others, 3)
+    assert np.isnan(found).tolist() == [True, False, True]
+    assert np.isnan(mirror_leads({}, others, 3)).all()

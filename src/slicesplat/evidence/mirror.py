@@ -9,59 +9,51 @@ that is as it should be agree less, the less the less symmetric the subject is.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
-from slicesplat.config import RegistrationSettings
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.motion.agreement import SPACING, predicted
 from slicesplat.motion.align import align
 from slicesplat.motion.others import Others
-from slicesplat.motion.runs import runs_in_time
+from slicesplat.motion.trusted import binned_to
 from slicesplat.splat import CPU, Backend
 
-_WHOLE, _SINGLE = (6, 0.5), (4, 0.3)
-"""Steps, and residual beyond which a pixel loses influence, of the brightest: for the stack, then for its slices."""
+_FIRST, _WHOLE, _SINGLE = (2, 0.5), (4, 0.5), (4, 0.3)
+"""Steps, and residual beyond which a pixel loses influence, of the brightest: for the stack at every plane, then at the
+best one, then for its slices."""
 _EVERY = 2  # slice counts while the stack moves as one
-_HOPELESS = 0.1
-"""By so much less than the stack a mirror image correlates that moving single slices will not mend it."""
-_DEFAULT = RegistrationSettings()
+_FAR, _HOPELESS = 0.2, 0.1
+"""By so much less than the stack a mirror image correlates that moving it on, or its slices, will not mend it: on six
+real stacks and 23 simulated ones all that came after the first steps was 0.06 at most."""
 
 
-def mirror_leads(
-    slices: Slices,
-    weight: Float,
-    stacks: int,
-    settings: RegistrationSettings = _DEFAULT,
-    backend: Backend = CPU,
-) -> Float:
+def mirror_leads(fields: Mapping[int, Tensor], others: Others, stacks: int, backend: Backend = CPU) -> Float:
     """By how much more each stack's mirror image correlates with the others than the stack itself; (stacks,).
 
     Below zero for a stack that is as it should be; NaN where there is nothing to compare.
 
     Parameters
     ----------
-    slices : Slices
-        At their final poses, all at one gain.
-    weight : (S,)
-        Trust in the slices.
+    fields : mapping
+        By the number of a stack, what the others show: amplitudes (N,).
+    others : Others
+        The slices, all at one gain, and their lattice.
     stacks : int
         How many there are.
-    settings : RegistrationSettings
     backend : Backend
     """
-    out = np.full(stacks, np.nan)
-    if len(np.unique(slices.stack[weight > 0])) > 1:
-        others = Others(slices, weight, SPACING, SPACING, settings, backend)
-        planes = _planes(others.slices)
-        for stack in np.unique(others.slices.stack):
-            field = others.lattice.field(others.amplitudes(stack))
-            own = others.slices.take(np.flatnonzero(others.own(stack)))
-            out[stack] = _lead(field, own, planes, backend)
+    out, coarse = np.full(stacks, np.nan), binned_to(SPACING, others.slices)
+    planes = _planes(coarse) if fields else np.empty((0, 4, 4))
+    for stack, amplitudes in fields.items():
+        own = coarse.take(np.flatnonzero(others.own(stack)))
+        out[stack] = _lead(others.lattice.field(amplitudes), own, planes, backend)
     return out
 
 
@@ -104,31 +96,34 @@ def _planes(slices: Slices) -> Float:
 def _lead(field: GaussianField, own: Slices, planes: Float, backend: Backend) -> float:
     """By how much more the mirror image of a stack correlates with a field of the others than the stack."""
     few = own.take(np.arange(0, len(own), _EVERY))
-    count = len(few)
+    count, here = len(few), _mean(predicted(field, few, backend)[0], few)
     before = mirrored(few.take(np.tile(np.arange(count), len(planes))), np.repeat(planes, count, axis=0))
-    after = _moved(field, before, np.repeat(np.arange(len(planes)), count), *_WHOLE, backend)
-    scores = [_ncc(field, after.take(np.arange(count) + count * start), backend) for start in range(len(planes))]
-    best, here = int(np.argmax(scores)), _ncc(field, few, backend)
-    if scores[best] < here - _HOPELESS:
+    after, ncc = _moved(field, before, np.repeat(np.arange(len(planes)), count), *_FIRST, backend)
+    starts = [np.arange(count) + count * plane for plane in range(len(planes))]
+    scores = [_mean(ncc[start], few) for start in starts]
+    best = int(np.argmax(scores))
+    if scores[best] < here - _FAR:
         return scores[best] - here
+    whole, ncc = _moved(field, after.take(starts[best]), np.zeros(count, np.int64), *_WHOLE, backend)
+    if _mean(ncc, few) < here - _HOPELESS:
+        return _mean(ncc, few) - here
     image = mirrored(own, np.tile(planes[best], (len(own), 1, 1)))
-    first = count * best
-    image = image.moved(after.motion[[first]] @ ~before.motion[[first]] @ image.motion)
-    one_by_one = runs_in_time(own, 1)
-    image, itself = (_moved(field, one, one_by_one, *_SINGLE, backend) for one in (image, own))
-    return _ncc(field, image, backend) - _ncc(field, itself, backend)
+    image = image.moved(whole.motion[[0]] @ ~before.motion[starts[best][[0]]] @ image.motion)
+    there, here = (_mean(_moved(field, one, np.arange(len(own)), *_SINGLE, backend)[1], own) for one in (image, own))
+    return there - here
 
 
 def _moved(
     field: GaussianField, slices: Slices, group: NDArray[np.integer], steps: int, scale: float, backend: Backend
-) -> Slices:
-    """The slices, as groups, nearer to the field."""
+) -> tuple[Slices, Float]:
+    """The slices, as groups, nearer to the field, and their correlation (S,) with it there."""
     ones = np.ones(len(slices))
     given = (slices.pixels, slices.mask.astype(np.float32), ones, scale * ones, group, steps)
-    return slices.moved(align(field, slices, *given, backend=backend).motion)
+    found = align(field, slices, *given, backend=backend)
+    return slices.moved(found.motion), found.ncc
 
 
-def _ncc(field: GaussianField, slices: Slices, backend: Backend) -> float:
-    """Mean correlation with the field, by pixels."""
-    ncc, size = predicted(field, slices, backend)
-    return float(np.average(np.clip(ncc, -1.0, 1.0), weights=size))  # a slice of a few even pixels has none
+def _mean(ncc: Float, slices: Slices) -> float:
+    """Mean correlation of slices (S,), by pixels inside their masks."""
+    size = np.add.reduceat(slices.mask, slices.offset[:-1], dtype=np.float64)
+    return float(np.average(np.clip(ncc, -1.0, 1.0), weights=np.maximum(size, 1e-9)))  # a few even pixels have none

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from slicesplat.report.faces import flat_share
+from slicesplat.evidence.faces import flat_share
 
 X, Y, Z = np.indices((56, 56, 56)) - 27.5
 BRAIN = (X / 18) ** 2 + (Y / 23) ** 2 + (Z / 17) ** 2 < 1

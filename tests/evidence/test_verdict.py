@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from slicesplat.config import VerdictSettings
-from slicesplat.report.verdict import Evidence, StackEvidence, judge
+from slicesplat.evidence.verdict import Evidence, StackEvidence, judge
 
 SOUND = StackEvidence(slices=20, left_out=1, ncc=0.86, least_ncc=0.45, possible_ncc=0.88, excess=1.0)
 NAN = float("nan")
