@@ -213,6 +213,18 @@ def test_one_mask_of_a_session_is_drawn_on_its_run(root: Path, monkeypatch: pyte
     assert (seen[1]["segmentation"], seen[1]["anatomy"]) == (False, "fetal")
 
 
+def test_masks_are_those_of_the_data_set_whatever_lies_around(
+    root: Path, done: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root.parent)
+    (root.parent / "masks").mkdir()
+    assert bids(root, "--participant-label", "01") == 0
+    assert len(done) == 1
+    (root / "derivatives/masks").rename(root.parent / "masks" / "drawn")
+    assert bids(root, "--participant-label", "02", "--masks-derivative", "masks/drawn") == 0
+    assert len(done) == 3
+
+
 def test_masks_of_some_runs_are_refused(root: Path, done: list[list[str]], capsys: pytest.CaptureFixture[str]) -> None:
     (root / "derivatives/masks/sub-01/anat/sub-01_run-3_mask.nii.gz").unlink()
     assert bids(root, "--participant-label", "01") == 2

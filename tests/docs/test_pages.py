@@ -9,14 +9,21 @@ import glob
 import itertools
 import re
 import shlex
+import shutil
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import nibabel as nib
 import pytest
+from bids_data import data_set
+from cohorts import table
 from loading import link_scan, scan
 
 import slicesplat
 from slicesplat.cli import main
+from slicesplat.cohort.engine import Count
+from slicesplat.cohort.task import Outcome, Task
 from slicesplat.commands import demo as demo_command
 from slicesplat.result import Reconstruction
 from slicesplat.validation.demo import demo
@@ -26,16 +33,14 @@ PAGES = [ROOT / "README.md", *(ROOT / "docs" / name for name in ("index.md", "tu
 PAGES += sorted((ROOT / "docs" / "how-to").glob("*.md"))
 PHANTOM = {"size_mm": 40.0, "spacing": 1.6}
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-# They install, or need data that the tests of their own pages make.
-_OTHERS = (
-    *("pip install", "docker build", "apptainer build"),
-    *(f"slicesplat {name}" for name in ("bids", "batch", "compare", "export-dicom", "view")),
-)
+_INSTALLS = ("pip install", "docker build", "apptainer build")
 _IN_IMAGE = re.compile(r"^(?:docker|apptainer) run .* slicesplat(?:\.sif)? +(?=\w)")
 
 
 class _Once(Reconstruction):
     """Stands for a reconstruction of whatever stacks."""
+
+    watched: ClassVar[list[tuple[Any, ...]]] = []
 
     def counted(self, *_: Any) -> _Once:
         return self
@@ -50,26 +55,56 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reconstructed(scanned: Path) -> _Once:
     stacks, masks = ([scanned / f"{kind}-{n}.nii.gz" for n in (1, 2, 3)] for kind in ("stack", "mask"))
     config = slicesplat.Config(resolution=1.6, uncertainty=True, with_background=True, threads=1)
-    result = slicesplat.reconstruct(slicesplat.load_stacks(stacks, masks=masks, thicknesses=3.0), config)
+    loaded, watched = slicesplat.load_stacks(stacks, masks=masks, thicknesses=3.0), []
+    result = slicesplat.reconstruct(loaded, config, watch=lambda *seen: watched.append(seen))
     object.__setattr__(result, "__class__", _Once)
     assert isinstance(result, _Once)
+    _Once.watched[:] = watched
     return result
 
 
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set in BIDS with masks, and a study of one subject."""
+    folder = tmp_path_factory.mktemp("cohort")
+    data_set(folder / "DATA", ["sub-01"])
+    table(folder, ["sub-01"])
+    return folder
+
+
 @pytest.fixture
-def folder(scanned: Path, reconstructed: _Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the scan, as the pages have it; commands run in it."""
+def folder(scanned: Path, cohort: Path, reconstructed: _Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the scan, other volumes and other subjects, as the pages have them; commands run in it."""
     link_scan(scanned, tmp_path)
     for name in ("truth.nii.gz", "truth-mask.nii.gz"):
         (tmp_path / name).symlink_to(scanned / name)
+    for name in ("ours.nii.gz", "theirs.nii.gz"):
+        nib.save(reconstructed.volume, tmp_path / name)
+    shutil.copytree(cohort, tmp_path, dirs_exist_ok=True)
 
     def fit(stacks: Any, config: Any, progress: Any = None, watch: Any = None) -> _Once:
         assert 1 < len(stacks) <= 3
+        for seen in reconstructed.watched if watch else ():
+            watch(*seen)
         return reconstructed
 
+    def run_all(client: Any, tasks: list[Task], threads: int, told: Any, gpus: int = 0) -> list[Outcome]:
+        """In this process, where the fit is done once."""
+        for task in tasks:
+            assert main([*task.arguments, "--quiet"]) == 0
+            told(Count(len(tasks)), Outcome(task.name, "written"))
+        return []
+
     # The commands first: one that is loaded now takes its `reconstruct` from the pipeline for good.
-    for place in ("commands.reconstruct.reconstruct", "commands.register.register", "pipeline.reconstruct"):
+    for place in (
+        *("commands.reconstruct.reconstruct", "commands.register.register"),
+        *("cohort.subject.reconstruct", "pipeline.reconstruct"),
+    ):
         monkeypatch.setattr(f"slicesplat.{place}", fit)
+    monkeypatch.setattr("slicesplat.commands.batch.run_all", run_all)
+    monkeypatch.setattr("slicesplat.commands.batch.client_of", lambda *_: nullcontext())
+    for module in ("view", "compare"):
+        monkeypatch.setattr(f"slicesplat.commands.{module}.serve", lambda page, *_: None)
     monkeypatch.setattr(demo_command, "reconstruct", fit)
     monkeypatch.setattr(demo_command, "demo", lambda *words, **named: demo(*words, **{**named, **PHANTOM}))
     monkeypatch.chdir(tmp_path)
@@ -90,8 +125,10 @@ def words(line: str) -> list[str]:
 
 def named_outputs(line: list[str]) -> set[str]:
     """The files and folders that a command line is to write."""
-    flagged = itertools.pairwise(line)
-    return {word for flag, word in flagged if flag.startswith(("--output-", "--simulated-")) and not word[0].isdigit()}
+    flags = ("--output-", "--simulated-", "--snapshots")
+    named = {word for flag, word in itertools.pairwise(line) if flag.startswith(flags) and not word[0].isdigit()}
+    made = {"bids": "sub-01/anat/sub-01_rec-slicesplat_T2w.nii.gz", "batch": "sub-01/volume.nii.gz"}
+    return named | {f"{line[2]}/{name}" for command, name in made.items() if line[0] == command}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -106,7 +143,7 @@ def test_every_block_runs(page: Path, folder: Path, capsys: pytest.CaptureFixtur
             continue  # what is printed
         assert language == "sh", f"a block of {language or 'nothing'} is not run"
         for line in filter(None, block.replace("\\\n", " ").splitlines()):
-            if not line.startswith(_OTHERS):
+            if not line.startswith(_INSTALLS):
                 assert main(words(line)) == 0, f"{line}: {capsys.readouterr().err}"
                 wrote |= named_outputs(words(line))
     # Nothing is turned where the fit is another one's.

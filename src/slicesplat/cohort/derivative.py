@@ -42,6 +42,30 @@ Each session's stacks of thick slices were reconstructed into one isotropic volu
 """
 
 
+def masks_derivative(raw: Path, given: Path | None) -> Path | None:
+    """The folder that ``--masks-derivative`` means.
+
+    Parameters
+    ----------
+    raw : Path
+        The data set of the stacks.
+    given : Path or None
+        The name of one of its derivatives, or a path. A name that both have is that of the derivative.
+
+    Raises
+    ------
+    InputError
+        There is neither.
+    """
+    if given is None:
+        return None
+    named = raw / "derivatives" / given
+    for folder in (named, given):
+        if os.path.isdir(folder):
+            return folder
+    raise InputError(f"{given}: no such folder, and none in {named.parent}; name a derivative with masks")
+
+
 @dataclass(frozen=True)
 class Derivative:
     """Where the results of a data set go.

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from slicesplat.cohort.clusters import ClusterSettings, Share, client_of, has_dashboard, needed, this_machine
-from slicesplat.cohort.derivative import NAME, Derivative
+from slicesplat.cohort.derivative import NAME, Derivative, masks_derivative
 from slicesplat.cohort.engine import Count, run_all
 from slicesplat.cohort.loop import shard
 from slicesplat.cohort.overview import PAGE, TABLE, lines_of, save_overview
@@ -113,11 +113,7 @@ class Command(BaseCommand):
             root.mkdir(parents=True, exist_ok=True)
             return table_tasks(rows, root.absolute(), flags)
         root = self.output_dir / NAME if self.output_dir.name == "derivatives" else self.output_dir
-        masks = self.masks_derivative
-        if masks is not None and not os.path.isdir(masks):
-            masks = self.subjects / "derivatives" / masks
-            if not os.path.isdir(masks):
-                raise InputError(f"{self.masks_derivative}: no such folder, and none in {masks.parent}; name one")
+        masks = masks_derivative(self.subjects, self.masks_derivative)
         places = [None if path is None else path.absolute() for path in (root, self.subjects, masks)]
         derivative = Derivative(places[0] or root, places[1] or self.subjects, places[2])
         derivative.check()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from slicesplat.cohort.derivative import NAME, Derivative
+from slicesplat.cohort.derivative import NAME, Derivative, masks_derivative
 from slicesplat.cohort.loop import Outcome, reconstruct_all, shard
 from slicesplat.cohort.subject import Job
 from slicesplat.cohort.validate import warn_of_faults
@@ -84,7 +83,7 @@ class Command(BaseCommand):
 
     def execute(self, console: Console) -> None:
         """Find the examinations, reconstruct each, say how many failed."""
-        masks = self._masks()
+        masks = masks_derivative(self.bids_dir, self.masks_derivative)
         derivative = Derivative(self._root(), self.bids_dir, masks)
         derivative.check()
         job = Job(derivative, self._settings(), self.segmentation, self.anatomy)
@@ -101,15 +100,6 @@ class Command(BaseCommand):
     def _root(self) -> Path:
         """The derivative: in a folder of derivatives one of its own."""
         return self.output_dir / NAME if self.output_dir.name == "derivatives" else self.output_dir
-
-    def _masks(self) -> Path | None:
-        given = self.masks_derivative
-        if given is None or os.path.isdir(given):
-            return given
-        named = self.bids_dir / "derivatives" / given
-        if not os.path.isdir(named):
-            raise InputError(f"{given}: no such folder, and none in {named.parent}; name a derivative with masks")
-        return named
 
     def _settings(self) -> Config:
         if self.template is not None:
