@@ -8,7 +8,6 @@ import importlib
 import json
 import platform
 import re
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -47,11 +46,11 @@ def recorded(records: ModuleType, folder: Path, name: str, rows: list[dict], com
     return path
 
 
-def test_tables_in_the_documents_are_what_the_records_say() -> None:
-    done = subprocess.run(
-        [sys.executable, str(SCRIPTS / "tables.py"), "--check"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_tables_in_the_documents_are_what_the_records_say(
+    script: Import, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tables.py", "--check"])
+    assert script("tables").main() == 0, "".join(capsys.readouterr())
 
 
 def test_every_table_has_its_place_in_a_document(script: Import) -> None:

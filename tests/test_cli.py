@@ -110,7 +110,9 @@ def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_module_runs_as_the_command_does() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "slicesplat", "evaluate", "--volume", "none.nii.gz"], capture_output=True, text=True
+        [sys.executable, "-m", "slicesplat", "export-dicom", "none.nii.gz", "--anonymous", "--output", "series"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2
     assert done.stderr.startswith("slicesplat: none.nii.gz: ")

@@ -153,12 +153,16 @@ def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
 def test_usage_error_is_the_same_line_on_every_terminal(encoding: str, columns: str) -> None:
     env = {**os.environ, "PYTHONIOENCODING": encoding, "COLUMNS": columns}
     done = subprocess.run(
-        [sys.executable, "-m", "slicesplat", "evaluate", "--nonsense"], capture_output=True, env=env, text=True
+        [sys.executable, "-m", "slicesplat", "export-dicom", "volume.nii.gz", "--nonsense"],
+        capture_output=True,
+        env=env,
+        text=True,
     )
     assert done.returncode == 2
     assert done.stderr == (
-        "slicesplat: Missing from slicesplat evaluate: --volume PATH The reconstruction, NIfTI. (required); "
-        "Unrecognized options: --nonsense; see slicesplat evaluate --help\n"
+        "slicesplat: Missing from slicesplat export-dicom: --output PATH Folder for the images, 0001.dcm and so on, "
+        "axial from the feet to the head. (required); Unrecognized options: --nonsense; "
+        "see slicesplat export-dicom --help\n"
     )
 
 

@@ -13,7 +13,7 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.psf import SliceProfile
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
-from slicesplat.splat import ForwardModel, reference
+from slicesplat.splat import Backend, ForwardModel, reference
 
 NAMES = ("means", "log_scales", "rotations", "amplitudes", "slice rotations", "translations", "gains")
 Parameters = tuple[torch.Tensor, ...]
@@ -72,6 +72,14 @@ def nearly_round_scene(profile: SliceProfile = "gaussian", n: int = 16) -> tuple
     covariances = slices.psf_covariances.copy()
     covariances[..., 0] *= 1 + 1e-6
     return replace(slices, psf_covariances=covariances), parameters
+
+
+def affordable(backend: Backend, slices: Slices, parameters: Parameters) -> tuple[Slices, Parameters]:
+    """For the interpreter, whose time goes with the tiles, one slice of each stack, of several tiles; else all."""
+    if backend.name != "interpreter":
+        return slices, parameters
+    some = np.array([0, len(slices) - 1])
+    return slices.take(some), (*parameters[:4], *(values[some] for values in parameters[4:]))
 
 
 def definition(slices: Slices, parameters: Parameters, cutoff: float) -> torch.Tensor:

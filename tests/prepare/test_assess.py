@@ -26,8 +26,8 @@ from slicesplat.validation.simulate import SimulationConfig, simulate
 def scan(
     motion: Motion, size_mm: float = 70.0, interleave: int = 2, dropout: float = 0.0, seed: int = 0
 ) -> tuple[Stack, ...]:
-    config = SimulationConfig(motion=motion, interleave=interleave, dropout=dropout, pixel=1.6, seed=seed)
-    return tuple(simulate(*brain_phantom(size_mm, 1.8, seed), config).stacks)
+    config = SimulationConfig(motion=motion, interleave=interleave, dropout=dropout, pixel=2.2, seed=seed)
+    return tuple(simulate(*brain_phantom(size_mm, 2.2, seed), config).stacks)
 
 
 def typical_score(stacks: tuple[Stack, ...]) -> float:
@@ -98,7 +98,7 @@ def test_geometry_is_told() -> None:
     stack = scan("none")[0]
     seen = assess_stack(stack)
     assert seen.n_slices == stack.mask.any(axis=(0, 1)).sum()
-    assert seen.volume_cm3 == pytest.approx(stack.mask.sum() * 1.6 * 1.6 * 3.3 / 1000)
+    assert seen.volume_cm3 == pytest.approx(stack.mask.sum() * 2.2 * 2.2 * 3.3 / 1000)
     assert (seen.thickness, seen.spacing, seen.gap) == pytest.approx((3.0, 3.3, 0.3))
 
 

@@ -22,7 +22,7 @@ from slicesplat.validation.simulate import SimulationConfig, simulate
 
 @cache
 def even() -> tuple[Stack, ...]:
-    return tuple(simulate(*brain_phantom(70.0, 1.4), SimulationConfig(motion="mild", pixel=1.5, seed=2)).stacks)
+    return tuple(simulate(*brain_phantom(70.0, 1.8), SimulationConfig(motion="mild", pixel=2.0, seed=2)).stacks)
 
 
 def lit(stack: Stack, darkest: float = 0.25) -> Stack:
@@ -51,8 +51,8 @@ def test_air_in_the_mask_is_not_shading(number: int) -> None:
 
 
 def test_bias_of_15_percent_is_below_the_warning() -> None:
-    config = SimulationConfig(motion="mild", pixel=1.5, bias_field=0.15, seed=2)
-    assert max(map(shading, simulate(*brain_phantom(70.0, 1.4), config).stacks)) < SHADING_LIMIT
+    config = SimulationConfig(motion="mild", pixel=2.0, bias_field=0.15, seed=2)
+    assert max(map(shading, simulate(*brain_phantom(70.0, 1.8), config).stacks)) < SHADING_LIMIT
 
 
 def test_scale_does_not_matter() -> None:

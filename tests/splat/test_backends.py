@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scenes import GRADIENT, NAMES, VALUE, array, assert_close, definition, place, scene, tensors
+from scenes import GRADIENT, NAMES, VALUE, affordable, array, assert_close, definition, place, scene, tensors
 
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.psf import SliceProfile
@@ -15,7 +15,7 @@ from slicesplat.splat import Backend, render
 @pytest.mark.parametrize("cutoff", [3.0, 5.0])
 @pytest.mark.parametrize("profile", ["gaussian", "box"])
 def test_backend_equals_the_definition(backend: Backend, profile: SliceProfile, cutoff: float) -> None:
-    slices, parameters = scene(profile, n=12)
+    slices, parameters = affordable(backend, *scene(profile, n=12))
     upstream = torch.from_numpy(np.random.default_rng(2).normal(size=slices.offset[-1]))
 
     leaves = [p.clone().requires_grad_() for p in parameters]
@@ -34,7 +34,7 @@ def test_backend_equals_the_definition(backend: Backend, profile: SliceProfile, 
 
 @pytest.mark.parametrize("case", ["no slice", "no Gaussian", "one Gaussian", "far away"])
 def test_edge_cases(backend: Backend, case: str) -> None:
-    slices, parameters = scene("box", n={"no Gaussian": 0, "one Gaussian": 1}.get(case, 3))
+    slices, parameters = affordable(backend, *scene("box", n={"no Gaussian": 0, "one Gaussian": 1}.get(case, 3)))
     if case == "no slice":
         slices = slices.take(np.zeros(0, int))
         parameters = (*parameters[:4], *(p[:0] for p in parameters[4:]))
@@ -60,7 +60,7 @@ def test_edge_cases(backend: Backend, case: str) -> None:
 
 
 def test_adjoint_is_the_transpose(backend: Backend) -> None:
-    slices, parameters = scene("box", n=4)
+    slices, parameters = affordable(backend, *scene("box", n=4))
     made = backend.forward_model(slices, 3.0)
     place(made, parameters)
     amplitudes, gains = tensors(backend.device, parameters[3], parameters[6])

@@ -10,13 +10,13 @@ from pathlib import Path
 import numba
 import numpy as np
 import pytest
-from scenes import everything, place, scene
+from scenes import affordable, everything, place, scene
 
 from slicesplat.splat import CPU, Backend
 
 
 def test_same_bits_from_run_to_run(backend: Backend) -> None:
-    slices, parameters = scene(n=2)
+    slices, parameters = affordable(backend, *scene(n=2))
     runs = []
     for _ in range(2):
         made = backend.forward_model(slices, 3.0)
@@ -27,7 +27,7 @@ def test_same_bits_from_run_to_run(backend: Backend) -> None:
 
 
 def test_what_was_given_back_is_found_again(backend: Backend) -> None:
-    slices, parameters = scene(n=2)
+    slices, parameters = affordable(backend, *scene(n=2))
     made = backend.forward_model(slices)
     place(made, parameters)
     before = everything(made, parameters)

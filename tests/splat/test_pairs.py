@@ -7,7 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
-from scenes import POSES, Parameters, array, assert_close, everything, place, scene, tensors
+from scenes import POSES, Parameters, affordable, array, assert_close, everything, place, scene, tensors
 from scipy.spatial.transform import Rotation
 
 from slicesplat.field.gaussians import GaussianField
@@ -33,7 +33,7 @@ def moved(parameters: Parameters, scale: float) -> Parameters:
 
 @pytest.mark.parametrize(("scale", "kept"), [(0.2, True), (30.0, False)])
 def test_a_list_that_is_reused_changes_no_number(backend: Backend, scale: float, kept: bool) -> None:
-    slices, parameters = scene(n=3)
+    slices, parameters = affordable(backend, *scene(n=3))
     there = moved(parameters, scale)
     made = backend.forward_model(slices, 3.0)
     place(made, parameters)
@@ -69,7 +69,7 @@ def test_a_list_notices_what_an_optimiser_changes_in_set_geometry(backend: Backe
 
 
 def test_a_list_is_kept_or_made_anew_when_told_so(backend: Backend) -> None:
-    slices, parameters = scene(n=4)
+    slices, parameters = affordable(backend, *scene(n=4))
     away = (parameters[0] + 100.0, *parameters[1:])
     made = backend.forward_model(slices, 3.0)
     with pytest.raises(ValueError, match="no list of pairs for 4 Gaussians"):
@@ -85,7 +85,7 @@ def test_a_list_is_kept_or_made_anew_when_told_so(backend: Backend) -> None:
 
 def test_a_list_holds_for_wide_gaussians_while_slices_turn(backend: Backend) -> None:
     # Their means move by more than the list's margin in the frame of a slice that turns; its pixels move less.
-    slices, parameters = scene(n=30)
+    slices, parameters = affordable(backend, *scene(n=30))
     rng = np.random.default_rng(8)
     means = torch.from_numpy(Rotation.random(30, rng=rng).apply([95.0, 0.0, 0.0]))
     wide = (means, torch.full_like(means, np.log(30.0)), *parameters[2:])
