@@ -148,12 +148,17 @@ def prediction(volume: SpatialImage, path: Path, stack: Path, mask: Path, thickn
         affine = nib.affines.from_matvec(np.eye(3), start) @ volume.affine
         save_volume(nib.Nifti1Image(np.asarray(volume.dataobj), affine), path)
         command = [sys.executable, str(PREDICTION), str(path), str(stack), str(mask), "--thickness", str(thickness)]
-        answer = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        ran = subprocess.run(command, check=False, capture_output=True, text=True)
+        if ran.returncode:  # it went astray and left the volume
+            continue
+        answer = json.loads(ran.stdout)
         # Judged slice by slice: of a stack that moved much no place as a whole fits well.
         if not best or answer["ncc_mean"] > best["ncc_mean"]:
             best = answer
         if answer["stack_ncc"] > FOUND:
             break
+    if not best:
+        raise RuntimeError(f"{PREDICTION.name} finds {stack.name} in {path.name} from no start: {ran.stderr}")
     return best
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from bench_accuracy import prediction
 from cases import REAL, SHARED, Rows, parser, stack_files
@@ -29,8 +28,10 @@ from slicesplat.geometry.stack import Stack
 from slicesplat.pipeline import reconstruct
 from slicesplat.pipeline.stages import agree_on_masks, prepare
 from slicesplat.prepare.load import load_stacks
+from slicesplat.result import Reconstruction
 from slicesplat.segment.agree import find_masks
 from slicesplat.splat import CPU
+from slicesplat.validation.evaluate import aligned
 
 BENCHMARK = "masks"
 CUT_OUT = SHARED / "data" / "svrtk-simulated"
@@ -94,29 +95,24 @@ def real_volume(rows: Part) -> None:
     stacks, masks = stack_files(REAL)
     others = [number for number in range(len(stacks)) if number != LEFT_OUT]
     thickness = load_stacks([stacks[LEFT_OUT]], [masks[LEFT_OUT]])[0].thickness
+    volumes = {}
     with tempfile.TemporaryDirectory() as folder:
         for run in ("drawn", "found"):
             clock = Seconds()
             given = [masks[number] for number in others] if run == "drawn" else None
             loaded = load_stacks([stacks[number] for number in others], given, segmentation=True)
-            result = reconstruct(loaded, Config())
+            volumes[run] = result = reconstruct(loaded, Config())
+            seconds = clock.told()
             path = Path(folder) / "volume.nii.gz"
             answer = prediction(result.volume, path, stacks[LEFT_OUT], masks[LEFT_OUT], thickness)
-            rows.add(case=REAL.name, run=f"masks {run}, unseen stack", ncc=answer["ncc_mean"], **clock.told())
-            if run == "drawn":
-                inside, affine = np.asarray(result.mask.dataobj) > 0, result.mask.affine
-            else:
-                overlap = dice(inside, _on(result.mask, affine, inside))
-                rows.add(case=REAL.name, run="region of the volume", dice=overlap)
+            rows.add(case=REAL.name, run=f"masks {run}, unseen stack", ncc=answer["ncc_mean"], **seconds)
+    rows.add(case=REAL.name, run="region of the volume", dice=region_overlap(volumes["drawn"], volumes["found"]))
 
 
-def _on(mask: nib.Nifti1Image, affine: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """A mask on another grid, nearest."""
-    from scipy.ndimage import affine_transform
-
-    to_mask = np.linalg.inv(mask.affine) @ affine
-    values = np.asarray(mask.dataobj).astype(np.uint8)
-    return affine_transform(values, to_mask[:3, :3], to_mask[:3, 3], output_shape=like.shape, order=0) > 0
+def region_overlap(first: Reconstruction, second: Reconstruction) -> float:
+    """Dice of the regions of two volumes, one brought to the other: each lies where its reference stack was."""
+    there = aligned(second.volume, first.volume, first.mask)
+    return dice(there.mask, there.resampled(second.mask) > 0.5)
 
 
 def cut_out_masks(rows: Part) -> None:

@@ -49,6 +49,8 @@ LEAST_SHOWN = 15.0
 """cm^3 of a brain that a stack has to show to be asked for it."""
 TILES, TILE, MARGIN = 6, 100, 14
 """Slices of a stack in a picture, pixels of one on the page, pixels of the stack around the brain."""
+BLUE, ORANGE = (0.34, 0.71, 0.91), (0.9, 0.62, 0.0)
+"""Outlines that nobody confuses (Okabe and Ito)."""
 COLOURS = 48
 """Of a picture: its file is small."""
 
@@ -170,7 +172,7 @@ def examinations(group: Group, numbers: Sequence[int], brains: Sequence[atlas.Br
 
 
 def draw(answers: Sequence[Answer], path: Path) -> None:
-    """Slices of stacks, one stack a row: what is brain in red, what was found in green."""
+    """Slices of stacks, one stack a row: what is brain in blue, what was found in orange."""
     rows = []
     for answer in answers:
         box = _around(answer.brain | answer.found.mask)
@@ -199,7 +201,7 @@ def _tile(image: NDArray[np.floating], brain: NDArray[np.bool_], mask: NDArray[n
     large = ndimage.zoom(np.clip(image, 0, 1), scale, order=1)
     tile = np.zeros((TILE, TILE, 3))
     tile[: large.shape[0], : large.shape[1]] = large[:TILE, :TILE, None]
-    for region, colour in ((brain, (1.0, 0.2, 0.2)), (mask, (0.2, 1.0, 0.2))):
+    for region, colour in ((brain, BLUE), (mask, ORANGE)):
         inside = np.zeros((TILE, TILE), bool)
         wide = ndimage.zoom(region.astype(np.float32), scale, order=1) > 0.5
         inside[: wide.shape[0], : wide.shape[1]] = wide[:TILE, :TILE]
