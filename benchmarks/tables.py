@@ -225,22 +225,12 @@ def masks_volume(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 
 def primitives(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
-    head = ["case", "lattice", "Gaussians", "a sixth of them, shaped", "30,000", "as many as asked for", "Gaussians"]
+    head = ["case", "field", "Gaussians", "PSNR / SSIM", "seconds", "of processor time", "model"]
     lines = []
-    for case in dict.fromkeys(row["case"] for row in rows):
-        own = [row for row in rows if row["case"] == case]
-        lattice, sixth, fixed, free = (
-            find(own, field=field, asked=asked)
-            for field, asked in (
-                ("lattice", ""),
-                ("primitives", "a sixth"),
-                ("primitives", "30000"),
-                ("primitives", ""),
-            )
-        )
-        number = [f"{row['gaussians']:,}" if row else "" for row in (lattice, free)]
-        cells = [quality(lattice), number[0], quality(sixth), quality(fixed), quality(free), number[1]]
-        lines.append([NAMES.get(case, case), *cells])
+    for row in rows:
+        field = f"{row['field']}, {row['asked']}".removesuffix(", ")
+        costs = [f"{row['wall_s']:.0f}", f"{row['cpu_s']:.0f}", f"{row['kb'] / 1000:.1f} MB"]
+        lines.append([NAMES.get(row["case"], row["case"]), field, f"{row['gaussians']:,}", quality(row), *costs])
     return head, lines
 
 

@@ -48,6 +48,15 @@ def test_unbounded_they_come_near_the_lattice_with_fewer() -> None:
     assert np.array_equal(shaped.weights.slice > 0.5, lattice.weights.slice > 0.5)
 
 
+def test_more_gaussians_have_to_be_worth_it() -> None:
+    primitives = replace(FAST.primitives, share=0.03, steps=6, growth_steps=4)
+    few, more = (
+        fitted(strategy="primitives", primitives=replace(primitives, worth=worth)) for worth in (0.9, primitives.worth)
+    )
+    assert len(few.field) < len(more.field)
+    assert (1 - primitives.worth) * few.validation_error > more.validation_error
+
+
 def test_too_few_are_refused_with_the_remedy() -> None:
     with pytest.raises(ValueError, match="20 Gaussians: give 500 or more"):
         FitSettings(gaussians=20)

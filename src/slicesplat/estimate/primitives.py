@@ -56,7 +56,7 @@ class PrimitivesStrategy(LatticeStrategy):
             count = min(most, math.ceil(primitives.growth * count))
             shapes = projection.grow(shapes, count)
             trial = sweep(observations, self._candidate(observations, best, shapes), settings.rounds, swept)
-            better = trial.estimate.error < found.estimate.error
+            better = trial.estimate.error < (1 - primitives.worth) * found.estimate.error
             found, other = (trial, found) if better else (found, trial)
             other.objective.workspace.release()
             if not better:
