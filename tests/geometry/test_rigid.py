@@ -145,6 +145,10 @@ def test_mean_is_between_its_parts_at_the_centre_that_is_asked_for() -> None:
     same = some_poses(1)[[0, 0, 0]]
     np.testing.assert_allclose(same.mean([1, 2, 3], centre).matrix, same.matrix[0], atol=1e-9)
     np.testing.assert_allclose(parts.mean([1.0, 0.0], centre).matrix, parts.matrix[0], atol=1e-9)
+    # Of many at once it is each by itself.
+    many, weights, centres = some_poses(6)[np.arange(6).reshape(2, 3)], np.array([[1, 2, 3], [3, 1, 0]]), np.eye(3)[:2]
+    for n, together in enumerate(many.mean(weights, centres).matrix):
+        np.testing.assert_allclose(together, many[n].mean(weights[n], centres[n]).matrix, atol=1e-12)
 
 
 def test_transform_about_a_centre_turns_there() -> None:

@@ -149,13 +149,16 @@ class Rigid:
         return Rigid(out)
 
     def mean(self, weights: ArrayLike, centre: ArrayLike) -> Rigid:
-        """The weighted mean of n transforms, their translations taken at `centre` (3,) mm."""
+        """The means of transforms (..., n), with weights (..., n), their translations taken at `centre` (..., 3) mm."""
         weights, centre = np.asarray(weights, dtype=np.float64), np.asarray(centre, dtype=np.float64)
-        out = np.eye(4)
         turns = rotations.quaternions_of_matrices(self.rotation)
-        out[:3, :3] = rotations.matrices_of_quaternions(rotations.mean_quaternion(turns, weights))
-        moved = np.average(self.rotation @ centre + self.translation, axis=0, weights=weights)
-        out[:3, 3] = moved - out[:3, :3] @ centre
+        turn = rotations.matrices_of_quaternions(rotations.mean_quaternion(turns, weights))
+        moved = np.einsum("...nij,...j->...ni", self.rotation, centre) + self.translation
+        shares = weights / weights.sum(axis=-1, keepdims=True)
+        out = np.zeros((*turn.shape[:-2], 4, 4))
+        out[..., :3, :3] = turn
+        out[..., :3, 3] = (shares[..., None] * moved).sum(axis=-2) - np.einsum("...ij,...j->...i", turn, centre)
+        out[..., 3, 3] = 1.0
         return Rigid(out)
 
     def where(self, choice: NDArray[np.bool_], other: Rigid) -> Rigid:

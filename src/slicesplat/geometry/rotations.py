@@ -93,12 +93,13 @@ def product(one: ArrayLike, other: ArrayLike) -> Float:
 
 
 def mean_quaternion(quaternions: ArrayLike, weights: ArrayLike) -> Float:
-    """The weighted mean (4,) of unit quaternions (n, 4): nearest to them all, whatever their signs.
+    """The weighted means (..., 4) of unit quaternions (..., n, 4): nearest to them all, whatever their signs.
 
     F. L. Markley et al., Journal of Guidance, Control, and Dynamics 30, 2007, 1193-1197.
     """
     quaternions = np.asarray(quaternions, dtype=np.float64)
-    return np.asarray(np.linalg.eigh((quaternions * np.asarray(weights)[:, None]).T @ quaternions)[1][:, -1])
+    weighted = quaternions * np.asarray(weights)[..., None]
+    return np.asarray(np.linalg.eigh(weighted.swapaxes(-1, -2) @ quaternions)[1][..., -1])
 
 
 def kabsch(source: ArrayLike, target: ArrayLike) -> Float:

@@ -86,13 +86,13 @@ def time_prior(
     gap = np.ones(len(slices))
     for stack in np.unique(slices.stack):
         order = slices.in_time(stack)
-        trusted = np.flatnonzero(weight[order] > settings.trusted)
-        for place, s in enumerate(order):
-            near = np.concatenate([trusted[trusted < place][-1:], trusted[trusted > place][:1]])
-            if len(near):
-                nearness = 1.0 / np.abs(near - place)
-                expected[s] = slices.motion[order[near]].mean(nearness, centre[s]).matrix
-                gap[s] = np.sqrt(2.0 / nearness.sum())
+        near = _neighbours(weight[order] > settings.trusted)
+        for count in (1, 2):
+            place = np.flatnonzero((near >= 0).sum(axis=1) == count)
+            those, who = near[place][near[place] >= 0].reshape(-1, count), order[place]
+            nearness = 1.0 / np.abs(those - place[:, None])
+            expected[who] = slices.motion[order[those]].mean(nearness, centre[who]).matrix
+            gap[who] = np.sqrt(2.0 / nearness.sum(axis=1))
     prior = TimePrior(Rigid(expected) @ slices.frame, np.inf, np.inf, settings.jump, gap if by_distance else None)
     deviation = prior.deviation(slices.pose)[weight > settings.trusted]
     if len(deviation) == 0:
@@ -101,3 +101,18 @@ def time_prior(
     translation, rotation = np.median(length, axis=0)
     least = (settings.least_translation, float(np.deg2rad(settings.least_rotation)))
     return replace(prior, translation=max(float(translation), least[0]), rotation=max(float(rotation), least[1]))
+
+
+def _neighbours(trusted: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """(n, 2) of n in a row, the nearest ones before and after that are trusted; -1 where there is none.
+
+    Examples
+    --------
+    >>> _neighbours(np.array([False, True, False, True])).tolist()
+    [[-1, 1], [-1, 3], [1, 3], [1, -1]]
+    """
+    found = np.flatnonzero(trusted)
+    known, place = np.append(found, -1), np.arange(len(trusted))
+    # One before the first, and one after the last, is the -1 at the end.
+    before, after = np.searchsorted(found, place, "left") - 1, np.searchsorted(found, place, "right")
+    return np.stack([known[before], known[after]], axis=1)

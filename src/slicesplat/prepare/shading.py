@@ -37,8 +37,9 @@ def shading(stack: Stack) -> float:
     level = np.log(np.maximum(values, np.finfo(np.float32).tiny))
     weight = np.ones(len(values))
     for _ in range(_FITS):
-        seen, root = tissue, weight[tissue]
-        found = np.linalg.lstsq(terms[seen] * root[:, None], level[seen] * root, rcond=None)[0]
+        seen, weighted = tissue, terms[tissue].T * weight[tissue] ** 2
+        # The normal equations are small, and well conditioned but for a single slice: there the least solution.
+        found = np.linalg.lstsq(weighted @ terms[seen], weighted @ level[seen], rcond=None)[0]
         field = terms @ found
         residual = level - field
         spread = max(float(np.median(np.abs(residual[seen]))) * MAD_TO_SIGMA, 1e-6)
