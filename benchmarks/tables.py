@@ -193,6 +193,20 @@ def verdict(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+def report(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["case", "", "seconds", "of processor time", "MB"]
+    lines = []
+    for row in rows:
+        if "size_mb" in row:
+            lines.append(
+                [row["case"], row["run"], f"{row['wall_s']:.1f}", f"{row['cpu_s']:.1f}", f"{row['size_mb']:.1f}"]
+            )
+        else:
+            share = f"{row['check_cpu_s']:.2f} of {row['run_cpu_s']:.1f}, {row['check_share']:.1%}"
+            lines.append([row["case"], row["run"], "", share, ""])
+    return head, lines
+
+
 def masks(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     head = ["stacks", "how many", "Dice, median", "of the worst 5 %", "missed", "something else taken for a brain"]
     real = [row for row in rows if "agreed" in row]
@@ -264,6 +278,7 @@ TABLES = {
     "splat": Table(("splat",), splat),
     "iteration": Table(("splat",), iteration),
     "verdict": Table(("verdict",), verdict),
+    "report": Table(("report",), report),
     "masks": Table(("masks",), masks),
     "masks-volume": Table(("masks",), masks_volume),
 }
