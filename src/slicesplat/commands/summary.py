@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from slicesplat.commands.base import log
-from slicesplat.geometry.rigid import displacement
 from slicesplat.records import Grade, SliceRecord, Verdict
+from slicesplat.report.motion import scanner_motion
 from slicesplat.result import Reconstruction
 from slicesplat.terminal import printable
 
@@ -32,8 +32,8 @@ class StackSummary:
     left_out : str
         How many slices for which reason; empty where all are used.
     ncc, motion, gain : float
-        Of the slices that are used: mean correlation with their prediction, median distance from where the scanner
-        put them, mm, and median intensity over the volume's. NaN where none is.
+        Of the slices that are used: mean correlation with their prediction, median distance, mm at the centre of the
+        region, from where the scanner put them, and median intensity over the volume's. NaN where none is.
     """
 
     name: str
@@ -61,7 +61,7 @@ class StackSummary:
 def stack_summaries(result: Reconstruction) -> list[StackSummary]:
     """What became of every stack, as they were given."""
     records = result.slice_records()
-    moved = displacement(result.slices.frame, result.slices.pose) if records else np.zeros(0)
+    moved = scanner_motion(result).shift
     return [
         _of_stack(stack.name, [(record, float(step)) for record, step in zip(records, moved, strict=True)
                                if record.stack == number])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, Protocol
 
@@ -23,6 +22,7 @@ from slicesplat.report.charts import Chart, Line, viridis
 from slicesplat.report.contents import Cell, Contents, StackRow
 from slicesplat.report.coverage import Coverage, coverage
 from slicesplat.report.layers import OVER, Layer, cropped, padded
+from slicesplat.report.motion import ScannerMotion, scanner_motion
 from slicesplat.report.sheets import sheet
 
 Float = NDArray[np.float64]
@@ -112,7 +112,7 @@ def contents_of(result: Reconstruction, command: Sequence[str] = ()) -> Contents
     thickness = np.array([result.stacks[number].thickness for number in result.slices.stack])
     inside = np.asarray(result.mask.dataobj) > 0
     seen = coverage(inside, np.asarray(result.mask.affine), result.slices, used, thickness)
-    moved = _motion(result)
+    moved = scanner_motion(result)
     sheets = {
         number: sheet(result.stacks[number], simulated[number], result.slices, which.tolist())
         for number in range(len(result.stacks))
@@ -201,27 +201,6 @@ def flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
     return out
 
 
-@dataclass(frozen=True, eq=False)
-class _Motion:
-    """What the slices did, each (S,): degrees and mm, at the centre of the region."""
-
-    turn: Float
-    shift: Float
-
-
-def _motion(result: Reconstruction) -> _Motion:
-    """From where the scanner put the slices, also where the result is in standard space."""
-    motion = result.slices.motion
-    if result.placement is not None and result.settings.orientation == "standard":
-        motion = ~result.placement.transform @ motion
-    inside = np.argwhere(np.asarray(result.mask.dataobj) > 0)
-    centre = np.asarray(result.mask.affine) @ [*inside.mean(axis=0), 1.0] if len(inside) else np.zeros(4)
-    if result.placement is not None and result.settings.orientation == "standard":
-        centre[:3] = (~result.placement.transform).map(centre[:3])
-    shift = np.linalg.norm(motion.map(np.tile(centre[:3], (1, 1)))[:, 0] - centre[:3], axis=1)
-    return _Motion(np.rad2deg(motion.angle()), shift)
-
-
 def _figures(result: Reconstruction, records: Sequence[SliceRecord]) -> list[tuple[str, str]]:
     used = sum(record.used for record in records)
     size = " x ".join(str(n) for n in result.volume.shape[:3])
@@ -235,7 +214,7 @@ def _figures(result: Reconstruction, records: Sequence[SliceRecord]) -> list[tup
     ]
 
 
-def _stack_rows(result: Reconstruction, records: Sequence[SliceRecord], moved: _Motion) -> list[StackRow]:
+def _stack_rows(result: Reconstruction, records: Sequence[SliceRecord], moved: ScannerMotion) -> list[StackRow]:
     rows = []
     for number, stack in enumerate(result.stacks):
         own = [s for s, record in enumerate(records) if record.stack == number]
@@ -261,7 +240,7 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def _cells(result: Reconstruction, records: Sequence[SliceRecord], moved: _Motion) -> list[list[Cell]]:
+def _cells(result: Reconstruction, records: Sequence[SliceRecord], moved: ScannerMotion) -> list[list[Cell]]:
     """By stack, its slices from the first to the last."""
     rows: list[list[Cell]] = [[] for _ in result.stacks]
     for s, record in enumerate(records):
@@ -298,7 +277,7 @@ def _told(value: float, how: str) -> str:
     return format(value, how) if math.isfinite(value) else "not known"
 
 
-def _motion_charts(result: Reconstruction, records: Sequence[SliceRecord], moved: _Motion) -> list[Chart]:
+def _motion_charts(result: Reconstruction, records: Sequence[SliceRecord], moved: ScannerMotion) -> list[Chart]:
     error = np.array([record.standard_error for record in records], dtype=np.float64)
     given = (("Rotation", "degrees", moved.turn), ("Translation", "mm", moved.shift), ("Standard error", "mm", error))
     charts = []
