@@ -9,11 +9,11 @@ NEEDS := import sys; sys.exit(sys.version_info < (3, 11) and "constraints.txt ne
 demo: .venv/.installed
 	$(BIN)/slicesplat demo --output demo
 
-# Two at a time, module by module: the kernels of each run in several threads themselves. They are compiled once for all,
-# beside the checks.
+# Two at a time, half of the modules each: the kernels of each run in several threads themselves. Whoever is done first
+# takes of what the other has left. Kernels are compiled once for all, beside the checks.
 test: .venv/.installed
 	$(MAKE) --jobs 2 lint kernels
-	$(BIN)/pytest --numprocesses 2 --dist loadfile
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 kernels: .venv/.installed
 	$(BIN)/slicesplat compile

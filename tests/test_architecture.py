@@ -10,11 +10,12 @@ import pytest
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 # In a process of its own: the linter sets up logging for itself and silences loggers that exist already.
-LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(sys.argv[1], no_cache=True))"
+LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(sys.argv[1]))"
 
 
 def test_imports_point_down() -> None:
-    done = subprocess.run([sys.executable, "-c", LINT, str(PROJECT)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", LINT, str(PROJECT)]
+    done = subprocess.run(command, cwd=PROJECT.parent, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

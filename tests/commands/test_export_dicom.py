@@ -161,7 +161,7 @@ def test_bad_input_is_refused(tmp_path: Path, like: Path, capsys: pytest.Capture
     given = ["export-dicom", str(volume), "--output", str(out)]
     refused(capsys, given, str(volume), "--like SERIES, or --anonymous")
     refused(capsys, [*given, "--anonymous", "--like", str(like)], "in one way")
-    refused(capsys, [*given, "--like", str(tmp_path / "none")], "none: holds no DICOM images")
+    refused(capsys, [*given, "--like", str(tmp_path / "none")], "none: no such file or folder")
     refused(capsys, [*given, "--like", str(volume)], "volume.nii.gz: holds no DICOM images")
     refused(capsys, [*given, "--anonymous", "--series-description", "x" * 65], "at most 64 characters")
     refused(capsys, [*given, "--anonymous", "--series-number", "-1"], "--series-number -1")

@@ -10,11 +10,13 @@ import itertools
 import re
 import shlex
 import shutil
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
 import nibabel as nib
+import numpy as np
 import pytest
 from bids_data import data_set
 from cohorts import table
@@ -25,7 +27,10 @@ from slicesplat.cli import main
 from slicesplat.cohort.engine import Count
 from slicesplat.cohort.task import Outcome, Task
 from slicesplat.commands import demo as demo_command
+from slicesplat.config.segmentation import SegmentationSettings
 from slicesplat.result import Reconstruction
+from slicesplat.segment.agree import FoundMask, find_masks
+from slicesplat.segment.look import Seen
 from slicesplat.validation.demo import demo
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +77,18 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+_FOUND: dict[bytes, list[FoundMask]] = {}
+
+
+def found_once(seen: Sequence[Seen], settings: SegmentationSettings) -> list[FoundMask]:
+    """What the network finds, looked for once in the same stacks."""
+    parts = [part for stack in seen for part in (stack.data, stack.affine)]
+    key = b"".join(np.ascontiguousarray(part).tobytes() for part in parts) + repr(settings).encode()
+    if key not in _FOUND:
+        _FOUND[key] = find_masks(seen, settings)
+    return _FOUND[key]
+
+
 @pytest.fixture
 def folder(scanned: Path, cohort: Path, reconstructed: _Once, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the scan, other volumes and other subjects, as the pages have them; commands run in it."""
@@ -106,6 +123,7 @@ def folder(scanned: Path, cohort: Path, reconstructed: _Once, tmp_path: Path, mo
     for module in ("view", "compare"):
         monkeypatch.setattr(f"slicesplat.commands.{module}.serve", lambda page, *_: None)
     monkeypatch.setattr(demo_command, "reconstruct", fit)
+    monkeypatch.setattr("slicesplat.prepare.segmentation.find_masks", found_once)
     monkeypatch.setattr(demo_command, "demo", lambda *words, **named: demo(*words, **{**named, **PHANTOM}))
     monkeypatch.chdir(tmp_path)
     return tmp_path

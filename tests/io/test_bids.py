@@ -61,6 +61,11 @@ def test_of_several_masks_that_of_the_brain_is_taken(own: Path) -> None:
     assert run.mask == folder / "sub-01_ses-a_run-01_desc-brain_mask.nii.gz"
 
 
+def test_labels_that_are_not_there_are_named(made: Path) -> None:
+    refused(lambda: find_examinations(made, ("01", "09")), str(made), "has no T2w images of sub-09")
+    refused(lambda: find_examinations(made, sessions=("a", "ses-q")), str(made), "has no T2w images of ses-q")
+
+
 def test_masks_that_cannot_be_told_apart_are_refused(own: Path) -> None:
     folder = masks(own) / "sub-01/ses-a/anat"
     for kind in ("head", "body"):

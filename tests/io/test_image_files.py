@@ -43,7 +43,7 @@ def test_pattern_stands_for_what_matches_and_files_for_themselves(folder: Path) 
 
 
 def test_folder_without_images_or_of_single_slices_is_refused(tmp_path: Path) -> None:
-    refused(lambda: image_files([tmp_path]), str(tmp_path), "is a folder")
+    refused(lambda: image_files([tmp_path]), str(tmp_path), "is a folder without images")
     (tmp_path / "mask_0.nii.gz").touch()
     refused(lambda: image_files([tmp_path]), str(tmp_path), "is a folder")
     (tmp_path / "0.nii.gz").touch()

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from balls import full
-from brains import errors, errors_as_scanned, in_place, one_mask, scan
+from brains import errors, errors_as_scanned, in_place, one_mask, registered, scan
 
 from slicesplat.config import Config
 from slicesplat.errors import InputError
@@ -73,7 +73,7 @@ def test_masks_that_were_found_become_the_region_that_most_of_them_show() -> Non
     assert mended[:, :, shown[1]].any() and mended[:, :, shown[-2]].any()
     assert not mended[:5, :5].any()
     # Without a network nothing is touched.
-    np.testing.assert_array_equal(register(scan("mild").stacks, Config(threads=1)).stacks[0].mask, own)
+    np.testing.assert_array_equal(registered("mild").stacks[0].mask, own)
 
 
 def test_frame_is_the_stack_that_the_mask_was_drawn_on() -> None:

@@ -145,9 +145,10 @@ def find_examinations(
         inherited = tuple(_inherited(path, root, suffix, known))
         run = Run(path, path.relative_to(root).as_posix(), tuple(drawn.get(_key(entities), ())), inherited)
         grouped.setdefault((entities["sub"], entities.get("ses", "")), []).append(run)
-    missing = sorted(wanted - {subject for subject, _ in grouped})
+    missing = [f"sub-{label}" for label in sorted(wanted - {subject for subject, _ in grouped})]
+    missing += [f"ses-{label}" for label in sorted(within - {session for _, session in grouped})]
     if missing or not grouped:
-        whose = f" of sub-{missing[0]}" if missing else ""
+        whose = f" of {missing[0]}" if missing else ""
         raise InputError(f"{root}: has no {suffix} images{whose}; check the labels, and that the files are in anat/")
     return [Examination(subject, session or None, tuple(runs)) for (subject, session), runs in sorted(grouped.items())]
 

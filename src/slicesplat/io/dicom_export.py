@@ -60,6 +60,8 @@ def read_like(path: str | PathLike[str]) -> Any:
     """
     pydicom, source = load_pydicom(), Path(path)
     files = dicom_files(source) if os.path.isdir(source) else [source] * is_dicom(source)
+    if not os.path.exists(source):
+        raise InputError(f"{source}: no such file or folder; name a series of the examination")
     if not files:
         raise InputError(f"{source}: holds no DICOM images; name a series of the examination")
     try:

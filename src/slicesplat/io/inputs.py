@@ -55,6 +55,8 @@ def _meant(path: Path, masks: bool) -> list[Path]:
         found = (named or files) if masks else [file for file in files if file not in named]
         if not found and not masks and dicom_files(path, first=True):
             return [path]
+        if not files and not dicom_files(path, first=True):
+            raise InputError(f"{path}: is a folder without images; name NIfTI files, or a folder of them or of DICOM")
         if not found or any(_SLICE.fullmatch(file.name) for file in files):
             # What is refused as a file says what to give instead.
             check_input(path)
