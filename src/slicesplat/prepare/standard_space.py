@@ -1,9 +1,10 @@
 """How a brain lies in standard space: a rigid registration to a template, from any orientation.
 
 A fetus lies as it likes, so that every rotation is tried: a uniform grid of them, on coarse images with the centres of
-the brains on each other, and the best of every neighbourhood followed to its end. What is compared is the correlation
-inside and around the brain, so that outline and anatomy count. A brain is nearly symmetric about one plane only: how
-far the best orientation is ahead of the best that is another one says how sure it is.
+the brains on each other, and the best of every neighbourhood followed to its end, by the correlation inside and around
+the brain, which an outline has much of. An ellipsoid with a rim of skull has nearly the same outline back to front, so
+that the orientation is chosen by the correlation inside both brains, where nothing but anatomy counts. How far the best
+one is ahead of the best that is another one says how sure it is.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +26,12 @@ from slicesplat.io.templates import Template
 
 # Steps of about 19 degrees between neighbours: within the width of a brain's correlation at the coarse resolution.
 ROTATIONS = 2000
-COARSE, FINE = 8.0, 20.0  # points that are compared along the side of a cube as large as the brain
+COARSE, MEDIUM, FINE = 8.0, 14.0, 20.0  # points that are compared along the side of a cube as large as the brain
 SPACING = 1.5  # mm, of a volume that is sampled for it
 SURROUNDINGS = 8.0  # mm around the brain that are compared too
-FOLLOWED = 8  # orientations that are followed to their end; the best of them is once more, on finer images
-APART = math.radians(30.0)  # from which on two orientations are different ones
+FOLLOWED = 8  # orientations that are followed to their end
+APART, SAME = math.radians(30.0), math.radians(5.0)  # from which on two orientations are different, within are one
+LEAST_SHARED = 0.3  # of the points of the brain that a template's has to cover to be compared with
 AGES = 2  # templates whose size is nearest
 _WIDTH = 0.6  # standard deviation of the blur, in distances between points
 
@@ -74,11 +77,11 @@ class _Pair:
     def at(self, across: float) -> _Sampled:
         """The pair on points of which so many lie along the side of a cube as large as the brain."""
         spacing = self.side / across
-        points, shown = _points(self.values, self.inside, self.affine, spacing)
+        points, shown, brain = _points(self.values, self.inside, self.affine, spacing)
         steps = np.linalg.norm(self.template.affine[:3, :3], axis=0)
         blurred = ndimage.gaussian_filter(self.template.values, _WIDTH * spacing / steps)
         to_index = np.asarray(np.linalg.inv(self.template.affine), np.float64)
-        return _Sampled(points - self.centre, shown, blurred, to_index, self.target)
+        return _Sampled(points - self.centre, shown, brain, blurred, self.template.inside, to_index, self.target)
 
     def transform(self, step: Float, turn: Float) -> Rigid:
         """That of the world which a step (6,) after a rotation (3, 3) about the centres is."""
@@ -91,19 +94,32 @@ class _Pair:
 
 @dataclass(frozen=True, eq=False)
 class _Sampled:
-    """Points of a brain about its centre (n, 3) mm, what it shows there (n,), and the template."""
+    """Points (n, 3) mm about a brain's centre, what it shows there (n,) and whether it is there, and the template."""
 
     points: Float
     shown: Float
+    brain: NDArray[np.bool_]
     template: NDArray[np.float32]
+    inside: NDArray[np.bool_]
     to_index: Float
     target: Float
 
-    def seen(self, step: Float, turn: Float) -> Float:
-        """The template (n,) at the points, the brain turned about its centre and moved by a step (6,)."""
+    def _index(self, step: Float, turn: Float) -> Float:
+        """(3, n) in the template, the brain turned about its centre and moved by a step (6,)."""
         moved = Rigid.exp(step).map(self.points @ turn.T) + self.target
-        index = moved @ self.to_index[:3, :3].T + self.to_index[:3, 3]
-        return np.asarray(ndimage.map_coordinates(self.template, index.T, order=1, output=np.float64))
+        return np.asarray((moved @ self.to_index[:3, :3].T + self.to_index[:3, 3]).T)
+
+    def seen(self, step: Float, turn: Float) -> Float:
+        """The template (n,) at the points."""
+        return np.asarray(ndimage.map_coordinates(self.template, self._index(step, turn), order=1, output=np.float64))
+
+    def anatomy(self, step: Float, turn: Float) -> float:
+        """Correlation with the template inside both brains; -1 where they have little in common."""
+        inside = ndimage.map_coordinates(self.inside.astype(np.float32), self._index(step, turn), order=1) > 0.5
+        both = self.brain & inside
+        if both.sum() < LEAST_SHARED * self.brain.sum():
+            return -1.0
+        return float((_normalised(self.shown[both]) * _normalised(self.seen(step, turn)[both])).sum())
 
     def ncc(self, step: Float, turn: Float) -> float:
         """Correlation with the template there."""
@@ -134,12 +150,33 @@ def _placed(pair: _Pair) -> Placement:
             starts.append(number)
         if len(starts) == FOLLOWED:
             break
-    ends = [(*coarse.followed(nothing, turns[start]), turns[start]) for start in starts]
-    ncc, step, turn = max(ends, key=lambda end: end[0])
-    best = pair.transform(step, turn)
-    elsewhere = [end[0] for end in ends if _angle(best.rotation, pair.transform(*end[1:]).rotation) > APART]
-    finely, step = pair.at(FINE).followed(step, turn)
-    return Placement(pair.transform(step, turn), pair.template.name, finely, ncc - max(elsewhere, default=-1.0))
+    medium, ends = pair.at(MEDIUM), list[_End]()
+    for _, end in sorted((_End.of(coarse, nothing, turns[start]) for start in starts), key=lambda found: -found[0]):
+        if all(_angle(end.rotation, other.rotation) > SAME for other in ends):
+            ends.append(end)
+    judged = [(medium.anatomy(end.step, end.turn), end) for end in (_End.of(medium, *end)[1] for end in ends)]
+    anatomy, best = max(judged, key=lambda end: end[0])
+    elsewhere = [other for other, end in judged if _angle(best.rotation, end.rotation) > APART]
+    ncc, best = _End.of(pair.at(FINE), *best)
+    return Placement(pair.transform(*best), pair.template.name, ncc, anatomy - max(elsewhere, default=-1.0))
+
+
+class _End(NamedTuple):
+    """Where an orientation was followed to: a step (6,) after a rotation (3, 3)."""
+
+    step: Float
+    turn: Float
+
+    @classmethod
+    def of(cls, pair: _Sampled, step: Float, turn: Float) -> tuple[float, _End]:
+        """The best correlation near a step after a rotation, and the end that has it."""
+        ncc, step = pair.followed(step, turn)
+        return ncc, cls(step, turn)
+
+    @property
+    def rotation(self) -> Float:
+        """(3, 3) of both together."""
+        return np.asarray(Rigid.exp(self.step).rotation @ self.turn)
 
 
 def _normalised(image: Float) -> Float:
@@ -160,12 +197,13 @@ def _centre(inside: NDArray[np.bool_], affine: Float) -> Float:
 
 def _points(
     values: NDArray[np.float32], inside: NDArray[np.bool_], affine: Float, spacing: float
-) -> tuple[Float, Float]:
-    """Points (n, 3) mm of a world-aligned grid on and around a brain, and what it shows there, blurred."""
+) -> tuple[Float, Float, NDArray[np.bool_]]:
+    """Points (n, 3) mm of a world-aligned grid on and around a brain, what it shows there, blurred, and where it is."""
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     reach = np.ceil(SURROUNDINGS / steps).astype(int)
     blurred = ndimage.gaussian_filter(np.pad(values, [(n, n) for n in reach]), _WIDTH * spacing / steps)
-    near = ndimage.distance_transform_edt(~np.pad(inside, [(n, n) for n in reach]), sampling=steps) <= SURROUNDINGS
+    brain = np.pad(inside, [(n, n) for n in reach])
+    near = ndimage.distance_transform_edt(~brain, sampling=steps) <= SURROUNDINGS
     padded = affine.copy()
     padded[:3, 3] -= affine[:3, :3] @ reach
     corners = np.argwhere(near) @ padded[:3, :3].T + padded[:3, 3]
@@ -174,4 +212,5 @@ def _points(
     points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     index = (points - padded[:3, 3]) @ np.linalg.inv(padded[:3, :3]).T
     kept = ndimage.map_coordinates(near.astype(np.float32), index.T, order=0) > 0
-    return points[kept], ndimage.map_coordinates(blurred, index[kept].T, order=1, output=np.float64)
+    shown = ndimage.map_coordinates(blurred, index[kept].T, order=1, output=np.float64)
+    return points[kept], shown, ndimage.map_coordinates(brain.astype(np.float32), index[kept].T, order=1) > 0.5
