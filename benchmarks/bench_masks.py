@@ -31,6 +31,7 @@ from slicesplat.prepare.load import load_stacks
 from slicesplat.result import Reconstruction
 from slicesplat.segment.agree import find_masks
 from slicesplat.splat import CPU
+from slicesplat.validation.compare import compare
 from slicesplat.validation.evaluate import aligned
 
 BENCHMARK = "masks"
@@ -95,22 +96,26 @@ def real_volume(rows: Part) -> None:
     stacks, masks = stack_files(REAL)
     others = [number for number in range(len(stacks)) if number != LEFT_OUT]
     thickness = load_stacks([stacks[LEFT_OUT]], [masks[LEFT_OUT]])[0].thickness
-    volumes = {}
+    drawn: Reconstruction | None = None
     with tempfile.TemporaryDirectory() as folder:
         for run in ("drawn", "found"):
             clock = Seconds()
             given = [masks[number] for number in others] if run == "drawn" else None
             loaded = load_stacks([stacks[number] for number in others], given, segmentation=True)
-            volumes[run] = result = reconstruct(loaded, Config())
-            seconds = clock.told()
+            result = reconstruct(loaded, Config())
+            seconds, volume, region = clock.told(), result.volume, {}
+            if drawn:
+                # Each lies where its reference stack was; what judges them looks for the stack from one place.
+                volume = compare(drawn.volume, result.volume, drawn.mask).in_one_space[1]
+                region = {"region_dice": region_overlap(drawn, result)}
+            drawn = drawn or result
             path = Path(folder) / "volume.nii.gz"
-            answer = prediction(result.volume, path, stacks[LEFT_OUT], masks[LEFT_OUT], thickness)
-            rows.add(case=REAL.name, run=f"masks {run}, unseen stack", ncc=answer["ncc_mean"], **seconds)
-    rows.add(case=REAL.name, run="region of the volume", dice=region_overlap(volumes["drawn"], volumes["found"]))
+            answer = prediction(volume, path, stacks[LEFT_OUT], masks[LEFT_OUT], thickness)
+            rows.add(case=REAL.name, run=f"masks {run}, unseen stack", ncc=answer["ncc_mean"], **region, **seconds)
 
 
 def region_overlap(first: Reconstruction, second: Reconstruction) -> float:
-    """Dice of the regions of two volumes, one brought to the other: each lies where its reference stack was."""
+    """Dice of the regions of two volumes, one brought to the other."""
     there = aligned(second.volume, first.volume, first.mask)
     return dice(there.mask, there.resampled(second.mask) > 0.5)
 
