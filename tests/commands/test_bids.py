@@ -269,7 +269,10 @@ def test_errors_of_the_data_set_are_told_and_stop_nothing(
 
 
 @pytest.mark.skipif(not FABIAN.is_dir(), reason="needs the shared data")
-def test_the_test_case_of_fetpype_becomes_a_valid_derivative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("masks", [("--masks-derivative", "masks"), ()], ids=["drawn", "none"])
+def test_the_test_case_of_fetpype_becomes_a_valid_derivative(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, masks: tuple[str, ...]
+) -> None:
     seen: list[Stack] = []
 
     def fake(stacks: Sequence[Stack], config: Config, progress: Any) -> Any:
@@ -277,7 +280,7 @@ def test_the_test_case_of_fetpype_becomes_a_valid_derivative(tmp_path: Path, mon
         return replace(result(), settings=config)
 
     monkeypatch.setattr("slicesplat.cohort.subject.reconstruct", fake)
-    flags = ["--masks-derivative", "masks", "--no-uncertainty", "--quiet", "--skip-bids-validation"]
+    flags = [*masks, "--no-uncertainty", "--quiet", "--skip-bids-validation"]
     out = tmp_path / "derivatives"
     assert main(["bids", str(FABIAN), str(out), "participant", *flags]) == 0
     assert [round(float(stack.spacing[2]), 2) for stack in seen] == [3.2] * 3

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cohorts import batch_here
 
 from slicesplat.cli import main
 
@@ -26,6 +27,7 @@ def command_lines(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("name", ["bids", "clusters", "dicom"])
 def test_how_to_can_be_followed(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    batch_here(monkeypatch)
     names: dict[str, Any] = {}
     printed = ""
     for language, block in _BLOCK.findall((DOCS / f"{name}.md").read_text(encoding="utf-8")):

@@ -11,7 +11,6 @@ import re
 import shlex
 import shutil
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,13 +18,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from bids_data import data_set
-from cohorts import table
+from cohorts import batch_here, table
 from loading import link_scan, scan
 
 import slicesplat
 from slicesplat.cli import main
-from slicesplat.cohort.engine import Count
-from slicesplat.cohort.task import Outcome, Task
 from slicesplat.commands import demo as demo_command
 from slicesplat.config.segmentation import SegmentationSettings
 from slicesplat.result import Reconstruction
@@ -105,21 +102,13 @@ def folder(scanned: Path, cohort: Path, reconstructed: _Once, tmp_path: Path, mo
             watch(*seen)
         return reconstructed
 
-    def run_all(client: Any, tasks: list[Task], threads: int, told: Any, gpus: int = 0) -> list[Outcome]:
-        """In this process, where the fit is done once."""
-        for task in tasks:
-            assert main([*task.arguments, "--quiet"]) == 0
-            told(Count(len(tasks)), Outcome(task.name, "written"))
-        return []
-
     # The commands first: one that is loaded now takes its `reconstruct` from the pipeline for good.
     for place in (
         *("commands.reconstruct.reconstruct", "commands.register.register"),
         *("cohort.subject.reconstruct", "pipeline.reconstruct"),
     ):
         monkeypatch.setattr(f"slicesplat.{place}", fit)
-    monkeypatch.setattr("slicesplat.commands.batch.run_all", run_all)
-    monkeypatch.setattr("slicesplat.commands.batch.client_of", lambda *_: nullcontext())
+    batch_here(monkeypatch)
     for module in ("view", "compare"):
         monkeypatch.setattr(f"slicesplat.commands.{module}.serve", lambda page, *_: None)
     monkeypatch.setattr(demo_command, "reconstruct", fit)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
+import pytest
 from reconstructions import small
 
-from slicesplat.cohort.task import Made, Task
+from slicesplat.cli import main
+from slicesplat.cohort.engine import Count
+from slicesplat.cohort.task import Made, Outcome, Task
 from slicesplat.io.nifti import save_mask, save_stack
 
 
@@ -28,6 +33,21 @@ def table(folder: Path, names: list[str], **columns: str) -> Path:
     path = folder / "study.csv"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def batch_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let ``slicesplat batch`` do its subjects in this process, one after another, without a cluster."""
+
+    def run_all(
+        client: object, tasks: Sequence[Task], threads: int, told: Callable[[Count, Outcome], None], gpus: int = 0
+    ) -> list[Outcome]:
+        for each in tasks:
+            assert main([*each.arguments, "--threads", str(threads), "--quiet"]) == 0
+            told(Count(len(tasks)), Outcome(each.name, "written"))
+        return []
+
+    monkeypatch.setattr("slicesplat.commands.batch.run_all", run_all)
+    monkeypatch.setattr("slicesplat.commands.batch.client_of", lambda *_: nullcontext())
 
 
 def task(root: Path, name: str, *arguments: str, inputs: tuple[Path, ...] = (), options: str = "") -> Task:
