@@ -202,7 +202,7 @@ def report(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
                 [row["case"], row["run"], f"{row['wall_s']:.1f}", f"{row['cpu_s']:.1f}", f"{row['size_mb']:.1f}"]
             )
         else:
-            share = f"{row['check_cpu_s']:.2f} of {row['run_cpu_s']:.1f}, {row['check_share']:.1%}"
+            share = f"{row['check_cpu_s']:.2f} of {row['run_cpu_s']:.1f}, {100 * row['check_share']:.1f} %"
             lines.append([row["case"], row["run"], "", share, ""])
     return head, lines
 

@@ -6,11 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from reconstructions import brief, result, small
 from scipy.ndimage import gaussian_filter
 
+from slicesplat.evidence.consistency import LEAST_GAP, consistency
 from slicesplat.geometry.stack import Stack
+from slicesplat.likelihood.noise import Noise, noise_levels
+from slicesplat.motion.agreement import agreement
 from slicesplat.result import Reconstruction
+from slicesplat.splat import predict
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import simulate
 
@@ -29,6 +34,26 @@ def with_another_subject(seed: int = 5) -> list[Stack]:
 def test_stacks_that_show_the_same_agree_as_well_as_they_could() -> None:
     assert (np.abs(gaps(result())) < 0.1).all()
     assert result().verdict.grade == "pass"
+
+
+def test_mirror_images_of_stacks_that_agree_are_not_looked_for() -> None:
+    behind = gaps(result()) >= LEAST_GAP
+    leads = np.array([seen.mirror_lead for seen in result().consistency])
+    np.testing.assert_array_equal(np.isfinite(leads), behind)
+    assert not behind.all()
+
+
+def test_what_is_possible_is_that_of_a_whole_solution() -> None:
+    slices, weight = result().slices, np.ones(len(result().slices))
+    image = predict(result().model.field, slices, weight).numpy()
+    noise = Noise(0.0)
+    _, found = consistency(slices, image, weight, weight, noise, 3, np.random.default_rng(0))
+    random = np.random.default_rng(0)
+    level = noise_levels(slices, torch.as_tensor(slices.mask & slices.measured))
+    level = np.where(np.isfinite(level), level, np.nanmedian(level))
+    shown = image + level[slices.slice_of_pixel()] * random.standard_normal(len(image))
+    whole = agreement(replace(slices, pixels=shown.astype(np.float32)), weight, 3)
+    assert [seen.ncc for seen in found] == pytest.approx([seen.ncc for seen in whole], abs=0.005)
 
 
 def test_the_same_bytes_for_the_same_seed() -> None:

@@ -17,8 +17,8 @@ class VerdictSettings:
         Share of a stack's slices that are left out, from which on the stack is to be looked at.
     gap : float
         By how much less than possible a stack correlates with what the others show, from which on it is to be looked
-        at. Measured on the development cases of `benchmarks/bench_verdict.py`: up to 0.03 on sound ones and on two real
-        examinations, 0.05 to 0.2 where a stack shows something else.
+        at. Measured on development cases of `benchmarks/bench_verdict.py`: up to 0.011 on sound ones, 0.021 on a real
+        examination, 0.05 to 0.2 where a stack shows something else.
     failed_stacks : float
         Share of the stacks that agree by far too little, from which on the result has failed: there is no majority to
         go by.
@@ -34,7 +34,8 @@ class VerdictSettings:
         as was said, 0.90 to 0.97 where a stack shows something else.
     mirror_lead : float
         By how much more a stack's mirror image correlates with the others than the stack does, from which on its
-        orientation is to be checked. Up to 0.011 on sound cases, of brains that are nearly symmetric.
+        orientation is to be checked. Up to 0.011 on sound cases, of brains that are nearly symmetric. Looked at only
+        where a stack agrees less than it could (`evidence.consistency.LEAST_GAP`).
     flat_share : float
         Share of the region's surface that looks the same way, from which on it ends in a plane. Measured: 0.05 to 0.08
         on the masks of 16 fetal, neonatal and infant brains, 0.17 to 0.20 on half brains.
