@@ -31,7 +31,7 @@ def test_settings_reach_the_reconstruction_and_the_transform_is_written(
     def fake(stacks: Any, config: Any, progress: Any, watch: Any = None) -> Any:
         seen.update(config=config)
         made = one_voxel_result()
-        made.placement = Placement(there, "given", 0.9, 0.1)
+        made.placement, made.settings = Placement(there, "given", 0.9, 0.1), config
         return made
 
     monkeypatch.setattr("slicesplat.commands.reconstruct.reconstruct", fake)

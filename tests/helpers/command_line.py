@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from slicesplat.cli import main
+from slicesplat.geometry.rigid import Rigid
 from slicesplat.records import Verdict
 
 SHAPE = (12, 10, 6)
@@ -51,8 +52,9 @@ def reconstruct_args(tmp_path: Path, *stacks: str) -> list[str]:
 def one_voxel_result(progress: Callable[[Any], None] | None = None, verdict: Verdict = PASS) -> SimpleNamespace:
     volume = nib.Nifti1Image(np.full((4, 4, 4), 7.0), np.diag([0.8, 0.8, 0.8, 1]))
     nothing = {"stacks": [], "steps": [], "field": [], "noise": 0.0, "expected_error": 0.0, "slice_records": list}
-    written = {"settings": {"seed": 3}, "slices": []}
-    return SimpleNamespace(volume=volume, verdict=verdict, json=lambda: written, **nothing)
+    written, slices = {"settings": {"seed": 3}, "slices": []}, SimpleNamespace(motion=Rigid.identity(0))
+    placed = {"mask": volume, "slices": slices, "placement": None}
+    return SimpleNamespace(volume=volume, verdict=verdict, json=lambda: written, **placed, **nothing)
 
 
 def ball(tmp_path: Path) -> tuple[str, str]:

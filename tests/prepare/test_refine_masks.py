@@ -10,7 +10,7 @@ import pytest
 from balls import full
 from brains import errors, errors_as_scanned, in_place, one_mask, registered, scan
 
-from slicesplat.config import Config
+from slicesplat.config import Config, MaskSettings
 from slicesplat.errors import InputError
 from slicesplat.geometry.slices import cut_slices
 from slicesplat.pipeline import register
@@ -65,7 +65,8 @@ def test_masks_that_were_found_become_the_region_that_most_of_them_show() -> Non
     spoilt = own.copy()
     spoilt[:, :, [*shown[:2], *shown[-2:]]] = False
     spoilt[:5, :5, shown[4]] = True
-    found = register([replace(stacks[0], mask=spoilt), *stacks[1:]], Config(threads=1))
+    exactly = Config(threads=1, masks=MaskSettings(of_found=0.0))
+    found = register([replace(stacks[0], mask=spoilt), *stacks[1:]], exactly)
     assert [step.step for step in found.steps][-2:] == ["refine masks", "register"]
     mended = found.stacks[0].mask
     before, after = (2 * (mask & own).sum() / (mask.sum() + own.sum()) for mask in (spoilt, mended))
