@@ -138,7 +138,7 @@ def load_case(folder: Path) -> Case:
 
 def case_folder(name: str) -> Path:
     """Where the case of that name lies: a shared one, or any folder."""
-    for folder in (SIMULATED / name, REAL.with_name(name), Path(name)):
+    for folder in (SIMULATED / name, REAL.parent / name, Path(name)):
         if stack_files(folder)[0]:
             return folder
     raise SystemExit(f"{name}: no such case; name a folder that holds stack-1.nii.gz and so on")
