@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from bench_accuracy import prediction
 from cases import REAL, SHARED, Rows, parser, stack_files
 from mask_cases import GROUPS, Answer, dice, draw, examinations, test_brains
+from nibabel.spatialimages import SpatialImage
 from records import Row, source_digest
 
 from slicesplat.config import Config
@@ -107,17 +109,18 @@ def real_volume(rows: Part) -> None:
             if drawn:
                 # Each lies where its reference stack was; what judges them looks for the stack from one place.
                 volume = compare(drawn.volume, result.volume, drawn.mask).in_one_space[1]
-                region = {"region_dice": region_overlap(drawn, result)}
+                region = {"region_dice": region_overlap(drawn, volume, result.mask)}
             drawn = drawn or result
             path = Path(folder) / "volume.nii.gz"
             answer = prediction(volume, path, stacks[LEFT_OUT], masks[LEFT_OUT], thickness)
             rows.add(case=REAL.name, run=f"masks {run}, unseen stack", ncc=answer["ncc_mean"], **region, **seconds)
 
 
-def region_overlap(first: Reconstruction, second: Reconstruction) -> float:
-    """Dice of the regions of two volumes, one brought to the other."""
-    there = aligned(second.volume, first.volume, first.mask)
-    return dice(there.mask, there.resampled(second.mask) > 0.5)
+def region_overlap(drawn: Reconstruction, volume: SpatialImage, mask: nib.Nifti1Image) -> float:
+    """Dice of the regions of two volumes, of which the second lies on the first, but not the mask that it came with."""
+    there = aligned(volume, drawn.volume, drawn.mask, register=False)
+    moved = nib.Nifti1Image(np.asarray(mask.dataobj), volume.affine)
+    return dice(there.mask, there.resampled(moved) > 0.5)
 
 
 def cut_out_masks(rows: Part) -> None:
