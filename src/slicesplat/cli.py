@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import gc
 import io
 import itertools
 import os
@@ -80,6 +81,7 @@ def main(args: Sequence[str] | None = None) -> int:
     debug = "--debug" in args
     try:
         command, notes = _parse(args)
+        _collect_garbage()
         if command is not None:
             replace(command, given=(PROGRAM, *args)).run(notes)
         return 0
@@ -94,6 +96,13 @@ def main(args: Sequence[str] | None = None) -> int:
     except Exception as error:
         hint = "" if debug else "; --debug shows the traceback"
         return _fail(1, f"{type(error).__name__}: {error}{hint}", debug)
+
+
+def _collect_garbage() -> None:
+    """Have Python look for garbage again where the program has started without, but not among what was imported."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
 
 
 def load_command(name: str) -> type[BaseCommand]:
