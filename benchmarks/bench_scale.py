@@ -3,30 +3,44 @@
     python benchmarks/bench_scale.py [--quick] [--json [FILE]] [--parts stacks resolution size subjects]
 
 Subjects are phantoms, simulated. Every reconstruction is a process of one thread; seconds are those of its processor
-time, start of Python included.
+time, start of Python included. What a subject of next to no pixels takes is told apart from what grows with them.
+
+Parts may be measured one by one: what a record holds of others stays, while it is of the same source.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import ctypes
+import os
+import resource
+import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import median
 
-import numpy as np
 from bench_sampling import run
-from records import Record, Row, add_json_option
+from records import Record, Row, add_json_option, read, source_digest
 
 from slicesplat.io.nifti import save_mask, save_stack
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
-PARTS = ("stacks", "resolution", "size", "subjects")
-STACKS, RESOLUTIONS, SIZES = (2, 3, 4, 6, 9, 12), (0.5, 0.65, 0.8, 1.0, 1.2), (36.0, 52.0, 76.0, 110.0, 130.0)
-SUBJECTS = 8
+PARTS = ("start", "stacks", "resolution", "size", "subjects")
+STACKS, RESOLUTIONS = (2, 3, 4, 6, 9, 12), (0.5, 0.65, 0.8, 1.0, 1.2)
+SIZES = (68.0, 90.0, 130.0, 180.0, 250.0)
+"""mm: 0.1 to 5 million pixels in the masks of three stacks, from a small fetal brain to an abdomen."""
+NOTHING = 24.0
+"""mm: next to no pixels."""
+SUBJECTS, STUDY = 8, 50
+"""How many are measured, and how many the smallest of the studies has that the engine is for."""
+_ADOPT = 36
+"""Linux's PR_SET_CHILD_SUBREAPER."""
 
 
 def write(folder: Path, stacks: int, size: float, pixel: float = 1.1) -> tuple[list[str], list[str], int]:
@@ -47,77 +61,147 @@ def reconstruction(part: str, stacks: int, size: float, resolution: float) -> Ro
         given = ("--input-stacks", *images, "--stack-masks", *masks, "--threads", "1")
         to = ("--output-volume", str(Path(name) / "volume.nii.gz"), "--output-resolution", str(resolution))
         row = run("reconstruct", *given, *to)
-    about = {"part": part, "stacks": stacks, "size_mm": size, "resolution": resolution, "pixels": pixels}
-    return {**about, **row, "us_per_pixel": 1e6 * row["cpu_s"] / pixels}
+    return {"part": part, "stacks": stacks, "size_mm": size, "resolution": resolution, "pixels": pixels, **row}
+
+
+def whole(*arguments: str) -> Row:
+    """Seconds of a command and of all processes that it has started, also of those that outlive their parents."""
+    adopts = sys.platform == "linux" and ctypes.CDLL(None).prctl(_ADOPT, 1, 0, 0, 0) == 0
+    before, start = _children(), time.perf_counter()
+    subprocess.run([sys.executable, "-m", "slicesplat", *arguments, "--quiet"], check=True)
+    wall = time.perf_counter() - start
+    while adopts:
+        try:
+            os.wait()
+        except ChildProcessError:
+            break
+    return {"wall_s": wall, "cpu_s": _children() - before}
+
+
+def _children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def one_by_one(folders: list[Path]) -> float:
+    """s of processor time of subjects without the engine, with all that it has made of each."""
+    spent = 0.0
+    for folder in folders:
+        images, masks = (sorted(map(str, folder.glob(f"{kind}-*.nii.gz"))) for kind in ("stack", "mask"))
+        outputs = {"volume": "volume.nii.gz", "json": "result.json", "report": "report.html"}
+        flags = [word for kind, name in outputs.items() for word in (f"--output-{kind}", str(folder / name))]
+        given = ("--input-stacks", *images, "--stack-masks", *masks, "--threads", "1")
+        spent += whole("reconstruct", *given, *flags)["cpu_s"]
+    return spent
+
+
+def table(folder: Path, folders: list[Path]) -> str:
+    """The study of the subjects in folders."""
+    with (folder / "study.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "stacks", "masks"))
+        writer.writerows((each.name, f"{each}/stack-*.nii.gz", f"{each}/mask-*.nii.gz") for each in folders)
+    return str(folder / "study.csv")
 
 
 def subjects(count: int, size: float) -> Row:
-    """The same subjects by `batch`, and one after the other without it."""
+    """The same subjects one by one without the engine, and by it; then all side by side, and again with nothing to do.
+
+    The first two run at the same time, so that they have the same neighbour on the machine.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        lines = [("id", "stacks", "masks")]
-        single = []
-        for number in range(count):
-            (folder / str(number)).mkdir()
-            images, masks, _ = write(folder / str(number), 3, size)
-            lines.append((f"s{number}", ";".join(images), ";".join(masks)))
-            out = folder / str(number)
-            flags = ("--output-volume", str(out / "volume.nii.gz"), "--output-json", str(out / "result.json"))
-            report = ("--output-report", str(out / "report.html"))
-            given = ("--input-stacks", *images, "--stack-masks", *masks, "--threads", "1")
-            single.append(run("reconstruct", *given, *flags, *report)["cpu_s"])
-        with (folder / "study.csv").open("w", newline="") as file:
-            csv.writer(file).writerows(lines)
-        row = run("batch", str(folder / "study.csv"), str(folder / "out"), "--threads-per-subject", "1")
+        folders = [folder / f"s{number}" for number in range(count)]
+        for each in folders:
+            each.mkdir()
+            write(each, 3, size)
+        study, same = table(folder, folders), ("--threads-per-subject", "1")
+        with ThreadPoolExecutor(1) as beside:
+            single = beside.submit(_in_a_process, folders)
+            engine = whole("batch", study, str(folder / "one"), "--workers", "1", *same)
+            single_s = single.result()
+        side_by_side = whole("batch", study, str(folder / "out"), *same)
+        idle = whole("batch", study, str(folder / "out"), *same)
+    each_s = (engine["cpu_s"] - idle["cpu_s"]) / count
     return {
-        "part": "subjects", "subjects": count, "size_mm": size, **row, "single_cpu_s": sum(single),
-        "per_hour": 3600 * count / row["wall_s"], "overhead": row["cpu_s"] / sum(single) - 1,
+        "part": "subjects", "subjects": count, "size_mm": size, **side_by_side, "engine_cpu_s": engine["cpu_s"],
+        "single_cpu_s": single_s, "idle_cpu_s": idle["cpu_s"], "per_hour": 3600 * count / side_by_side["wall_s"],
+        "overhead": engine["cpu_s"] / single_s - 1,
+        "overhead_study": (STUDY * each_s + idle["cpu_s"]) / (STUDY * single_s / count) - 1,
     }  # fmt: skip
+
+
+def _in_a_process(folders: list[Path]) -> float:
+    """`one_by_one` in a process of its own: whose children are not counted with others."""
+    command = [sys.executable, __file__, "--one-by-one", *map(str, folders)]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def measured(parts: list[str], quick: bool) -> Iterator[Row]:
     """All rows, one by one."""
     usual = 36.0 if quick else 64.0
+    if "start" in parts:
+        yield reconstruction("start", 3, NOTHING, 0.8)
     if "stacks" in parts:
         yield from (reconstruction("stacks", n, usual, 0.8) for n in (STACKS[:2] if quick else STACKS))
     if "resolution" in parts:
         yield from (reconstruction("resolution", 3, usual, mm) for mm in (RESOLUTIONS[-2:] if quick else RESOLUTIONS))
     if "size" in parts:
-        yield from (reconstruction("size", 3, mm, 0.8) for mm in (SIZES[:2] if quick else SIZES))
+        yield from (reconstruction("size", 3, mm, 0.8) for mm in ((36.0, 48.0) if quick else SIZES))
     if "subjects" in parts:
         yield subjects(2 if quick else SUBJECTS, usual)
 
 
 def told(row: Row) -> str:
     """A row in words."""
-    spent = f"{row['wall_s']:.0f} s, {row['cpu_s']:.1f} s of processor time, {row['peak_memory_mb']:.0f} MB"
+    spent = f"{row['wall_s']:.0f} s, {row['cpu_s']:.1f} s of processor time"
     if row["part"] == "subjects":
         return (
-            f"{row['subjects']} subjects: {row['per_hour']:.0f} an hour; {spent}; one by one "
-            f"{row['single_cpu_s']:.1f} s of it: the engine takes {100 * row['overhead']:.1f} %"
+            f"{row['subjects']} subjects of {row['size_mm']:g} mm: {row['per_hour']:.0f} an hour at once, {spent}; "
+            f"in turn {row['single_cpu_s']:.1f} s without the engine, with it {row['engine_cpu_s']:.1f} s, "
+            f"{100 * row['overhead']:.1f} % more, in a study of {STUDY} {100 * row['overhead_study']:.1f} %; "
+            f"{row['idle_cpu_s']:.1f} s where there is nothing to do"
         )
     return (
         f"{row['part']}: {row['stacks']} stacks, {row['size_mm']:g} mm, to {row['resolution']:g} mm, {row['pixels']:,} "
-        f"pixels: {spent}, {row['us_per_pixel']:.0f} us a pixel"
+        f"pixels: {spent}, {row['peak_memory_mb']:.0f} MB"
     )
+
+
+def costs(rows: list[Row]) -> Iterator[str]:
+    """What a pixel costs beyond the start, and how far that is from the median of each part."""
+    start = next((row["cpu_s"] for row in rows if row["part"] == "start"), None)
+    if start is None:
+        return
+    yield f"start: {start:.1f} s of processor time, whatever the subject"
+    for part in ("stacks", "resolution", "size"):
+        cost = [1e6 * (row["cpu_s"] - start) / row["pixels"] for row in rows if row["part"] == part]
+        if cost:
+            spread = max(abs(each / median(cost) - 1) for each in cost)
+            each = ", ".join(f"{value:.0f}" for value in cost)
+            yield f"{part}: {each} us a pixel beyond the start, within {100 * spread:.0f} % of the median"
 
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="small subjects, two of each")
     options.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    options.add_argument("--one-by-one", nargs="+", type=Path, help=argparse.SUPPRESS)
     add_json_option(options, "scale")
     args = options.parse_args()
-    record, rows = Record("scale", args.json, {"quick": args.quick, "parts": args.parts}), []
+    if args.one_by_one:
+        print(one_by_one(args.one_by_one))
+        return 0
+    kept = read(args.json) if args.json else None
+    same = kept is not None and kept["source"] == source_digest()
+    rows = [row for row in kept["rows"] if row["part"] not in args.parts] if kept and same else []
+    run("compile")  # once per installation, and no subject's
+    record = Record("scale", args.json, {"quick": args.quick, "parts": args.parts})
     for row in measured(args.parts, args.quick):
         rows.append(row)
         print(told(row), flush=True)
         record.write(rows, complete=False)
-    for part in ("stacks", "size"):
-        costs = [row["us_per_pixel"] for row in rows if row["part"] == part]
-        if costs:
-            spread = max(abs(np.array(costs) / median(costs) - 1))
-            print(f"{part}: cost of a pixel within {100 * spread:.0f} % of the median")
+    print(*costs(rows), sep="\n")
     record.write(rows, complete=True)
     return 0
 

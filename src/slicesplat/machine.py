@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
@@ -37,6 +38,15 @@ def available_memory() -> float | None:
     found = [_machine(), _control_group(), _own_limit()]
     known = [value for value in found if value is not None]
     return max(0.0, min(known)) if known else None
+
+
+def has_cuda_driver() -> bool:
+    """Whether NVIDIA's driver is installed: without it no library finds a GPU, and none has to be imported to ask."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
 
 
 def _machine() -> float | None:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.spatial import cKDTree
 
-from slicesplat.field.lattice import LATTICE_SIGMA, NOTHING, Lattice, lattice_over, prune, sharpened
+from slicesplat.field.lattice import NOTHING, Lattice, lattice_over, prune, sharpened
 from slicesplat.geometry.psf import SliceProfile
+from slicesplat.geometry.reach import LATTICE_SIGMA
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
 

@@ -11,8 +11,9 @@ from brains import SIZE_MM, SPACING, phantom, still_slices
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
+from slicesplat.geometry.reach import RIM_MM
 from slicesplat.geometry.rigid import Rigid
-from slicesplat.prepare.region import RIM_MM, grid_over, region_field, region_mask
+from slicesplat.prepare.region import grid_over, region_field, region_mask
 from slicesplat.splat.grid import sample_on_grid
 
 

@@ -8,7 +8,8 @@ import torch
 from balls import some_field
 from scipy.spatial.transform import Rotation
 
-from slicesplat.splat.grid import SAMPLING_CUTOFF, sample_on_grid
+from slicesplat.geometry.reach import SAMPLING_CUTOFF
+from slicesplat.splat.grid import sample_on_grid
 
 
 @pytest.mark.parametrize("flip", [1.0, -1.0])

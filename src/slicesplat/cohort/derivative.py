@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,8 +18,10 @@ from slicesplat.io.bids import DESCRIPTION, Examination
 from slicesplat.io.files import check_output_folder, load_json, save_json
 from slicesplat.io.folder import check_owned, is_intact, output_folder
 from slicesplat.io.nifti import save_volume
-from slicesplat.result import Reconstruction
 from slicesplat.version import __version__
+
+if TYPE_CHECKING:
+    from slicesplat.result import Reconstruction  # with PyTorch, which those who only plan do not need
 
 NAME = "slicesplat"
 CONTENT_HASH = "ContentHash"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 from slicesplat.cohort.subject import Job, reconstruct_examination
 from slicesplat.errors import InputError
@@ -14,9 +13,6 @@ from slicesplat.io.bids import Examination
 from slicesplat.progress import Callback
 
 log = logging.getLogger("slicesplat")
-
-T = TypeVar("T")
-_SHARD = re.compile(r"(\d+)/(\d+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -53,32 +49,6 @@ def reconstruct_all(examinations: Sequence[Examination], job: Job, progress: Cal
         log.info("%s: %d of %d, %d runs", examination.prefix, number, len(examinations), len(examination.runs))
         outcomes.append(_tried(examination, job, progress))
     return outcomes
-
-
-def shard(everything: Sequence[T], which: str) -> list[T]:
-    """Every n-th of all, from the i-th on.
-
-    Parameters
-    ----------
-    everything : sequence
-    which : str
-        ``i/n``, i from 1.
-
-    Raises
-    ------
-    InputError
-        It is no such text.
-
-    Examples
-    --------
-    >>> shard("abcde", "2/3")
-    ['b', 'e']
-    """
-    match = _SHARD.fullmatch(which)
-    part, parts = map(int, match.groups()) if match else (0, 0)
-    if not 1 <= part <= parts:
-        raise InputError(f"--shard {which}: is no part of a whole; give i/n, as in 2/8, i from 1 to n")
-    return list(everything[part - 1 :: parts])
 
 
 def _tried(examination: Examination, job: Job, progress: Callback | None) -> Outcome:

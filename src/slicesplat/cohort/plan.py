@@ -19,7 +19,7 @@ from slicesplat.config import Config
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.bids import Examination
-from slicesplat.prepare.memory import estimate_memory
+from slicesplat.prepare.memory import RESIDENT, estimate_memory
 
 _MARGIN = 1.1
 """Of what a subject took before, or is estimated to take."""
@@ -132,7 +132,7 @@ def _expected(stacks: Sequence[Path], masks: Sequence[Path], config: Config) -> 
         if len(shown) == 1 < len(stacks):
             # One mask for all: the region is as large in the others.
             shown = shown * len(stacks)
-        return estimate_memory(shown, config, config.fit.spacings).peak
+        return estimate_memory(shown, config, config.fit.spacings, resident=RESIDENT).peak
     except (OSError, ImageFileError, ValueError, EOFError):
         return None
 

@@ -17,9 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from slicesplat.cohort.clusters import ClusterSettings, Share, client_of, has_dashboard, needed, this_machine
 from slicesplat.cohort.derivative import NAME, Derivative, masks_derivative
 from slicesplat.cohort.engine import Count, run_all
-from slicesplat.cohort.loop import shard
 from slicesplat.cohort.overview import PAGE, TABLE, lines_of, save_overview
 from slicesplat.cohort.plan import data_set_tasks, table_tasks, with_memory
+from slicesplat.cohort.shard import shard
 from slicesplat.cohort.table import read_table
 from slicesplat.cohort.task import Outcome, Task
 from slicesplat.commands.base import BaseCommand, OptionalPath, log
@@ -29,7 +29,7 @@ from slicesplat.errors import InputError, OutputError
 from slicesplat.flags import is_no_flag
 from slicesplat.io.bids import find_examinations
 from slicesplat.io.files import check_output_folder
-from slicesplat.splat import available_backends
+from slicesplat.machine import has_cuda_driver
 
 _QUARTERS = 4
 _MOST_NAMED = 10
@@ -158,9 +158,14 @@ def _flag_name(hint: Any) -> str | None:
 
 def _gpus(config: Config) -> int:
     """How many there are to be used."""
-    if config.device == "cpu" or available_backends()[0] == "cpu":
+    if config.device == "cpu" or not has_cuda_driver():
         return 0
     import torch
+
+    from slicesplat.splat import available_backends
+
+    if available_backends()[0] == "cpu":
+        return 0
 
     return int(torch.cuda.device_count())
 

@@ -10,7 +10,8 @@ import tyro
 from rich.console import Console
 
 from slicesplat.cohort.derivative import NAME, Derivative, masks_derivative
-from slicesplat.cohort.loop import Outcome, reconstruct_all, shard
+from slicesplat.cohort.loop import Outcome, reconstruct_all
+from slicesplat.cohort.shard import shard
 from slicesplat.cohort.subject import Job
 from slicesplat.cohort.validate import warn_of_faults
 from slicesplat.commands.base import BaseCommand, OptionalPath, ProgressDisplay, log

@@ -30,7 +30,7 @@ from torch import Tensor
 from slicesplat.config import UncertaintySettings
 from slicesplat.estimate.spectrum import Spectrum, interior, measure_spectrum
 from slicesplat.field.gaussians import GaussianField
-from slicesplat.field.lattice import LATTICE_SIGMA
+from slicesplat.geometry.reach import LATTICE_SIGMA
 from slicesplat.geometry.slices import Slices
 from slicesplat.likelihood.robust import Weights
 from slicesplat.progress import ReportProgress

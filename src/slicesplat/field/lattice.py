@@ -13,14 +13,12 @@ from torch import Tensor
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import slice_of_pixel
 from slicesplat.geometry.psf import FWHM_TO_SIGMA
+from slicesplat.geometry.reach import LATTICE_SIGMA
 from slicesplat.geometry.slices import Slices
 
 _CPU = torch.device("cpu")
 _SHARPENINGS = 3  # a lattice that takes other values as its amplitudes blurs them: so many corrections
 NOTHING = 1e-3  # of the largest amplitude
-# Standard deviation of a lattice Gaussian in units of the lattice spacing: 0.6 makes neighbours sum to a constant
-# within 1 % and keeps the system well conditioned.
-LATTICE_SIGMA = 0.6
 # What the lattice's Gaussians, all of amplitude 1, add up to at any place.
 LATTICE_SUM = (2 * math.pi) ** 1.5 * LATTICE_SIGMA**3
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from slicesplat.config import Config, FitSettings
 from slicesplat.errors import InputError
+from slicesplat.geometry.reach import FIT_CUTOFF, SAMPLING_CUTOFF
 from slicesplat.geometry.slices import FIT_MARGIN
 from slicesplat.geometry.stack import Stack
 from slicesplat.motion.coarse_to_fine import Poses
@@ -39,8 +40,6 @@ from slicesplat.prepare.region import grid_over, region_field, region_mask
 from slicesplat.progress import Callback, StepClock
 from slicesplat.sampling import Grid, sample_volume
 from slicesplat.splat.cpu.threads import limited_threads
-from slicesplat.splat.grid import SAMPLING_CUTOFF
-from slicesplat.splat.model import FIT_CUTOFF
 
 __all__ = ["ApplySettings", "apply", "apply_labels"]
 

@@ -20,16 +20,11 @@ from numpy.typing import NDArray
 
 from slicesplat.config import Config
 from slicesplat.errors import InputError
-from slicesplat.field.lattice import LATTICE_SIGMA
 from slicesplat.geometry.psf import slice_psf
+from slicesplat.geometry.reach import FIT_CUTOFF, LATTICE_SIGMA, LIST_MARGIN, PADDING, RIM_MM, SAMPLING_CUTOFF
 from slicesplat.geometry.slices import FIT_MARGIN
 from slicesplat.geometry.stack import Stack
 from slicesplat.machine import available_memory, resident_memory
-from slicesplat.prepare.region import PADDING, RIM_MM
-from slicesplat.splat import available_backends
-from slicesplat.splat.cpu.project import PAIR_FIELDS
-from slicesplat.splat.grid import SAMPLING_CUTOFF
-from slicesplat.splat.model import FIT_CUTOFF, LIST_MARGIN
 
 Float = NDArray[np.float64]
 
@@ -41,7 +36,8 @@ GB = 1e9
 _EXHAUSTED = re.compile(r"(can't|cannot|unable to|could not) allocate|not enough memory|out of memory", re.IGNORECASE)
 
 # Bytes. A pair has its projection, the number of its Gaussian, its place among the Gaussian's pairs, and one value.
-_PER_PAIR = 4 * (PAIR_FIELDS + 3)
+_PAIR_FIELDS = 11
+_PER_PAIR = 4 * (_PAIR_FIELDS + 3)
 # The next five are fitted to the peaks of the shared cases; each stands for a dozen arrays. Cells are those of the box
 # around the finest lattice, its Gaussians and those of the next coarser one included; pixels those of the crops.
 _PER_CELL = 445.0
@@ -54,7 +50,8 @@ _PER_VOXEL_READ = 4.0  # a stack's scaled copy
 PER_OUTPUT_VOXEL = 40.0  # while it is sampled, finished and written
 _AFTER_THE_FIT = 0.45  # of what the fit took is still there when the volume is sampled
 _KERNELS = 50e6  # the compiled ones
-_RESIDENT = 450e6  # Python and the libraries, where the system does not say
+RESIDENT = 450e6
+"""Bytes of Python and the libraries, where the system does not say, or another process is to do the work."""
 
 _RIM = 1.12  # pairs with the Gaussians around the mask's edge, over those inside it
 _BOX_CELLS = 4  # of the lattice's box beyond the region: its empty faces, and rounding
@@ -126,6 +123,8 @@ def within_memory(
     MemoryError
         There was not enough in spite of the estimate.
     """
+    from slicesplat.splat import available_backends  # PyTorch: whoever only asks for an estimate does not wait for it
+
     on_gpu = config.device != "cpu" and available_backends()[0] != "cpu"
     if on_gpu or not any(stack.mask.any() for stack in stacks):
         # Empty masks are refused by the work itself, as other stacks that nothing can be made of.
@@ -168,7 +167,11 @@ def in_gb(size: float) -> str:
 
 
 def estimate_memory(
-    stacks: Sequence[Stack], config: Config, spacings: Sequence[float], volume: bool = True
+    stacks: Sequence[Stack],
+    config: Config,
+    spacings: Sequence[float],
+    volume: bool = True,
+    resident: float | None = None,
 ) -> MemoryEstimate:
     """What the work on stacks takes, on the CPU.
 
@@ -180,11 +183,13 @@ def estimate_memory(
         Lattice constants that the fit may try, in in-plane pixels, the finest last.
     volume : bool
         Whether a volume is to be made, or poses alone.
+    resident : float, optional
+        Bytes that are there before the work, of the process that is to do it; those of this one when not given.
     """
     region = _region(stacks)
     pixels = region.crops.sum()
     start = {
-        "resident": resident_memory() or _RESIDENT,
+        "resident": resident or resident_memory() or RESIDENT,
         "prepare": _KERNELS + _PER_VOXEL_READ * sum(stack.data.size for stack in stacks),
         "register": _PER_PIXEL_REGISTERING * pixels,
     }

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from slicesplat.errors import InputError
+from slicesplat.geometry.reach import RIM_MM
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
-from slicesplat.prepare.region import REGION_SPACING, RIM_MM, grid_over, region_field, region_mask
+from slicesplat.prepare.region import REGION_SPACING, grid_over, region_field, region_mask
 from slicesplat.splat import CPU, Backend
 
 Float = NDArray[np.float64]

@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import broadcast_to_pixels
+from slicesplat.geometry.reach import PADDING, RIM_MM
 from slicesplat.geometry.slices import Slices
 from slicesplat.solvers.amplitudes import fit_lattice
 from slicesplat.splat import CPU, Backend
@@ -19,9 +20,6 @@ from slicesplat.splat.grid import grid_affine, sample_on_grid
 
 REGION_SPACING = 3.0  # mm; finer than the distance between most slices is noise
 _ITERATIONS = 10
-# The outline of a mask is known to a pixel or so; tissue that a segmentation trimmed is worth more than a tight rim.
-RIM_MM = 1.5
-PADDING = 3  # voxels around the region
 
 
 def region_field(slices: Slices, weight: NDArray[np.float64], backend: Backend = CPU) -> GaussianField:

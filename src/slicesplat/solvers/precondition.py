@@ -23,7 +23,8 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 
 from slicesplat.field.gaussians import GaussianField
-from slicesplat.field.lattice import LATTICE_SIGMA, LATTICE_SUM, Lattice
+from slicesplat.field.lattice import LATTICE_SUM, Lattice
+from slicesplat.geometry.reach import LATTICE_SIGMA
 from slicesplat.geometry.slices import Slices
 from slicesplat.splat import CPU, Backend
 

@@ -9,15 +9,14 @@ from torch import Tensor
 
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import Lattice
+from slicesplat.geometry.reach import LIST_MARGIN, SAMPLING_CUTOFF
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
-from slicesplat.splat.model import LIST_MARGIN
 from slicesplat.splat.registry import CPU, Backend
 from slicesplat.splat.rendering import set_geometry
 
 # Sampling is point-wise; a trace of blur, mm^2, keeps a Gaussian's covariance invertible however thin it is.
 _POINT_VARIANCE = 1e-6
-SAMPLING_CUTOFF = 4.0
 _AT_ONCE = 1_500_000  # voxels: 30 MB of pairs and more with a lattice of 1 mm
 
 

@@ -14,13 +14,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from slicesplat.geometry.reach import FIT_CUTOFF
 from slicesplat.geometry.slices import Slices
 
 MAX_CUTOFF = 5.0
-FIT_CUTOFF = 3.0
-"""Mahalanobis distance that Gaussians reach to unless something else is said: in registration and fit."""
-# Pair lists are made this much too generous, mm, and reused until something has moved that far.
-LIST_MARGIN = 0.5
 
 Values: TypeAlias = "ArrayLike | Tensor"
 

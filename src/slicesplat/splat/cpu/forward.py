@@ -11,6 +11,7 @@ import torch
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from torch import Tensor
 
+from slicesplat.geometry.reach import FIT_CUTOFF, LIST_MARGIN
 from slicesplat.geometry.slices import Slices
 from slicesplat.splat.cpu.gather import gather, sum_pairs
 from slicesplat.splat.cpu.gradients import PAIR_GRADIENTS, POSE_GRADIENTS, gradients_of_gaussians, gradients_of_pairs
@@ -21,7 +22,7 @@ from slicesplat.splat.cpu.simd import LANES
 from slicesplat.splat.cpu.splat import splat
 from slicesplat.splat.cpu.tabulate import GAUSSIAN_COLUMNS, tabulate
 from slicesplat.splat.cpu.threads import in_parts
-from slicesplat.splat.model import FIT_CUTOFF, LIST_MARGIN, MAX_CUTOFF, PoseSystems
+from slicesplat.splat.model import MAX_CUTOFF, PoseSystems
 
 Float = NDArray[np.float64]
 

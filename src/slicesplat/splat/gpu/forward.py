@@ -8,6 +8,7 @@ import torch
 import triton
 from torch import Tensor
 
+from slicesplat.geometry.reach import FIT_CUTOFF, LIST_MARGIN
 from slicesplat.geometry.slices import Slices
 from slicesplat.splat.gpu.gather import moments, sum_pairs
 from slicesplat.splat.gpu.gradients import gradients_of_gaussians, gradients_of_pairs, sum_poses
@@ -17,7 +18,7 @@ from slicesplat.splat.gpu.project import project
 from slicesplat.splat.gpu.splat import splat
 from slicesplat.splat.gpu.tabulate import tabulate
 from slicesplat.splat.gpu.views import TILE, Geometry, Views
-from slicesplat.splat.model import FIT_CUTOFF, LIST_MARGIN, MAX_CUTOFF, PoseSystems, Values
+from slicesplat.splat.model import MAX_CUTOFF, PoseSystems, Values
 
 _PAIR_BLOCK = 16
 _PIXEL_CHUNK = 32
