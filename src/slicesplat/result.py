@@ -223,7 +223,8 @@ class Reconstruction(Registration):
     noise : float
         Standard deviation of the residuals, on the scale of the input.
     expected_error : float
-        Root-mean-square error at pixels that were left out of the fit, noise included, on the scale of the input.
+        Root-mean-square error at pixels that were left out of the fit, noise included, on the scale of the input; 0
+        where there were too few to leave any out.
     uncertainty : nibabel image or None
         Standard error of every voxel of `volume`, on the scale of the input, zero outside `mask`; the spread of the
         anatomy where nothing was measured. None unless it was asked for.

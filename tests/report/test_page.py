@@ -14,9 +14,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from reconstructions import result
+from reconstructions import brief, result, small
 
-from slicesplat.records import SweepRecord
 from slicesplat.report.coverage import coverage
 from slicesplat.report.layers import Layer, cropped, padded
 from slicesplat.report.of_result import contents_of, without_folders
@@ -109,12 +108,22 @@ def test_every_stack_and_slice_is_on_the_page() -> None:
     assert made.verdict.grade in text and "Standard error" in text
 
 
-def test_the_error_over_the_fit_is_kept() -> None:
-    sweeps = result().sweeps
-    assert all(isinstance(sweep, SweepRecord) and np.isfinite(sweep.error) for sweep in sweeps)
-    assert len(sweeps) >= 4 and sweeps[-1].part == "all pixels"
-    before = [sweep.error for sweep in sweeps if sweep.part != "all pixels"]
-    assert min(before) == pytest.approx(result().expected_error, rel=1e-4)
+def test_the_error_over_the_fit_is_kept_and_shown() -> None:
+    made = brief(small().stacks, seed=3)  # one with which pixels are left out of so few
+    assert len(made.sweeps) >= 4 and made.sweeps[-1].part == "all pixels"
+    errors = [sweep.error for sweep in made.sweeps if sweep.part != "all pixels"]
+    assert min(abs(error - made.expected_error) for error in errors) < 1e-4 * made.expected_error
+    contents = contents_of(made)
+    assert sum(len(line.points) for line in contents.fit[0].lines) == len(made.sweeps)
+    assert float(dict(contents.figures)["Error at pixels left out"]) == pytest.approx(made.expected_error, rel=0.01)
+
+
+def test_where_no_pixels_were_left_out_no_error_is_shown() -> None:
+    made = result()
+    none_left_out = replace(made, expected_error=0.0, sweeps=[replace(sweep, error=0.0) for sweep in made.sweeps])
+    contents = contents_of(none_left_out)
+    assert dict(contents.figures)["Error at pixels left out"] == "none were"
+    assert not contents.fit
 
 
 def test_names_are_text_wherever_they_stand() -> None:

@@ -209,7 +209,7 @@ def _figures(result: Reconstruction, records: Sequence[SliceRecord]) -> list[tup
         ("Slices used", f"{used} of {len(records)}"),
         ("Voxels", f"{size}, {spacing:.3g} mm"),
         ("Noise", f"{result.noise:.3g}"),
-        ("Error at pixels left out", f"{result.expected_error:.3g}"),
+        ("Error at pixels left out", f"{result.expected_error:.3g}" if result.expected_error else "none were"),
         ("Seconds", f"{sum(step.seconds for step in result.steps):.0f}"),
     ]
 
@@ -295,6 +295,8 @@ def _motion_charts(result: Reconstruction, records: Sequence[SliceRecord], moved
 
 
 def _fit_charts(result: Reconstruction) -> list[Chart]:
+    if not any(sweep.error for sweep in result.sweeps):  # too few pixels to leave any out
+        return []
     parts = list(dict.fromkeys(sweep.part for sweep in result.sweeps))
     lines = [
         Line(
@@ -305,4 +307,4 @@ def _fit_charts(result: Reconstruction) -> list[Chart]:
         for number, part in enumerate(parts)
     ]
     level = ("noise", result.noise)
-    return [Chart("Error over the fit", "sweep", "root-mean-square error", lines, level)] if lines else []
+    return [Chart("Error over the fit", "sweep", "root-mean-square error", lines, level)]
