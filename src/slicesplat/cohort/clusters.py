@@ -25,6 +25,8 @@ _SHARE = 0.9
 """Of the memory that is free, for subjects: workers and the system take some."""
 _WORKER_MEMORY = 0.3e9
 """Bytes of a worker beside what its subject takes."""
+_LOOKED_AFTER = 5000.0
+"""ms after which it is seen whether there are as many jobs as there are to be."""
 TRIES = 2
 """How often a subject is tried again whose worker has died."""
 
@@ -185,7 +187,8 @@ def client_of(settings: ClusterSettings, share: Share, memory: float) -> Iterato
             with client:
                 yield client
             return
-        with _cluster(distributed, settings, share, memory) as cluster, distributed.Client(cluster) as client:
+        started = _local if settings.system is None else _jobs
+        with started(distributed, settings, share, memory) as cluster, distributed.Client(cluster) as client:
             yield client
 
 
@@ -200,20 +203,36 @@ def _dask_settings() -> dict[str, Any]:
     return given
 
 
-def _cluster(distributed: ModuleType, settings: ClusterSettings, share: Share, memory: float) -> Any:
-    if settings.system is None:
-        return distributed.LocalCluster(
-            n_workers=share.workers,
-            threads_per_worker=1,
-            # Subjects are processes of their own, whose memory the workers do not count.
-            memory_limit=0,
-            host="127.0.0.1",
-            dashboard_address="127.0.0.1:0" if has_dashboard() else None,
-            silence_logs=logging.CRITICAL,
-        )
-    cluster = job_cluster(settings, memory)
-    cluster.scale(jobs=settings.jobs)
-    return cluster
+@contextmanager
+def _local(distributed: ModuleType, settings: ClusterSettings, share: Share, memory: float) -> Iterator[Any]:
+    with distributed.LocalCluster(
+        n_workers=share.workers,
+        threads_per_worker=1,
+        # Subjects are processes of their own, whose memory the workers do not count.
+        memory_limit=0,
+        host="127.0.0.1",
+        dashboard_address="127.0.0.1:0" if has_dashboard() else None,
+        silence_logs=logging.CRITICAL,
+    ) as cluster:
+        yield cluster
+
+
+@contextmanager
+def _jobs(distributed: ModuleType, settings: ClusterSettings, share: Share, memory: float) -> Iterator[Any]:
+    """Jobs of a batch system: others take the place of those that end, by the queue's limit of time or with their node.
+
+    Dask notices that they are gone, and asks for others only when it is told how many there are to be.
+    """
+    from tornado.ioloop import PeriodicCallback
+
+    with job_cluster(settings, memory) as cluster:
+        cluster.scale(jobs=share.workers)
+        again = PeriodicCallback(lambda: cluster.scale(jobs=share.workers), _LOOKED_AFTER)
+        cluster.loop.add_callback(again.start)
+        try:
+            yield cluster
+        finally:
+            cluster.loop.add_callback(again.stop)
 
 
 def has_dashboard() -> bool:

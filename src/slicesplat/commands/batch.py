@@ -124,7 +124,7 @@ class Command(BaseCommand):
     def _share(self, memories: list[float]) -> Share:
         """Subjects at a time and threads of each, as far as it is this machine that computes."""
         if self.cluster.scheduler is not None or self.cluster.system is not None:
-            return Share(self.cluster.jobs, max(1, self.cluster.threads_per_subject))
+            return Share(min(self.cluster.jobs, len(memories)), max(1, self.cluster.threads_per_subject))
         return this_machine(self.cluster, memories, _gpus(self.config))
 
 
