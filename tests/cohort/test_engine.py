@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from cohorts import task
 
+from slicesplat.cohort import engine
 from slicesplat.cohort.clusters import ClusterSettings, client_of, local_share
 from slicesplat.cohort.engine import Count, run_all
 from slicesplat.cohort.task import Outcome, Task
@@ -65,6 +67,29 @@ def test_outcomes_come_in_the_order_of_the_tasks(cluster: tuple[str, Any], tmp_p
         outcomes = run_all(client, tasks, 1, told)
     assert [(outcome.name, outcome.error) for outcome in outcomes] == [(f"s{n}", f"problem {n}") for n in range(5)]
     assert (counts[-1].total, counts[-1].done, counts[-1].failed, counts[-1].running) == (5, 0, 5, 0)
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"),
+    [(None, ["0", "1", "0"]), ("2,5", ["2", "5", "2"]), ("GPU-a,GPU-b", ["GPU-a", "GPU-b", "GPU-a"])],
+)
+def test_every_worker_has_a_gpu_of_its_own(
+    visible: str | None, expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    def run(task: Task, threads: int, environment: dict[str, str]) -> Outcome:
+        seen.append(environment["CUDA_VISIBLE_DEVICES"])
+        return Outcome(task.name, "written")
+
+    monkeypatch.setattr(engine, "run", run)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for name in range(3):
+        monkeypatch.setattr("distributed.get_worker", lambda name=name: SimpleNamespace(name=name))
+        engine._run_on_worker(task(tmp_path, "a"), 1, gpus=2)
+    assert seen == expected
 
 
 def test_a_scheduler_that_dies_is_told(cluster: tuple[str, subprocess.Popen[str]], tmp_path: Path) -> None:

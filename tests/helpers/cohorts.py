@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from reconstructions import small
 
+import slicesplat
 from slicesplat.cli import main
 from slicesplat.cohort.engine import Count
 from slicesplat.cohort.task import Made, Outcome, Task
@@ -48,6 +50,41 @@ def batch_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("slicesplat.commands.batch.run_all", run_all)
     monkeypatch.setattr("slicesplat.commands.batch.client_of", lambda *_: nullcontext())
+
+
+_STAND_IN = """
+import time
+from pathlib import Path
+
+import slicesplat.cohort.task as task
+
+
+def started(arguments, environment):
+    folder = Path(arguments[arguments.index("--output-volume") + 1]).parent
+    with (folder.parent / "begun").open("a") as file:
+        print(folder.name, file=file)
+    time.sleep({seconds})
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("volume.nii.gz", "result.json", "report.html"):
+        (folder / name).write_text(folder.name)
+    with (folder.parent / "ended").open("a") as file:
+        print(folder.name, file=file)
+    return ""
+
+
+task._started = started
+"""
+
+
+def with_stand_ins(folder: Path, seconds: float) -> dict[str, str]:
+    """The environment of processes in which a subject is not reconstructed: after a while, files take its place.
+
+    In the folder of outputs "begun" and "ended" name the subjects, each time that it was.
+    """
+    folder.mkdir(exist_ok=True)
+    (folder / "sitecustomize.py").write_text(_STAND_IN.format(seconds=seconds))
+    source = str(Path(slicesplat.__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), source])}
 
 
 def task(root: Path, name: str, *arguments: str, inputs: tuple[Path, ...] = (), options: str = "") -> Task:

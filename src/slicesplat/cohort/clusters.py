@@ -27,6 +27,14 @@ _WORKER_MEMORY = 0.3e9
 """Bytes of a worker beside what its subject takes."""
 _LOOKED_AFTER = 5000.0
 """ms after which it is seen whether there are as many jobs as there are to be."""
+_SELDOM = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.memory.monitor-interval": "5s",
+    "distributed.deploy.cluster-repr-interval": "5s",
+}
+"""How often Dask looks after itself: made for tasks of milliseconds, it would do so hundreds of times a second."""
 TRIES = 2
 """How often a subject is tried again whose worker has died."""
 
@@ -196,6 +204,7 @@ def _dask_settings() -> dict[str, Any]:
     given: dict[str, Any] = {
         "distributed.scheduler.allowed-failures": TRIES,
         "distributed.comm.timeouts.connect": "15s",
+        **_SELDOM,
     }
     if sys.platform == "linux":
         # Workers are forked from a process that has imported what they need: a second of processor time less for each.

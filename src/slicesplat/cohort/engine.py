@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
@@ -129,9 +129,24 @@ def _count(client: Any, total: int, outcomes: Sequence[Outcome], seconds: float)
 
 def _run_on_worker(task: Task, threads: int, gpus: int) -> Outcome:
     """Runs in a worker."""
-    environment = None
+    environment = _as_without_dask(os.environ)
     if gpus:
         name = str(needed("distributed").get_worker().name)
-        device = int(name) % gpus if name.isdecimal() else 0
-        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": str(device)}
+        # Those that the user leaves to this run, where it is said: others belong to somebody else.
+        shown = [each for each in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if each.strip()]
+        devices = shown or [str(number) for number in range(gpus)]
+        environment["CUDA_VISIBLE_DEVICES"] = devices[int(name) % len(devices) if name.isdecimal() else 0]
     return run(task, threads, environment)
+
+
+def _as_without_dask(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment that a subject gets: without what Dask sets for its workers, as thrift with memory.
+
+    Examples
+    --------
+    >>> _as_without_dask({"MALLOC_TRIM_THRESHOLD_": "65536", "HOME": "here"})
+    {'HOME': 'here'}
+    """
+    needed("distributed")  # whose settings are there once it is
+    own = needed("dask").config.get("distributed.nanny.pre-spawn-environ", {})
+    return {name: value for name, value in environment.items() if str(own.get(name)) != value}

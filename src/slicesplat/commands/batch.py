@@ -98,7 +98,7 @@ class Command(BaseCommand):
                 run_all(client, tasks, share.threads, told, share.gpus)
         finally:
             # Also of what was done before the scheduler went away.
-            save_overview(lines_of(everything, outcomes), root)
+            _save_overview(everything, outcomes, root)
         log.info("overview: %s and %s", root / TABLE, root / PAGE)
         _end(outcomes)
 
@@ -238,6 +238,23 @@ def _duration(seconds: float) -> str:
         if minutes < 60
         else f"{minutes // 60} h {minutes % 60} min"
     )
+
+
+def _save_overview(tasks: list[Task], outcomes: list[Outcome], root: Path) -> None:
+    """Write table and page.
+
+    Raises
+    ------
+    OutputError
+        There is no room for them.
+    """
+    try:
+        save_overview(lines_of(tasks, outcomes), root)
+    except OSError as error:
+        raise OutputError(
+            f"{root / TABLE} and {PAGE} ({error.strerror}): could not be written; free space and run again: what is "
+            "done stays done"
+        ) from error
 
 
 def _end(outcomes: list[Outcome]) -> None:

@@ -1,0 +1,150 @@
+"""Machines that fail, and people who are in a hurry: what is begun is ended once, and nothing is left half done."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cohorts import table, with_stand_ins
+
+from slicesplat.cohort.task import JOURNAL
+from slicesplat.io.atomic import PREFIX
+
+pytest.importorskip("distributed")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a signal")
+
+PROMISED = 2.0  # s
+QUIET: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+
+
+def until(happened: Callable[[], object], seconds: float = 90.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, "it has not happened"
+        time.sleep(0.02)
+
+
+def study(folder: Path, names: list[str]) -> Path:
+    """A table of subjects whose files are all the same ones."""
+    table(folder, ["a"])
+    head, row = (folder / "study.csv").read_text().splitlines()
+    path = folder / "study.csv"
+    path.write_text("\n".join([head, *(name + row[1:] for name in names)]) + "\n")
+    return path
+
+
+def batch(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "slicesplat", "batch", *arguments]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, start_new_session=True)
+
+
+def counted(path: Path) -> Counter[str]:
+    return Counter(path.read_text().split()) if path.exists() else Counter()
+
+
+def states(out: Path) -> dict[str, str]:
+    with (out / "cohort.tsv").open(newline="") as file:
+        return {line["participant_id"]: line["state"] for line in csv.DictReader(file, delimiter="\t")}
+
+
+@contextmanager
+def dask_cluster(place: Path, environment: dict[str, str]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A scheduler, and a worker of two subjects at a time: address, and the scheduler's process."""
+    flags = ["--scheduler-file", str(place), "--no-dashboard"]
+    parts = {
+        "scheduler": ["--host", "127.0.0.1", "--port", "0"],
+        "worker": ["--nthreads", "2", "--no-nanny", "--death-timeout", "60", "--local-directory", str(place.parent)],
+    }
+    scheduler, worker = (
+        subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.dask_{part}", *flags, *more], env=environment, **QUIET
+        )
+        for part, more in parts.items()
+    )
+    try:
+        until(place.exists)
+        yield json.loads(place.read_text())["address"], scheduler
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.wait()
+
+
+def test_two_runs_on_one_output_share_the_subjects(tmp_path: Path) -> None:
+    names, out = [f"s{number}" for number in range(6)], tmp_path / "out"
+    given = (str(study(tmp_path, names)), str(out), "--workers", "1")
+    stand_ins = with_stand_ins(tmp_path / "stand-ins", seconds=0.5)
+    runs = [batch(*given, environment=stand_ins) for _ in range(2)]
+    told = [run.communicate(timeout=120)[1] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0], told
+    assert counted(out / "begun") == counted(out / "ended") == Counter(names)
+    assert not list((out / JOURNAL).glob("*.lock"))
+    # Each has its own, and what the other had is told or found done.
+    written = [int(text.split(" written, ")[0].split()[-1]) for text in told]
+    assert sum(written) == len(names) and min(written) > 0, told
+
+
+def test_after_a_scheduler_was_killed_another_one_does_the_rest(tmp_path: Path) -> None:
+    names, out = [f"s{number}" for number in range(6)], tmp_path / "out"
+    given = (str(study(tmp_path, names)), str(out), "--scheduler")
+    stand_ins = with_stand_ins(tmp_path / "stand-ins", seconds=0.5)
+    with dask_cluster(tmp_path / "one.json", stand_ins) as (address, scheduler):
+        first = batch(*given, address, environment=stand_ins)
+        until(lambda: any((out / JOURNAL).glob("*.json")))
+        scheduler.kill()
+        told = first.communicate(timeout=60)[1]
+    assert first.returncode == 1 and "the Dask scheduler is gone; what is done stays done" in told
+    recorded = {path.stem for path in (out / JOURNAL).glob("*.json")}
+    assert recorded and recorded < set(names)
+    assert {name for name, state in states(out).items() if state == "done"} <= recorded
+    before = counted(out / "begun")
+    with dask_cluster(tmp_path / "two.json", stand_ins) as (address, _):
+        second = batch(*given, address, environment=stand_ins)
+        told = second.communicate(timeout=60)[1]
+    assert second.returncode == 0, told
+    assert set(counted(out / "begun") - before) == set(names) - recorded
+    assert set(states(out).values()) == {"done"}
+    assert not list((out / JOURNAL).glob("*.lock"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+@pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_signal_ends_batch_and_all_that_it_has_started(tmp_path: Path, name: str, status: int) -> None:
+    out = tmp_path / "out"
+    with batch(str(study(tmp_path, ["s0"])), str(out), "--workers", "1") as run:
+        until(lambda: [each for each in in_session(run.pid) if b"slicesplat.cohort.child" in each])
+        time.sleep(1.0)
+        number, start = getattr(signal, name), time.monotonic()
+        # A terminal's Ctrl-C goes to all, a batch system's or `kill` to the one that it knows.
+        (os.killpg if name == "SIGINT" else os.kill)(run.pid, number)
+        told = run.communicate(timeout=60)[1]
+        until(lambda: not in_session(run.pid), 30)
+        took = time.monotonic() - start
+    assert run.returncode == status and f"slicesplat: interrupted ({name})" in told
+    assert took < PROMISED
+    assert not [path for path in out.rglob(f"{PREFIX}*") if path.name != JOURNAL]
+    assert not list(out.glob("s0/*"))
+
+
+def in_session(leader: int) -> list[bytes]:
+    """The command lines of the living processes of a session."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, session = (folder / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+            if int(session) == leader and state != "Z":
+                found.append((folder / "cmdline").read_bytes())
+        except (OSError, ValueError):
+            continue
+    return found
