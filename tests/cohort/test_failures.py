@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -148,3 +150,35 @@ def in_session(leader: int) -> list[bytes]:
         except (OSError, ValueError):
             continue
     return found
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk on which a volume has room, and a report beside it has not."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=60k", "tmpfs", str(place)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a small disk")
+    yield place
+    subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+def test_a_full_disk_is_told_for_every_subject_and_leaves_no_half_file(small_disk: Path, tmp_path: Path) -> None:
+    names, out = ["s0", "s1"], small_disk / "out"
+    given = str(study(tmp_path, names))
+    flags = ["--workers", "1", "--output-resolution", "2.0", "--registration", "none"]
+    with batch(given, str(out), *flags) as run:
+        until(lambda: (out / "s0" / "volume.nii.gz").exists())
+        filler = small_disk / "filler"
+        with suppress(OSError):
+            filler.write_bytes(bytes(60_000))
+        told = run.communicate(timeout=120)[1]
+    assert run.returncode == 1
+    errors = {name: [line for line in told.splitlines() if line.startswith(f"error: {name}: ")] for name in names}
+    assert all(len(lines) == 1 and "No space left on device" in lines[0] for lines in errors.values()), told
+    assert "s0/report.html (No space left on device): could not be written; free space" in errors["s0"][0]
+    assert "cohort.tsv and cohort.html (No space left on device): could not be written; free space" in told
+    assert not [path for path in out.rglob(f"{PREFIX}*") if path.name != JOURNAL]
+    assert gzip.decompress((out / "s0" / "volume.nii.gz").read_bytes())
+    assert not (out / "s0" / "report.html").exists() and not list(out.glob("s1/*"))
