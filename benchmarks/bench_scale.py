@@ -1,6 +1,6 @@
 """How time and memory grow with stacks, resolution and size; how many subjects an hour, and what the engine takes.
 
-    python benchmarks/bench_scale.py [--quick] [--json [FILE]] [--parts stacks resolution size subjects]
+    python benchmarks/bench_scale.py [--quick] [--json [FILE]] [--parts start stacks resolution size subjects page]
 
 Subjects are phantoms, simulated. Every reconstruction is a process of one thread; seconds are those of its processor
 time, start of Python included. What a subject of next to no pixels takes is told apart from what grows with them.
@@ -15,23 +15,29 @@ import csv
 import ctypes
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
+import nibabel as nib
+import numpy as np
 from bench_sampling import run
 from records import Record, Row, add_json_option, read, source_digest
 
+from slicesplat.cohort.figures import Figures, figures_of
+from slicesplat.cohort.overview import Line, page_of
 from slicesplat.io.nifti import save_mask, save_stack
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
-PARTS = ("start", "stacks", "resolution", "size", "subjects")
+PARTS = ("start", "stacks", "resolution", "size", "subjects", "page")
 STACKS, RESOLUTIONS = (2, 3, 6, 12), (0.5, 0.8, 1.2)
 SIZES = (68.0, 90.0, 130.0, 250.0)
 """mm: 0.1 to 5 million pixels in the masks of three stacks, from a small fetal brain to an abdomen."""
@@ -39,6 +45,8 @@ NOTHING = 24.0
 """mm: next to no pixels."""
 SUBJECTS, STUDY = 6, 50
 """How many are measured, and how many the smallest of the studies has that the engine is for."""
+PAGE = 1000
+"""Subjects of the overview that is looked at."""
 _ADOPT = 36
 """Linux's PR_SET_CHILD_SUBREAPER."""
 
@@ -137,6 +145,43 @@ def _in_a_process(folders: list[Path]) -> float:
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
+def page(count: int) -> Row:
+    """The overview of many subjects in headless Chromium: until it is there, sorted and filtered, drawn each time."""
+    from playwright.sync_api import sync_playwright
+
+    with tempfile.TemporaryDirectory() as name, sync_playwright() as play:
+        path = Path(name) / "cohort.html"
+        path.write_text(page_of([_line(number, Path(name)) for number in range(count)]), encoding="utf-8")
+        found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+        browser = play.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        shown, start = browser.new_page(), time.perf_counter()
+        shown.goto(path.as_uri())
+        load = time.perf_counter() - start
+        sort = median(
+            shown.evaluate(_UNTIL_DRAWN, f"thead th:nth-child({column}) button") for column in (7, 1, 8, 3, 11)
+        )
+        filtered = shown.evaluate(_UNTIL_DRAWN, "button.grade")
+        browser.close()
+        size = path.stat().st_size / 1e6
+    return {"part": "page", "subjects": count, "mb": size, "load_s": load, "sort_s": sort, "filter_s": filtered}
+
+
+_UNTIL_DRAWN = """what => new Promise(done => {
+  const start = performance.now();
+  document.querySelector(what).click();
+  requestAnimationFrame(() => setTimeout(() => done((performance.now() - start) / 1000), 0));
+})"""
+
+
+def _line(number: int, folder: Path) -> Line:
+    """A line as a brain's is, each with a picture of its own."""
+    seen = Figures("pass" if number % 5 else "check", (), 3, 75, 0.04, 0.9 + number % 97 / 1000, 1.1, 50000, 30.0, 1e9)
+    values = np.random.default_rng(number).normal(100, 20, (48, 48, 48)).astype(np.float32)
+    nib.save(nib.Nifti1Image(values, np.eye(4)), folder / "volume.nii")
+    seen = replace(seen, picture=figures_of(folder / "none.json", folder / "volume.nii").picture)
+    return Line(f"sub-{number}", "done", seen, "", "volume.nii.gz", "report.html")
+
+
 def measured(parts: list[str], quick: bool) -> Iterator[Row]:
     """All rows, one by one."""
     usual = 36.0 if quick else 64.0
@@ -150,10 +195,17 @@ def measured(parts: list[str], quick: bool) -> Iterator[Row]:
         yield from (reconstruction("size", 3, mm, 0.8) for mm in ((36.0, 48.0) if quick else SIZES))
     if "subjects" in parts:
         yield subjects(2 if quick else SUBJECTS, usual)
+    if "page" in parts:
+        yield page(20 if quick else PAGE)
 
 
 def told(row: Row) -> str:
     """A row in words."""
+    if row["part"] == "page":
+        return (
+            f"page of {row['subjects']} subjects, {row['mb']:.1f} MB: there after {row['load_s']:.2f} s, sorted after "
+            f"{row['sort_s']:.2f} s, filtered after {row['filter_s']:.2f} s"
+        )
     spent = f"{row['wall_s']:.0f} s, {row['cpu_s']:.1f} s of processor time"
     if row["part"] == "subjects":
         return (
