@@ -184,6 +184,8 @@ def client_of(settings: ClusterSettings, share: Share, memory: float) -> Iterato
         The libraries are not installed, the scheduler does not answer, or the batch system's programs are not there.
     """
     distributed, dask = needed("distributed"), needed("dask")
+    # Of a run that is interrupted Python's own process for shared resources would say, last, what it has cleaned up.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker")
     with dask.config.set(_dask_settings()):
         if settings.scheduler is not None:
             try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +35,8 @@ from slicesplat.machine import has_cuda_driver
 
 _QUARTERS = 4
 _MOST_NAMED = 10
+_RENEWED = 100.0
+"""Times as long as it took to write the overview it is left as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +89,7 @@ class Command(BaseCommand):
         share = self._share(memories)
         log.info("%d subjects, %d at a time, %d threads each", len(tasks), share.workers, share.threads)
         outcomes: list[Outcome] = []
+        overview = _Overview(everything, outcomes, root)
         try:
             with client_of(self.cluster, share, max(memories, default=0.0)) as client, _Display(console) as display:
                 if has_dashboard():
@@ -94,11 +99,12 @@ class Command(BaseCommand):
                     display(count, outcome)
                     if outcome is not None:
                         outcomes.append(outcome)
+                        overview.renew()
 
                 run_all(client, tasks, share.threads, told, share.gpus)
         finally:
             # Also of what was done before the scheduler went away.
-            _save_overview(everything, outcomes, root)
+            overview.save()
         log.info("overview: %s and %s", root / TABLE, root / PAGE)
         _end(outcomes)
 
@@ -240,21 +246,39 @@ def _duration(seconds: float) -> str:
     )
 
 
-def _save_overview(tasks: list[Task], outcomes: list[Outcome], root: Path) -> None:
-    """Write table and page.
+class _Overview:
+    """The overview, written at the end, and now and then before: a run may take days, and be interrupted."""
 
-    Raises
-    ------
-    OutputError
-        There is no room for them.
-    """
-    try:
-        save_overview(lines_of(tasks, outcomes), root)
-    except OSError as error:
-        raise OutputError(
-            f"{root / TABLE} and {PAGE} ({error.strerror}): could not be written; free space and run again: what is "
-            "done stays done"
-        ) from error
+    def __init__(self, tasks: list[Task], outcomes: list[Outcome], root: Path) -> None:
+        self._tasks, self._outcomes, self._root = tasks, outcomes, root
+        self._next = 0.0
+
+    def renew(self) -> None:
+        """Write it, if that is no hundredth of the time since it was written last."""
+        if time.monotonic() >= self._next:
+            # What keeps it from being written may have gone by the end.
+            with suppress(OutputError):
+                self.save()
+
+    def save(self) -> None:
+        """Write table and page.
+
+        Raises
+        ------
+        OutputError
+            There is no room for them.
+        """
+        start = time.monotonic()
+        try:
+            save_overview(lines_of(self._tasks, self._outcomes), self._root)
+        except OSError as error:
+            raise OutputError(
+                f"{self._root / TABLE} and {PAGE} ({error.strerror}): could not be written; free space and run again: "
+                "what is done stays done"
+            ) from error
+        finally:
+            now = time.monotonic()
+            self._next = now + _RENEWED * (now - start)
 
 
 def _end(outcomes: list[Outcome]) -> None:
