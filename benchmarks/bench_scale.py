@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import ctypes
+import json
 import os
 import resource
 import shutil
@@ -67,8 +68,11 @@ def reconstruction(part: str, stacks: int, size: float, resolution: float) -> Ro
     with tempfile.TemporaryDirectory() as name:
         images, masks, pixels = write(Path(name), stacks, size)
         given = ("--input-stacks", *images, "--stack-masks", *masks, "--threads", "1")
+        about = Path(name) / "result.json"
         to = ("--output-volume", str(Path(name) / "volume.nii.gz"), "--output-resolution", str(resolution))
-        row = run("reconstruct", *given, *to)
+        row = run("reconstruct", *given, *to, "--output-json", str(about))
+        found = json.loads(about.read_text("utf-8"))
+    row["gaussians"] = found["gaussians"]
     return {"part": part, "stacks": stacks, "size_mm": size, "resolution": resolution, "pixels": pixels, **row}
 
 
@@ -216,7 +220,7 @@ def told(row: Row) -> str:
         )
     return (
         f"{row['part']}: {row['stacks']} stacks, {row['size_mm']:g} mm, to {row['resolution']:g} mm, {row['pixels']:,} "
-        f"pixels: {spent}, {row['peak_memory_mb']:.0f} MB"
+        f"pixels: {spent}, {row['peak_memory_mb']:.0f} MB, {row['gaussians']:,} Gaussians"
     )
 
 

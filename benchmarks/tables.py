@@ -19,7 +19,7 @@ from typing import Any
 
 from records import RESULTS, ROOT, Row, read
 
-PAGES = ("README.md", "docs/accuracy.md", "docs/performance.md", "docs/verdict.md", "docs/masks.md")
+PAGES = ("README.md", "docs/accuracy.md", "docs/performance.md", "docs/verdict.md", "docs/masks.md", "docs/clusters.md")
 MARKED = re.compile(
     r"<!-- table: (?P<name>[\w-]+)(?P<pending>; no results yet)? -->\n(?P<body>.*?)<!-- end -->", re.DOTALL
 )
@@ -118,6 +118,25 @@ def memory(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     head = ["case", "estimate, GB", "peak, GB", "estimate over peak"]
     return head, [
         [row["case"], f"{row['estimate_gb']:.2f}", f"{row['peak_gb']:.2f}", f"{row['ratio']:.2f}"] for row in rows
+    ]
+
+
+def scale(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["stacks", "size, mm", "to, mm", "pixels in masks", "Gaussians", "seconds", "per million pixels", "peak, GB"]
+    start = min(row["cpu_s"] for row in rows if row["part"] == "start")
+    return head, [
+        [
+            f"{row['stacks']}",
+            f"{row['size_mm']:g}",
+            f"{row['resolution']:g}",
+            f"{row['pixels']:,}",
+            f"{row['gaussians']:,}",
+            f"{row['cpu_s']:.0f}",
+            f"{1e6 * (row['cpu_s'] - start) / row['pixels']:.0f}",
+            f"{row['peak_memory_mb'] / 1000:.1f}",
+        ]
+        for row in rows
+        if row["part"] in ("stacks", "resolution", "size")
     ]
 
 
@@ -280,6 +299,7 @@ TABLES = {
     "verdict": Table(("verdict",), verdict),
     "report": Table(("report",), report),
     "masks": Table(("masks",), masks),
+    "scale": Table(("scale",), scale),
     "masks-volume": Table(("masks",), masks_volume),
 }
 

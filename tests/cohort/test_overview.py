@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import csv
+import io
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from cohorts import task
+from PIL import Image
 
 from slicesplat.cohort.figures import Figures, figures_of
 from slicesplat.cohort.overview import COLUMNS, PAGE, TABLE, Line, lines_of, page_of, save_overview
@@ -73,7 +76,11 @@ def test_figures_are_those_of_the_result(tmp_path: Path) -> None:
     found = figures_of(tmp_path / "result.json", tmp_path / "volume.nii.gz")
     assert (found.verdict, found.stacks, found.slices, found.left_out) == ("pass", 2, 9, 0.1)
     assert (found.ncc, found.error, found.seconds, found.memory) == (0.9, 1.5, 5.0, 600 * 2**20)
-    assert found.picture.startswith("/9j/")  # JPEG
+    with Image.open(io.BytesIO(base64.b64decode(found.picture))) as picture:
+        shown = np.asarray(picture) > 128
+    # Three planes side by side, each as large as there is room, however small the volume.
+    sizes = [np.ptp(np.argwhere(plane), axis=0) + 1 for plane in np.split(shown, 3, axis=1)]
+    np.testing.assert_allclose(sizes, [(64, 32), (64, 43), (48, 64)], atol=3)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}"])

@@ -93,7 +93,7 @@ def _picture(path: Path) -> str:
     """Three planes through the middle of a volume, side by side; "" where it cannot be read."""
     import nibabel as nib
     from nibabel.filebasedimages import ImageFileError
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         image = nib.as_closest_canonical(nib.load(path))
@@ -112,7 +112,7 @@ def _picture(path: Path) -> str:
     canvas = Image.new("L", (3 * _SIDE, _SIDE))
     for number, plane in enumerate(planes):
         grey = Image.fromarray((np.clip(plane / white, 0, 1) * 255).astype(np.uint8))
-        grey.thumbnail((_SIDE, _SIDE))
+        grey = ImageOps.contain(grey, (_SIDE, _SIDE))
         canvas.paste(grey, (number * _SIDE + (_SIDE - grey.width) // 2, (_SIDE - grey.height) // 2))
     stream = io.BytesIO()
     canvas.save(stream, "JPEG", quality=_QUALITY)
