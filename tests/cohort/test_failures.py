@@ -6,6 +6,7 @@ import csv
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cohorts import table, with_stand_ins
+from cohorts import kill_a_worker, table, with_stand_ins
 
 from slicesplat.cohort.task import JOURNAL
 from slicesplat.io.atomic import PREFIX
@@ -81,6 +82,30 @@ def dask_cluster(place: Path, environment: dict[str, str]) -> Iterator[tuple[str
         for process in (worker, scheduler):
             process.kill()
             process.wait()
+
+
+def test_a_worker_that_is_killed_costs_nothing_but_time_and_what_is_done_is_done_once(tmp_path: Path) -> None:
+    names, out, killed = [f"s{number}" for number in range(8)], tmp_path / "out", []
+    rows = study(tmp_path, names)
+    rows.write_text(re.sub("^s3,.*$", "s3,none/*.nii.gz,", rows.read_text(), flags=re.MULTILINE))
+    given, stand_ins = (str(rows), str(out), "--workers", "2"), with_stand_ins(tmp_path / "stand-ins", seconds=0.5)
+    good = Counter(name for name in names if name != "s3")
+
+    with batch(*given, environment=stand_ins) as run:
+        kill_a_worker(out / JOURNAL, killed)
+        told = run.communicate(timeout=120)[1]
+    assert len(killed) == 1 and run.returncode == 1
+    assert "error: s3: " in told and "none/*.nii.gz: no file matches" in told
+    assert states(out) == {name: "failed" if name == "s3" else "done" for name in names}
+    assert counted(out / "ended") == good
+    assert sum((counted(out / "begun") - good).values()) <= 1  # the one that it was at
+
+    begun = counted(out / "begun")
+    assert batch(*given, environment=stand_ins).wait(120) == 1
+    assert counted(out / "begun") == begun
+
+    assert batch(*given, "--seed", "3", environment=stand_ins).wait(120) == 1
+    assert counted(out / "begun") - begun == good
 
 
 def test_two_runs_on_one_output_share_the_subjects(tmp_path: Path) -> None:
