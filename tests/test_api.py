@@ -40,7 +40,11 @@ def scan() -> Simulation:
 def result() -> Reconstruction:
     stacks = [
         slicesplat.Stack.from_image(
-            nib.Nifti1Image(stack.data, stack.affine), stack.mask, stack.thickness, f"stack-{number}"
+            # Affines in files are stored in float32.
+            nib.Nifti1Image(stack.data, stack.affine.astype(np.float32)),
+            stack.mask,
+            stack.thickness,
+            f"stack-{number}",
         )
         for number, stack in enumerate(scan().stacks)
     ]
@@ -63,8 +67,7 @@ def test_stacks_of_images_give_the_volume_of_their_files(tmp_path: Path) -> None
     )
     from_files = slicesplat.reconstruct(stacks, slicesplat.Config(resolution=1.4, threads=1))
     made, read = (np.asarray(found.volume.dataobj) for found in (result(), from_files))
-    # Affines in files are stored in float32.
-    assert np.corrcoef(made[made > 0], read[made > 0])[0, 1] > 0.999
+    assert made.tobytes() == read.tobytes()
 
 
 def test_truth_scores_better_than_its_reconstruction() -> None:

@@ -135,7 +135,7 @@ def test_slice_that_is_held_goes_where_its_neighbours_in_time_are() -> None:
     errors = []
     for is_held in (False, True):
         moved = replace(estimate.moved(off), held=held & is_held)
-        for _ in range(3):
+        for _ in range(6):
             moved = objective.refine_poses(observations, moved)
         expected = time_prior(slices.moved(moved.motion), np.where(held, 0.0, 1.0)).pose
         assert bool(distance(slices, moved.motion @ slices.frame, expected)[s] < 0.05) == is_held

