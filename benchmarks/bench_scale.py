@@ -128,24 +128,23 @@ def subjects(count: int, size: float) -> Row:
             each.mkdir()
             write(each, 3, size)
         study, same = table(folder, folders), ("--threads-per-subject", "1")
-        with ThreadPoolExecutor(1) as beside:
-            single = beside.submit(_in_a_process, folders)
-            engine = whole("batch", study, str(folder / "one"), "--workers", "1", *same)
-            single_s = single.result()
+        in_turn = ("--batch", study, str(folder / "one"), "--workers", "1", *same)
+        with ThreadPoolExecutor(2) as both:
+            single_s, engine_s = both.map(_in_a_process, [("--one-by-one", *map(str, folders)), in_turn])
         side_by_side = whole("batch", study, str(folder / "out"), *same)
         idle = whole("batch", study, str(folder / "out"), *same)
-    each_s = (engine["cpu_s"] - idle["cpu_s"]) / count
+    each_s = (engine_s - idle["cpu_s"]) / count
     return {
-        "part": "subjects", "subjects": count, "size_mm": size, **side_by_side, "engine_cpu_s": engine["cpu_s"],
+        "part": "subjects", "subjects": count, "size_mm": size, **side_by_side, "engine_cpu_s": engine_s,
         "single_cpu_s": single_s, "idle_cpu_s": idle["cpu_s"], "per_hour": 3600 * count / side_by_side["wall_s"],
-        "overhead": engine["cpu_s"] / single_s - 1,
+        "overhead": engine_s / single_s - 1,
         "overhead_study": (STUDY * each_s + idle["cpu_s"]) / (STUDY * single_s / count) - 1,
     }  # fmt: skip
 
 
-def _in_a_process(folders: list[Path]) -> float:
-    """`one_by_one` in a process of its own: whose children are not counted with others."""
-    command = [sys.executable, __file__, "--one-by-one", *map(str, folders)]
+def _in_a_process(words: tuple[str, ...]) -> float:
+    """s that this script finds in a process of its own, whose children are not counted with others."""
+    command = [sys.executable, __file__, *words]
     return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
@@ -243,10 +242,14 @@ def main() -> int:
     options.add_argument("--quick", action="store_true", help="small subjects, two of each")
     options.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     options.add_argument("--one-by-one", nargs="+", type=Path, help=argparse.SUPPRESS)
+    options.add_argument("--batch", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     add_json_option(options, "scale")
     args = options.parse_args()
     if args.one_by_one:
         print(one_by_one(args.one_by_one))
+        return 0
+    if args.batch:
+        print(whole("batch", *args.batch)["cpu_s"])
         return 0
     kept = read(args.json) if args.json else None
     same = kept is not None and kept["source"] == source_digest()
