@@ -27,7 +27,7 @@ BENCHMARK = "verdict"
 COUNT, QUICK = 64, 4
 FAILED = 3.0  # dB of error, from which on a case has to be flagged
 # One lattice, few turns: what the verdict looks at is decided by then, and so many cases are done in an hour.
-SHORT = FitSettings(spacings=(1.3,), strengths=(), pose_rounds=6, final_rounds=0, rounds=3)
+SHORT = FitSettings(spacings=(1.3,), strengths=(), final_rounds=0, rounds=3)
 CONFIG = Config(resolution=1.2, threads=1, fit=SHORT)
 SOUND = "sound"
 

@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy.ndimage import binary_dilation
 
 from slicesplat.config import Config
 from slicesplat.geometry.stack import Stack
@@ -48,6 +49,28 @@ def test_coil_is_measured_as_what_it_does(number: int, darkest: float) -> None:
 def test_air_in_the_mask_is_not_shading(number: int) -> None:
     stack = even()[number]
     assert shading(replace(stack, mask=stack.data > 0)) < 1.6
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_margin_of_a_found_mask_is_not_shading(number: int) -> None:
+    stack = even()[number]
+    wide = np.stack([binary_dilation(stack.mask[:, :, k]) for k in range(stack.n_slices)], axis=2)
+    rim = wide & ~stack.mask
+    # What lies around a brain: skull on one side, fluid on the other.
+    side = np.indices(wide.shape)[0] > np.flatnonzero(wide.any(axis=(1, 2))).mean()
+    level = np.percentile(stack.data[stack.mask], 90)
+    data = np.where(rim, np.where(side, 2.0, 0.6) * level, stack.data).astype(np.float32)
+    drawn = replace(stack, data=data, mask=wide)
+    found = replace(drawn, found=np.where(wide.any(axis=(0, 1)), 1.0, np.nan))
+    assert shading(drawn) > 1.05 * shading(stack)
+    assert shading(found) == pytest.approx(shading(stack), rel=0.01)
+
+
+def test_a_found_mask_that_is_all_margin_is_looked_at_whole() -> None:
+    stack = even()[0]
+    thin = stack.mask & (np.indices(stack.mask.shape)[0] % 3 == 0)
+    found = replace(stack, mask=thin, found=np.where(thin.any(axis=(0, 1)), 1.0, np.nan))
+    assert shading(found) == shading(replace(stack, mask=thin))
 
 
 def test_bias_of_15_percent_is_below_the_warning() -> None:
