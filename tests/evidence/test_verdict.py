@@ -56,6 +56,18 @@ def test_a_stack_that_correlates_well_but_less_than_it_could_shows_something_els
     assert judge(of(SOUND, SOUND, replace(behind, possible_ncc=0.79 + LIMITS.gap - 0.01))).grade == "pass"
 
 
+def test_two_weak_signs_are_enough_together() -> None:
+    gap, thinner = LIMITS.gap_and_thinner
+    behind = replace(SOUND, possible_ncc=SOUND.ncc + gap + 0.001)
+    both = replace(behind, thinner=thinner)
+    (reason,) = judge(of(SOUND, both, SOUND)).reasons
+    assert reason.startswith("stack 2 of 3 does not agree")
+    assert judge(of(SOUND, behind, replace(SOUND, thinner=thinner))).grade == "pass"
+    assert judge(of(SOUND, replace(both, possible_ncc=SOUND.ncc + gap - 0.001), SOUND)).grade == "pass"
+    (reason,) = judge(of(SOUND, replace(both, thinner=LIMITS.thinner), SOUND)).reasons
+    assert "thinner" in reason
+
+
 def test_of_stacks_whose_slices_look_thinner_those_that_another_makes_look_so_are_not_named() -> None:
     wrong, beside = replace(SOUND, thinner=0.85), replace(SOUND, thinner=LIMITS.thinner)
     (reason,) = judge(of(beside, wrong, beside)).reasons

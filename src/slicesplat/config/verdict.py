@@ -19,6 +19,10 @@ class VerdictSettings:
         By how much less than possible a stack correlates with what the others show, from which on it is to be looked
         at. Measured on development cases of `benchmarks/bench_verdict.py`: up to 0.011 on sound ones, 0.021 on a real
         examination, 0.05 to 0.2 where a stack shows something else.
+    gap_and_thinner : tuple of float
+        A smaller gap, and more than which `thinner` is too much beside it: two signs of which neither is enough alone.
+        Sound simulated stacks have a gap of up to 0.013 or 0.985 and more; of two real examinations the gap is up to
+        0.029, where slices look thicker, 1.03. A stack of another subject that cost 5 dB: 0.034 and 0.975.
     failed_stacks : float
         Share of the stacks that agree by far too little, from which on the result has failed: there is no majority to
         go by.
@@ -51,6 +55,7 @@ class VerdictSettings:
     failed_share: float = 0.5
     lost_stack: float = 0.5
     gap: float = 0.08
+    gap_and_thinner: tuple[float, float] = (0.025, 0.985)
     failed_stacks: float = 0.5
     excess: float = 1.5
     thickness_share: float = 0.6

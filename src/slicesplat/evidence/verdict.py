@@ -128,7 +128,11 @@ def _disagreement(evidence: Evidence, settings: VerdictSettings) -> Iterator[Rea
 
 
 def _disagrees(stack: StackEvidence, settings: VerdictSettings) -> bool:
-    return stack.ncc < stack.least_ncc or stack.ncc < stack.possible_ncc - settings.gap
+    short = stack.possible_ncc - stack.ncc
+    least, thinnest = settings.gap_and_thinner
+    # Slices that look thinner still are told as that.
+    both = short >= least and settings.thinner < stack.thinner <= thinnest
+    return stack.ncc < stack.least_ncc or short > settings.gap or both
 
 
 def _mirrored(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]:
