@@ -9,7 +9,7 @@ import pytest
 from slicesplat.config import VerdictSettings
 from slicesplat.evidence.verdict import Evidence, StackEvidence, judge
 
-SOUND = StackEvidence(slices=20, left_out=1, ncc=0.86, least_ncc=0.45, possible_ncc=0.88, excess=1.0)
+SOUND = StackEvidence(slices=20, left_out=1, ncc=0.86, least_ncc=0.45, possible_ncc=0.87, excess=1.0)
 NAN = float("nan")
 LIMITS = VerdictSettings()
 
@@ -66,6 +66,11 @@ def test_two_weak_signs_are_enough_together() -> None:
     assert judge(of(SOUND, replace(both, possible_ncc=SOUND.ncc + gap - 0.001), SOUND)).grade == "pass"
     (reason,) = judge(of(SOUND, replace(both, thinner=LIMITS.thinner), SOUND)).reasons
     assert "thinner" in reason
+    gap, excess = LIMITS.gap_and_excess
+    more = replace(SOUND, possible_ncc=SOUND.ncc + gap + 0.001, excess=excess)
+    assert judge(of(SOUND, more)).reasons[0].startswith("stack 2 of 2 does not agree")
+    assert judge(of(SOUND, replace(more, excess=NAN))).grade == "pass"
+    assert judge(of(SOUND, replace(more, possible_ncc=SOUND.ncc + gap - 0.001))).grade == "pass"
 
 
 def test_of_stacks_whose_slices_look_thinner_those_that_another_makes_look_so_are_not_named() -> None:

@@ -129,10 +129,10 @@ def _disagreement(evidence: Evidence, settings: VerdictSettings) -> Iterator[Rea
 
 def _disagrees(stack: StackEvidence, settings: VerdictSettings) -> bool:
     short = stack.possible_ncc - stack.ncc
-    least, thinnest = settings.gap_and_thinner
     # Slices that look thinner still are told as that.
-    both = short >= least and settings.thinner < stack.thinner <= thinnest
-    return stack.ncc < stack.least_ncc or short > settings.gap or both
+    thinner = short >= settings.gap_and_thinner[0] and settings.thinner < stack.thinner <= settings.gap_and_thinner[1]
+    more = short >= settings.gap_and_excess[0] and stack.excess >= settings.gap_and_excess[1]
+    return stack.ncc < stack.least_ncc or short > settings.gap or thinner or more
 
 
 def _mirrored(evidence: Evidence, settings: VerdictSettings) -> Iterator[Reason]:
