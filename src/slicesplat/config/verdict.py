@@ -17,16 +17,16 @@ class VerdictSettings:
         Share of a stack's slices that are left out, from which on the stack is to be looked at.
     gap : float
         By how much less than possible a stack correlates with what the others show, from which on it is to be looked
-        at. Measured on development cases of `benchmarks/bench_verdict.py`: up to 0.011 on sound ones, 0.021 on a real
-        examination, 0.05 to 0.2 where a stack shows something else.
+        at. Measured on cases of `benchmarks/bench_verdict.py`: up to 0.018 on sound ones, 0.021 and 0.029 on two real
+        examinations, 0.02 to 0.2 where a stack shows something else.
     gap_and_thinner : tuple of float
         A smaller gap, and more than which `thinner` is too much beside it: two signs of which neither is enough alone.
-        Sound simulated stacks have a gap of up to 0.013 or 0.985 and more; of two real examinations the gap is up to
-        0.029, where slices look thicker, 1.03. A stack of another subject that cost 5 dB: 0.034 and 0.975.
+        Sound simulated stacks have a gap of up to 0.018, of 0.011 where they look thinnest, 0.974; real ones one of
+        0.029, and look thicker there, 1.03. A stack of another subject that cost 5 dB: 0.034 and 0.975.
     gap_and_excess : tuple of float
-        The same with `excess`, where the noise can be measured. Sound stacks have a gap of up to 0.013 in 83 simulated
-        cases, an excess of up to 1.08; stacks of another subject that cost 3, 4 and 5 dB 0.022, 0.024 and 0.034 with
-        1.08, 1.09 and 1.17.
+        The same with `excess`, where the noise can be measured. Sound stacks have a gap of up to 0.018 in 96 simulated
+        cases, with an excess of 1.01, and an excess of up to 1.08, with a gap of 0.012; stacks of another subject that
+        cost 3, 4 and 5 dB 0.022, 0.024 and 0.034 with 1.08, 1.09 and 1.17.
     failed_stacks : float
         Share of the stacks that agree by far too little, from which on the result has failed: there is no majority to
         go by.
