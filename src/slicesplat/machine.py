@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import sys
@@ -42,6 +41,8 @@ def available_memory() -> float | None:
 
 def has_cuda_driver() -> bool:
     """Whether NVIDIA's driver is installed: without it no library finds a GPU, and none has to be imported to ask."""
+    import ctypes  # which not every Python is built with
+
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

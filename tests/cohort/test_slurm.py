@@ -11,15 +11,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from cohorts import subject, table
 
-pytest.importorskip("dask_jobqueue")
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("slurmctld", "slurmd", "sbatch"))), reason="SLURM is not installed"
-)
+# Not imported: it would take Ctrl-C from the tests that follow in this process.
+pytestmark = [
+    pytest.mark.skipif(find_spec("dask_jobqueue") is None, reason="dask-jobqueue is not installed"),
+    pytest.mark.skipif(not all(map(shutil.which, ("slurmctld", "slurmd", "sbatch"))), reason="SLURM is not installed"),
+]
 
 CONFIGURATION = """
 ClusterName=test

@@ -8,6 +8,7 @@ import os
 import shlex
 import signal
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +26,8 @@ _SHARE = 0.9
 """Of the memory that is free, for subjects: workers and the system take some."""
 _WORKER_MEMORY = 0.3e9
 """Bytes of a worker beside what its subject takes."""
-_LOOKED_AFTER = 5000.0
-"""ms after which it is seen whether there are as many jobs as there are to be."""
+_LOOKED_AFTER = 5.0
+"""s after which it is seen whether there are as many jobs as there are to be."""
 _SELDOM = {
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
@@ -234,16 +235,20 @@ def _jobs(distributed: ModuleType, settings: ClusterSettings, share: Share, memo
 
     Dask notices that they are gone, and asks for others only when it is told how many there are to be.
     """
-    from tornado.ioloop import PeriodicCallback
-
+    ended = threading.Event()
     with job_cluster(settings, memory) as cluster:
         cluster.scale(jobs=share.workers)
-        again = PeriodicCallback(lambda: cluster.scale(jobs=share.workers), _LOOKED_AFTER)
-        cluster.loop.add_callback(again.start)
+
+        def look_after() -> None:
+            if not ended.is_set():
+                cluster.scale(jobs=share.workers)
+                cluster.loop.call_later(_LOOKED_AFTER, look_after)
+
+        cluster.loop.add_callback(cluster.loop.call_later, _LOOKED_AFTER, look_after)
         try:
             yield cluster
         finally:
-            cluster.loop.add_callback(again.stop)
+            ended.set()
 
 
 def has_dashboard() -> bool:
