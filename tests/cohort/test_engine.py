@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from cohorts import task
+from cohorts import scheduler_address, task
 
 from slicesplat.cohort import engine
 from slicesplat.cohort.clusters import ClusterSettings, client_of, local_share
@@ -34,23 +32,12 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     flags = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(place)]
     module = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     scheduler: subprocess.Popen[Any] = subprocess.Popen([*module, *flags], **quiet)
-    worker_flags = [
-        "--scheduler-file",
-        str(place),
-        "--nthreads",
-        "2",
-        "--no-nanny",
-        "--death-timeout",
-        "60",
-        "--no-dashboard",
-    ]
+    address = scheduler_address(place)
+    worker_flags = [address, "--nthreads", "2", "--no-nanny", "--death-timeout", "60", "--no-dashboard"]
     worker: subprocess.Popen[Any] = subprocess.Popen(
         [sys.executable, "-m", "distributed.cli.dask_worker", *worker_flags], **quiet
     )
-    deadline = time.monotonic() + 60
-    while not place.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    yield json.loads(place.read_text())["address"], scheduler
+    yield address, scheduler
     for process in (worker, scheduler):
         process.kill()
         process.wait()

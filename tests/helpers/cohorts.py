@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -88,6 +89,17 @@ def with_stand_ins(folder: Path, seconds: float) -> dict[str, str]:
     (folder / "sitecustomize.py").write_text(_STAND_IN.format(seconds=seconds))
     source = str(Path(slicesplat.__file__).parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), source])}
+
+
+def scheduler_address(place: Path) -> str:
+    """The address in a Dask scheduler's file, as soon as all of it is written."""
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            return str(json.loads(place.read_text())["address"])
+        except (OSError, ValueError):
+            assert time.monotonic() < deadline, "the scheduler has not begun"
+            time.sleep(0.05)
 
 
 def kill_a_worker(journal: Path, killed: list[int]) -> None:
