@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import getpass
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from cohorts import subject, table
+from cohorts import states, subject, table, until
 
 # Not imported: it would take Ctrl-C from the tests that follow in this process.
 pytestmark = [
@@ -49,15 +47,6 @@ SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs=4 RealMemory=20000 State=UNKNOWN
 PartitionName=long Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
-
-
-def until(happened: Callable[[], bool], seconds: float = 60.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not happened():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.1)
-    return True
 
 
 def free_ports(count: int) -> list[int]:
@@ -98,11 +87,6 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             daemon.terminate()
             daemon.wait()
         log.close()
-
-
-def states(out: Path) -> dict[str, str]:
-    with (out / "cohort.tsv").open(newline="") as file:
-        return {line["participant_id"]: line["state"] for line in csv.DictReader(file, delimiter="\t")}
 
 
 def test_a_cancelled_job_is_replaced_and_an_array_does_the_rest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -89,6 +90,22 @@ def with_stand_ins(folder: Path, seconds: float) -> dict[str, str]:
     (folder / "sitecustomize.py").write_text(_STAND_IN.format(seconds=seconds))
     source = str(Path(slicesplat.__file__).parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), source])}
+
+
+def until(happened: Callable[[], object], seconds: float = 90.0) -> bool:
+    """Wait for something; whether it has happened in time."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def states(out: Path) -> dict[str, str]:
+    """What has become of each subject, by the overview."""
+    with (out / "cohort.tsv").open(newline="") as file:
+        return {line["participant_id"]: line["state"] for line in csv.DictReader(file, delimiter="\t")}
 
 
 def scheduler_address(place: Path) -> str:
