@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +13,6 @@ from bench_accuracy import with_true_poses
 from cases import Case, Row, Rows, image_quality, parser, say, step_seconds, true_dropouts, true_motion
 from intervals import of_cases, told, wilson
 from nibabel.spatialimages import SpatialImage
-from records import source_digest
 from scenarios import LEVELS, Examination, Scenario, examination, scenario
 
 from slicesplat.config import Config
@@ -135,14 +132,6 @@ def total(level: str, rows: Sequence[Row]) -> Row:
     }
 
 
-def already(path: Path | None) -> list[Row]:
-    """The cases of a run that was ended, on the same source."""
-    if path is None or not path.exists():
-        return []
-    record = json.loads(path.read_text("utf-8"))
-    return [row for row in record["rows"] if "number" in row] if record["source"] == source_digest() else []
-
-
 def chosen(args: argparse.Namespace) -> Iterator[Scenario]:
     """The cases of this shard."""
     part, parts = (int(value) for value in args.shard.split("/"))
@@ -159,11 +148,10 @@ def main() -> None:
     options.add_argument("--shard", default="1/1", metavar="I/N", help="the Ith of N parts, to run them side by side")
     args = options.parse_args()
     config = Config(resolution=1.2)
-    before = {row["number"]: row for row in already(args.json)}
     rows = Rows("Success", BENCHMARK, args)
     levels: dict[str, list[Row]] = {level: [] for level in LEVELS}
     for one in chosen(args):
-        row = before.get(one.number) or {
+        row = rows.before.get(one.number) or {
             "number": one.number,
             "case": one.name,
             **measured(examination(one), config),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 from bench_accuracy import with_true_poses
@@ -13,7 +11,6 @@ from bench_success import brought_home, sound_records
 from cases import Row, Rows, image_quality, parser
 from faults import FAULTS, Trial, made, trial, without_fault
 from intervals import told, wilson
-from records import source_digest
 from scenarios import Examination
 
 from slicesplat.config import Config, FitSettings
@@ -92,14 +89,6 @@ def total(kind: str, rows: Sequence[Row]) -> Row:
     }
 
 
-def already(path: Path | None) -> list[Row]:
-    """The cases of a run that was ended, on the same source."""
-    if path is None or not path.exists():
-        return []
-    record = json.loads(path.read_text("utf-8"))
-    return [row for row in record["rows"] if "number" in row] if record["source"] == source_digest() else []
-
-
 def chosen(args: argparse.Namespace) -> Iterator[Trial]:
     """The cases of this shard."""
     part, parts = (int(value) for value in args.shard.split("/"))
@@ -116,11 +105,10 @@ def main() -> None:
     )
     options.add_argument("--shard", default="1/1", metavar="I/N", help="the Ith of N parts, to run them side by side")
     args = options.parse_args()
-    before = {row["number"]: row for row in already(args.json)}
     rows = Rows("Verdict", BENCHMARK, args)
     done = []
     for one in chosen(args):
-        done.append(before.get(one.number) or measured(one))
+        done.append(rows.before.get(one.number) or measured(one))
         rows.add(**done[-1])
     for kind in (SOUND, *FAULTS):
         if some := [row for row in done if row["kind"] == kind]:

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
-from records import Record, Row, add_json_option
+from records import Record, Row, add_json_option, read, source_digest
 from rich.console import Console
 from rich.table import Table
 
@@ -234,17 +234,29 @@ def parser(description: str | None, benchmark: str) -> argparse.ArgumentParser:
 
 
 class Rows:
-    """Rows of a benchmark: told as they come, kept in its record, shown as a table at the end."""
+    """Rows of a benchmark: told as they come, kept in its record, shown as a table at the end.
+
+    Attributes
+    ----------
+    before : dict
+        By number, rows of the run that the file is of, where it was of the same source. They stay in the file until
+        this run is at its end, so that it may be ended as well.
+    """
 
     def __init__(self, title: str, benchmark: str, args: argparse.Namespace) -> None:
         self.title, self.record = title, Record(benchmark, args.json, vars(args))
         self.rows: list[Row] = []
+        kept = read(args.json, complete=False) if args.json else None
+        rows = kept["rows"] if kept and kept["source"] == source_digest() else []
+        self.before = {row["number"]: row for row in rows if "number" in row}
 
     def add(self, **row: Any) -> None:
         """One more row; the file has it at once."""
         self.rows.append(row)
         say("  ".join(f"{name}={_text(name, value)}" for name, value in row.items()))
-        self.record.write(self.rows, complete=False)
+        mine = {row.get("number") for row in self.rows}
+        rest = [row for number, row in self.before.items() if number not in mine]
+        self.record.write([*self.rows, *rest], complete=False)
 
     def show(self) -> None:
         """Print all rows as one table; there will be no more."""

@@ -128,9 +128,9 @@ class Record:
         os.replace(partial, self.path)
 
 
-def read(path: Path) -> dict[str, Any] | None:
-    """What a complete run has written; None where there is no such file, or its run has not come to its end."""
+def read(path: Path, complete: bool = True) -> dict[str, Any] | None:
+    """What a run has written; None where there is no such file, or that run has not ended and has to be `complete`."""
     if not path.exists():
         return None
     record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return record if record["complete"] else None
+    return record if record["complete"] or not complete else None

@@ -158,15 +158,27 @@ def test_scenarios_are_the_same_everywhere_and_of_every_kind(script: Import) -> 
         assert fewest <= one.stacks <= most
 
 
-def test_a_run_of_success_goes_on_where_it_was_ended_on_the_same_source(script: Import, tmp_path: Path) -> None:
-    success, records = script("bench_success"), script("records")
-    rows = [{"number": 3, "case": "three", "success": "yes"}, {"case": "all: 1 cases"}]
+def test_a_run_that_was_ended_goes_on_on_the_same_source_and_loses_nothing_if_it_is_ended_again(
+    script: Import, tmp_path: Path
+) -> None:
+    cases, records = script("cases"), script("records")
+    rows = [{"number": 3, "case": "three"}, {"number": 7, "case": "seven"}, {"case": "all: 2 cases"}]
     path = recorded(records, tmp_path, "success", rows, complete=False)
-    assert success.already(path) == rows[:1]
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "source": "of another state"}))
-    assert success.already(path) == []
-    assert success.already(tmp_path / "none.json") == []
+
+    def begun(path: Path) -> Any:
+        return cases.Rows("Success", "success", argparse.Namespace(json=path))
+
+    again = begun(path)
+    assert again.before == {3: rows[0], 7: rows[1]}
+    again.add(number=1, case="one")
+    again.add(**again.before[3])
+    assert [row["number"] for row in json.loads(path.read_text("utf-8"))["rows"]] == [1, 3, 7]
+    again.show()
+    assert [row["number"] for row in json.loads(path.read_text("utf-8"))["rows"]] == [1, 3]
+    record = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps({**record, "source": "another"}))
+    assert begun(path).before == {}
+    assert begun(tmp_path / "none.json").before == {}
 
 
 def test_success_of_a_level_counts_cases_slices_and_silence(script: Import) -> None:
