@@ -13,6 +13,7 @@ from bench_accuracy import with_true_poses
 from cases import Case, Row, Rows, image_quality, parser, say, step_seconds, true_dropouts, true_motion
 from intervals import of_cases, told, wilson
 from nibabel.spatialimages import SpatialImage
+from numpy.typing import NDArray
 from scenarios import LEVELS, Examination, Scenario, examination, scenario
 
 from slicesplat.config import Config
@@ -62,10 +63,21 @@ def brought_home(volume: SpatialImage, records: Sequence[SliceRecord], case: Cas
     return nib.Nifti1Image(np.asarray(volume.dataobj), there.matrix @ volume.affine)
 
 
+def _seen(case: Case) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float64]]]:
+    """Of every stack, what of the subject is in its mask, and the affine."""
+    assert case.seen is not None
+    for stack, seen in zip(case.stacks, case.seen, strict=True):
+        yield (stack.mask & seen).astype(np.uint8), stack.affine
+
+
 def slice_quality(records: Sequence[SliceRecord], case: Case) -> Row:
-    """Used slices and those of them that are far off, sound slices and those of them that were left out."""
+    """Used slices and those of them that are far off, sound slices and those of them that were left out.
+
+    Only slices that show something of the subject have a place that they can be off: a mask may reach beyond it.
+    """
     assert case.motion is not None
-    found = pose_error(records, case.motion, case.masks)
+    seen = case.masks if case.seen is None else [nib.Nifti1Image(*pair) for pair in _seen(case)]
+    found = pose_error(records, case.motion, seen)
     used = {(record.stack, record.slice) for record in records if record.used}
     sound = set(found.errors) - true_dropouts(case)
     mine = [error for key, error in found.errors.items() if key in used]

@@ -51,13 +51,24 @@ _DECIMALS = {"psnr": 2, "ssim": 4, "ncc": 4, "mm": 3, "s": 1, "share": 3, "mb": 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """Stacks, and what is true about them where that is known."""
+    """Stacks, and what is true about them where that is known.
+
+    Attributes
+    ----------
+    name : str
+    stacks : list of Stack
+    truth, truth_mask : image or None
+    motion : Truth or None
+    seen : list of (nx, ny, nz) or None
+        Where in each stack the subject really is, whatever the masks say; None for inside the masks.
+    """
 
     name: str
     stacks: list[Stack]
     truth: SpatialImage | None = None
     truth_mask: SpatialImage | None = None
     motion: Truth | None = None
+    seen: list[NDArray[np.bool_]] | None = None
 
     @property
     def masks(self) -> list[SpatialImage]:
@@ -67,7 +78,8 @@ class Case:
     def subset(self, which: Sequence[int], name: str) -> Case:
         """The same case with some of its stacks."""
         motion = self.motion and self.motion.of_stacks(which)
-        return replace(self, name=name, stacks=[self.stacks[i] for i in which], motion=motion)
+        seen = self.seen and [self.seen[i] for i in which]
+        return replace(self, name=name, stacks=[self.stacks[i] for i in which], motion=motion, seen=seen)
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,7 +129,7 @@ def examination(chosen: Scenario, given: Source | None = None, pixel: float = PI
     numbers = [i for i in range(len(stacks)) if chosen.trouble not in _WITHOUT_SUBJECT or i != worst]
     truth = nib.Nifti1Image(given.volume, given.affine)
     mask = nib.Nifti1Image(given.mask.astype(np.uint8), given.affine)
-    case = Case(chosen.name, stacks, truth, mask, scan.truth)
+    case = Case(chosen.name, stacks, truth, mask, scan.truth, [stack.mask for stack in scan.stacks])
     return Examination(stacks, case.subset(numbers, chosen.name), numbers)
 
 
