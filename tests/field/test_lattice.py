@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from balls import ball, in_world, some_field
+from balls import ball, ball_stack, in_world, some_field
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter, minimum_filter
 from scipy.spatial import cKDTree
@@ -16,7 +17,7 @@ from slicesplat.field.lattice import NOTHING, Lattice, lattice_over, prune, shar
 from slicesplat.geometry.psf import SliceProfile
 from slicesplat.geometry.reach import LATTICE_SIGMA
 from slicesplat.geometry.rigid import Rigid
-from slicesplat.geometry.slices import Slices
+from slicesplat.geometry.slices import Slices, cut_slices
 
 
 def normals(slices: Slices) -> NDArray[np.float64]:
@@ -58,6 +59,24 @@ def test_lattice_reaches_through_the_thickness_of_the_slices(profile: SliceProfi
     for side in (-1, 1):
         # Cells are rounded to, and layers are up to a cell apart.
         assert nodes.query(seen + side * 0.46 * 3.0 * normals(slices))[0].max() <= (np.sqrt(3) / 2 + 0.5) * spacing
+
+
+@pytest.mark.parametrize(("lost", "bridged"), [([5], True), ([5, 6], True), ([5, 6, 7], False)])
+@pytest.mark.parametrize("emptied", [True, False])
+def test_lattice_goes_across_one_or_two_lost_slices(lost: list[int], bridged: bool, emptied: bool) -> None:
+    slices = cut_slices([ball_stack(np.eye(3), (26, 26, 11), (1.5, 1.5, 4.0), 18.0)])
+    gone = np.isin(slices.index, lost)
+    if emptied:
+        left = replace(slices, mask=slices.mask & ~gone[slices.slice_of_pixel()])
+    else:
+        left = slices.take(np.flatnonzero(~gone))
+    middle = np.mean(lost) * 4.0 - 20.0
+    nodes = cKDTree(lattice_over(left, 1.0).means().numpy())
+    along = np.stack(np.broadcast_arrays(0.0, 0.0, middle + np.arange(-1.5, 2.0)), axis=1)
+    assert (nodes.query(along)[0] < 1.0).all() == bridged
+    # And as far as before at the ends.
+    whole = lattice_over(slices, 1.0).means()
+    assert nodes.data[:, 2].min() == float(whole[:, 2].min()) and nodes.data[:, 2].max() == float(whole[:, 2].max())
 
 
 @pytest.mark.parametrize("spacing", [0.7, 2.5])

@@ -10,7 +10,7 @@ import pytest
 from balls import distance
 from brains import scan
 
-from slicesplat.config import Config
+from slicesplat.config import Config, RegistrationSettings
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
@@ -88,6 +88,17 @@ def test_a_stack_of_noise_is_told_as_one_that_matches_nowhere() -> None:
     found, searches = relocate(slices, np.ones(len(slices)), 0)
     assert (found.matrix[slices.stack != 1] == np.eye(4)).all()
     assert searches[0].stack == 1 and searches[0].ncc < 0.45
+
+
+def test_a_reference_of_noise_is_no_place_to_begin_from_where_two_others_confirm_each_other() -> None:
+    noise = np.random.default_rng(0).uniform(0.0, 1.0, still()[0].data.shape).astype(np.float32)
+    slices = cut([replace(still()[0], data=noise), *still()[1:]])
+    usual = RegistrationSettings()
+    # So strict that all stacks are searched.
+    strict = replace(usual, relocation=replace(usual.relocation, convincing=0.99))
+    found, searches = relocate(slices, np.ones(len(slices)), 0, strict)
+    assert [search.stack for search in searches] in ([0, 1], [0, 2])
+    assert (found.matrix[slices.stack > 0] == np.eye(4)).all()
 
 
 def test_a_subject_that_turns_over_between_moving_stacks_is_registered(caplog: pytest.LogCaptureFixture) -> None:

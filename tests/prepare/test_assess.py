@@ -128,6 +128,17 @@ def test_stack_that_covers_a_part_only_is_no_reference() -> None:
         least_motion([])
 
 
+def test_a_stack_of_noise_is_no_reference_however_little_it_seems_to_move() -> None:
+    moved = scan("severe")[0]
+    sigma = 0.03 * np.percentile(moved.data, 99)
+    noise = np.hypot(*np.random.default_rng(0).normal(0, sigma, (2, *moved.data.shape))).astype(np.float32)
+    empty = replace(moved, data=noise)
+    seen = assess([empty, moved])
+    assert seen[0].noise_share == pytest.approx(1.0, abs=0.1) and seen[1].noise_share < 0.2
+    still = replace(seen[0], motion_score=0.0)
+    assert least_motion([empty, moved], [still, seen[1]]) == 1
+
+
 def test_stack_too_short_to_be_judged_is_listed_last() -> None:
     stack = scan("none")[0]
     mask = stack.mask.copy()

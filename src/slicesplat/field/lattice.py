@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from slicesplat.field.gaussians import GaussianField
@@ -19,6 +20,8 @@ from slicesplat.geometry.slices import Slices
 _CPU = torch.device("cpu")
 _SHARPENINGS = 3  # a lattice that takes other values as its amplitudes blurs them: so many corrections
 NOTHING = 1e-3  # of the largest amplitude
+BRIDGED = 2
+"""Slices lost in a row that the lattice goes across: across more of them, nothing is known."""
 # What the lattice's Gaussians, all of amplitude 1, add up to at any place.
 LATTICE_SUM = (2 * math.pi) ** 1.5 * LATTICE_SIGMA**3
 
@@ -67,7 +70,8 @@ class Lattice:
 def lattice_over(slices: Slices, spacing: float, device: torch.device = _CPU) -> Lattice:
     """A lattice over everything that the slices saw.
 
-    A slice sees half its thickness to either side.
+    A slice sees half its thickness to either side, and is asked for what lies halfway to the next one where up to
+    `BRIDGED` slices between them have no pixel inside: a slot without a Gaussian is black.
 
     Parameters
     ----------
@@ -78,16 +82,16 @@ def lattice_over(slices: Slices, spacing: float, device: torch.device = _CPU) ->
     device : torch.device
         Where the lattice is to be.
     """
-    # To where the outermost Gaussian of the profile has fallen to half its height.
-    half = np.sqrt(slices.psf_covariances[:, :, 2]) / (2 * FWHM_TO_SIGMA)
-    reach = (np.abs(slices.psf_offsets) + half).max(axis=1)
-    across = torch.as_tensor(reach[:, None] * slices.pose.rotation[..., 2], dtype=torch.float64, device=device)
-    layers = max(3, 1 + math.ceil(2 * reach.max(initial=0.0) / spacing))
+    below, above = _reaches(slices)
+    half, centre = ((above + sign * below)[:, None] / 2 * slices.pose.rotation[..., 2] for sign in (1, -1))
+    layers = max(3, 1 + math.ceil((above + below).max(initial=0.0) / spacing))
     middle, owner = _middles_inside(slices, device)
+    across, aside = (torch.as_tensor(each, dtype=torch.float64, device=device) for each in (half, centre))
 
     def cells(shift: float, axis: int) -> Tensor:
         """Where on the lattice the pixels' points in one layer lie: whole numbers (n,) along one axis."""
-        return (shift * across[:, axis]).index_select(0, owner).add_(middle[axis]).div_(spacing).round_()
+        there = shift * across[:, axis] + aside[:, axis]
+        return there.index_select(0, owner).add_(middle[axis]).div_(spacing).round_()
 
     # The outermost layers hold the outermost points.
     ends = torch.stack([torch.stack(cells(shift, axis).aminmax()) for shift in (-1.0, 1.0) for axis in range(3)])
@@ -103,6 +107,26 @@ def lattice_over(slices: Slices, spacing: float, device: torch.device = _CPU) ->
         # Cells between pixels that no pixel's centre has hit: a closing, with room for it on all sides.
         occupied = ~_dilated(~_dilated(occupied))
     return Lattice(spacing, (occupied.nonzero() + low - 1).int())
+
+
+def _reaches(slices: Slices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """How far, mm, each slice (S,) is asked for against and along its normal."""
+    # To where the outermost Gaussian of the profile has fallen to half its height.
+    half = np.sqrt(slices.psf_covariances[:, :, 2]) / (2 * FWHM_TO_SIGMA)
+    reach = (np.abs(slices.psf_offsets) + half).max(axis=1)
+    below, above = reach.copy(), reach.copy()
+    seen = np.flatnonzero(np.logical_or.reduceat(slices.mask, slices.offset[:-1]))
+    seen = seen[np.lexsort((slices.index[seen], slices.stack[seen]))]
+    for one, other in itertools.pairwise(seen):
+        lost = slices.index[other] - slices.index[one] - 1
+        if slices.stack[one] == slices.stack[other] and 0 < lost <= BRIDGED:
+            for at, to in ((one, other), (other, one)):
+                way = float(
+                    (slices.frame[to].translation - slices.frame[at].translation) @ slices.frame[at].rotation[:, 2]
+                )
+                side = above if way > 0 else below
+                side[at] = max(side[at], abs(way) / 2)
+    return below, above
 
 
 def _middles_inside(slices: Slices, device: torch.device) -> tuple[list[Tensor], Tensor]:

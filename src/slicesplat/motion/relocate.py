@@ -123,19 +123,23 @@ def _with_stack(slices: Slices, stack: int, motion: Rigid) -> Slices:
 def _split(
     slices: Slices, weight: Float, reference: int, settings: RegistrationSettings, backend: Backend
 ) -> tuple[list[int], list[int]]:
-    """The stacks that agree with each other, or the reference alone where no two do; and those to be searched."""
+    """The stacks that agree with each other, or one alone where no two do; and those to be searched."""
     stacks = sorted(int(stack) for stack in np.unique(slices.stack[weight > 0]))
-    placed = _agreeing(slices, weight, stacks, settings, backend)
-    if len(placed) == 1 and reference in stacks:
+    placed, confirmed = _agreeing(slices, weight, stacks, settings, backend)
+    if len(placed) == 1 and not confirmed and reference in stacks:
         placed = [reference]
     return placed, [stack for stack in stacks if stack not in placed]
 
 
 def _agreeing(
     slices: Slices, weight: Float, stacks: list[int], settings: RegistrationSettings, backend: Backend
-) -> list[int]:
-    """The stacks that agree with each other: the least convincing is taken away until all that are left convince."""
-    left = list(stacks)
+) -> tuple[list[int], bool]:
+    """The stacks that agree with each other: the least convincing is taken away until all that are left convince.
+
+    Where one alone is left, also whether another one confirmed it, if not well enough to go unsearched itself: a
+    reference that agrees with none of them is no place to begin from then.
+    """
+    left, confirmed = list(stacks), False
     while len(left) > 1:
         trust = np.where(np.isin(slices.stack, left), weight, 0.0)
         seen = agreement(slices, trust, max(left) + 1, settings, backend)
@@ -144,7 +148,8 @@ def _agreeing(
         if not doubtful:
             break
         left.remove(min(doubtful, key=lambda stack: seen[stack].ncc))
-    return left
+        confirmed = not seen[left[0]].doubtful
+    return left, confirmed
 
 
 def convincing(seen: Agreement, settings: RegistrationSettings = _DEFAULT) -> bool:

@@ -21,7 +21,9 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter, label
 
 from slicesplat.geometry.acquisition import packages
+from slicesplat.geometry.pixels import MAD_TO_SIGMA
 from slicesplat.geometry.stack import Stack
+from slicesplat.likelihood.noise import STENCIL_NORM
 from slicesplat.prepare.shading import SHADING_LIMIT, shading
 
 Float = NDArray[np.float64]
@@ -53,6 +55,8 @@ _LOST_OF_BRIGHT = 0.5
 _LOST_AT_ONCE = 0.6
 # A stack that covers less than this share of what the largest covers is no frame to register the others to.
 _LEAST_COVER = 0.5
+# Nor is one whose intensities vary by noise for the most part: an empty stack has a share of 1, others up to 0.12.
+_MOST_NOISE = 0.5
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class StackAssessment:
     """Number of interleaved packages, as times say or as detected; 1 where there is no telling."""
     shading: float
     """How many times brighter the brightest part of the region is lit than the darkest; NaN without signal."""
+    noise_share: float
+    """What noise is of the variance inside the mask, in the median slice; NaN where nothing varies."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,6 +171,7 @@ def assess_stack(stack: Stack) -> StackAssessment:
         dropouts=tuple(int(k) for k in lost_slices(stack)),
         interleave=_interleave(planes) if stack.times is None else int(packages(stack.times).max()) + 1,
         shading=shading(stack),
+        noise_share=_noise_share(stack),
     )
 
 
@@ -188,9 +195,10 @@ def warn_of_shading(assessments: Sequence[StackAssessment]) -> None:
 def least_motion(stacks: Sequence[Stack], assessments: Sequence[StackAssessment] | None = None) -> int:
     """Index of the stack to register the others to: the one with the least motion.
 
-    Stacks that cover less than half of what the largest covers are passed over, and those that have their mask from
-    another stack: it holds surroundings, which do not move with the region. The choice depends on what the stacks
-    show, never on their order: of equal scores the larger mask wins, then the content decides.
+    Passed over are stacks that cover less than half of what the largest covers, those that show noise and little else,
+    and those that have their mask from another stack: it holds surroundings, which do not move with the region. The
+    choice depends on what the stacks show, never on their order: of equal scores the larger mask wins, then the content
+    decides.
 
     Parameters
     ----------
@@ -208,11 +216,12 @@ def least_motion(stacks: Sequence[Stack], assessments: Sequence[StackAssessment]
     assessments = assess(stacks) if assessments is None else assessments
     largest = max(assessment.volume_cm3 for assessment in assessments)
 
-    def rank(index: int) -> tuple[bool, bool, float, int, bytes]:
+    def rank(index: int) -> tuple[bool, bool, bool, float, int, bytes]:
         seen = assessments[index]
         score = seen.motion_score if math.isfinite(seen.motion_score) else math.inf
         small = seen.volume_cm3 < _LEAST_COVER * largest
-        return stacks[index].carried, small, score, -seen.n_voxels, _digest(stacks[index])
+        empty = seen.noise_share > _MOST_NOISE
+        return stacks[index].carried, empty, small, score, -seen.n_voxels, _digest(stacks[index])
 
     return min(range(len(stacks)), key=rank)
 
@@ -223,7 +232,7 @@ def by_motion(assessments: Sequence[StackAssessment]) -> list[int]:
     Examples
     --------
     >>> from dataclasses import replace
-    >>> still = StackAssessment("a", 0.2, 0.6, 30, 9000, 90.0, 3.0, 3.3, 0.3, (), 1, 1.2)
+    >>> still = StackAssessment("a", 0.2, 0.6, 30, 9000, 90.0, 3.0, 3.3, 0.3, (), 1, 1.2, 0.01)
     >>> by_motion([replace(still, motion_score=math.nan), replace(still, motion_score=4.0), still])
     [2, 1, 0]
     """
@@ -260,6 +269,18 @@ def _neighbour_ncc(stack: Stack) -> Float:
         if both.any():
             values.append(ncc(data[:, :, k][both], data[:, :, k + 1][both]))
     return np.array([value for value in values if math.isfinite(value)])
+
+
+def _noise_share(stack: Stack) -> float:
+    """Noise's part of the variance inside the mask, as a median over slices; by the estimate of `likelihood.noise`."""
+    data, mask = cropped(stack)
+    shares = []
+    for k in np.flatnonzero(usable_slices(mask)):
+        variance = data[:, :, k][mask[:, :, k]].var()
+        response = np.diff(np.diff(data[:, :, k], 2, axis=0), 2, axis=1)[mask[1:-1, 1:-1, k]]
+        if variance > 0 and len(response):
+            shares.append((MAD_TO_SIGMA * np.median(np.abs(response)) / STENCIL_NORM) ** 2 / variance)
+    return _median(np.array(shares))
 
 
 def ncc(a: Float, b: Float) -> float:
