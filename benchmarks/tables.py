@@ -100,6 +100,15 @@ def situations(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+def success(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["motion", "succeed", "used slices over 3 mm off", "sound slices left out", "fail without a warning"]
+    return head, [
+        [row["case"], row["success"], row["used_over_3_mm"], row["sound_left_out"], f"{row['failed_silently']}"]
+        for row in rows
+        if "number" not in row
+    ]
+
+
 def uncertainty(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     head = ["case", "error over standard error", "lowest and highest tenth", "rank correlation", "seconds"]
     return head, [
@@ -291,6 +300,7 @@ TABLES = {
     "leave-one-out": Table(("accuracy-leave-one-out",), left_out),
     "stacks": Table(("accuracy-stacks",), stacks),
     "situations": Table(("situations",), situations),
+    "success": Table(("success",), success),
     "uncertainty": Table(("uncertainty",), uncertainty),
     "memory": Table(("memory",), memory),
     "reconstruct": Table(("reconstruct",), reconstruct),
