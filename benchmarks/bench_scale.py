@@ -22,7 +22,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -40,7 +39,9 @@ from slicesplat.validation.simulate import SimulationConfig, simulate
 
 PARTS = ("start", "stacks", "resolution", "size", "subjects", "page")
 STACKS, RESOLUTIONS = (2, 3, 6, 12), (0.5, 0.8, 1.2)
-SIZES = (68.0, 90.0, 130.0, 250.0)
+USUAL = 64.0
+"""mm, of a small fetal brain."""
+SIZES = (USUAL, 90.0, 140.0, 250.0)
 """mm: 0.1 to 5 million pixels in the masks of three stacks, from a small fetal brain to an abdomen."""
 NOTHING = 24.0
 """mm: next to no pixels."""
@@ -52,10 +53,27 @@ _ADOPT = 36
 """Linux's PR_SET_CHILD_SUBREAPER."""
 
 
+def body(size: float, pixel: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A brain of that length, or what is larger than the usual one: an ellipsoid full of mirrored brains of usual size.
+
+    A larger region then has more of the same detail, as a larger part of the body has, and not coarser detail.
+    """
+    if size <= USUAL:
+        return brain_phantom(size, pixel)
+    values, affine, inside = brain_phantom(USUAL, pixel)
+    half = np.array([0.85, 1.0, 0.85]) * size / 2
+    more = np.maximum(np.ceil(half / pixel).astype(int) + 1 - np.array(values.shape) // 2, 0)
+    tissue = np.where(inside, values, np.median(values[inside]))
+    filled = np.pad(tissue, [(n, n) for n in more], mode="symmetric")
+    affine[:3, 3] -= more * pixel
+    axes = np.meshgrid(*(pixel * (np.arange(n) - (n - 1) / 2) for n in filled.shape), indexing="ij", sparse=True)
+    return filled, affine, sum((x / a) ** 2 for x, a in zip(axes, half, strict=True)) < 1
+
+
 def write(folder: Path, stacks: int, size: float, pixel: float = 1.1) -> tuple[list[str], list[str], int]:
     """Files of simulated stacks and masks, and how many pixels the masks hold."""
     settings = SimulationConfig(stacks=stacks, pixel=pixel, spacing=3.0, thickness=3.0, motion="mild", seed=3)
-    made = simulate(*brain_phantom(size, pixel), settings).stacks
+    made = simulate(*body(size, pixel), settings).stacks
     files = [[str(folder / f"{kind}-{n}.nii.gz") for n in range(stacks)] for kind in ("stack", "mask")]
     for stack, image, mask in zip(made, *files, strict=True):
         save_stack(stack, image)
@@ -76,11 +94,11 @@ def reconstruction(part: str, stacks: int, size: float, resolution: float) -> Ro
     return {"part": part, "stacks": stacks, "size_mm": size, "resolution": resolution, "pixels": pixels, **row}
 
 
-def whole(*arguments: str) -> Row:
+def whole(*arguments: str, environment: dict[str, str] | None = None) -> Row:
     """Seconds of a command and of all processes that it has started, also of those that outlive their parents."""
     adopts = sys.platform == "linux" and ctypes.CDLL(None).prctl(_ADOPT, 1, 0, 0, 0) == 0
     before, start = _children(), time.perf_counter()
-    subprocess.run([sys.executable, "-m", "slicesplat", *arguments, "--quiet"], check=True)
+    subprocess.run([sys.executable, "-m", "slicesplat", *arguments, "--quiet"], check=True, env=environment)
     wall = time.perf_counter() - start
     while adopts:
         try:
@@ -95,18 +113,6 @@ def _children() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def one_by_one(folders: list[Path]) -> float:
-    """s of processor time of subjects without the engine, with all that it has made of each."""
-    spent = 0.0
-    for folder in folders:
-        images, masks = (sorted(map(str, folder.glob(f"{kind}-*.nii.gz"))) for kind in ("stack", "mask"))
-        outputs = {"volume": "volume.nii.gz", "json": "result.json", "report": "report.html"}
-        flags = [word for kind, name in outputs.items() for word in (f"--output-{kind}", str(folder / name))]
-        given = ("--input-stacks", *images, "--stack-masks", *masks, "--threads", "1")
-        spent += whole("reconstruct", *given, *flags)["cpu_s"]
-    return spent
-
-
 def table(folder: Path, folders: list[Path]) -> str:
     """The study of the subjects in folders."""
     with (folder / "study.csv").open("w", newline="") as file:
@@ -117,9 +123,9 @@ def table(folder: Path, folders: list[Path]) -> str:
 
 
 def subjects(count: int, size: float) -> Row:
-    """The same subjects one by one without the engine, and by it; then all side by side, and again with nothing to do.
+    """Subjects side by side: how many an hour, and what the engine's own processes take beside those of the subjects.
 
-    The first two run at the same time, so that they have the same neighbour on the machine.
+    Both are of one run: what another run of the same subjects takes differs by more than the engine does.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -127,25 +133,47 @@ def subjects(count: int, size: float) -> Row:
         for each in folders:
             each.mkdir()
             write(each, 3, size)
-        study, same = table(folder, folders), ("--threads-per-subject", "1")
-        in_turn = ("--batch", study, str(folder / "one"), "--workers", "1", *same)
-        with ThreadPoolExecutor(2) as both:
-            single_s, engine_s = both.map(_in_a_process, [("--one-by-one", *map(str, folders)), in_turn])
-        side_by_side = whole("batch", study, str(folder / "out"), *same)
-        idle = whole("batch", study, str(folder / "out"), *same)
-    each_s = (engine_s - idle["cpu_s"]) / count
+        spent = folder / "spent"
+        words = ("batch", table(folder, folders), str(folder / "out"), "--threads-per-subject", "1")
+        row = whole(*words, environment=weighed(folder / "weighed", spent))
+        idle = whole(*words)
+        subjects_s = sum(map(float, spent.read_text("utf-8").split()))
+    engine_s = row["cpu_s"] - subjects_s
+    per_subject = (engine_s - idle["cpu_s"]) / count
     return {
-        "part": "subjects", "subjects": count, "size_mm": size, **side_by_side, "engine_cpu_s": engine_s,
-        "single_cpu_s": single_s, "idle_cpu_s": idle["cpu_s"], "per_hour": 3600 * count / side_by_side["wall_s"],
-        "overhead": engine_s / single_s - 1,
-        "overhead_study": (STUDY * each_s + idle["cpu_s"]) / (STUDY * single_s / count) - 1,
+        "part": "subjects", "subjects": count, "size_mm": size, **row, "subjects_cpu_s": subjects_s,
+        "idle_cpu_s": idle["cpu_s"], "per_hour": 3600 * count / row["wall_s"], "overhead": engine_s / subjects_s,
+        "overhead_study": (STUDY * per_subject + idle["cpu_s"]) / (STUDY * subjects_s / count),
     }  # fmt: skip
 
 
-def _in_a_process(words: tuple[str, ...]) -> float:
-    """s that this script finds in a process of its own, whose children are not counted with others."""
-    command = [sys.executable, __file__, *words]
-    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
+_WEIGHED = """
+import sys
+
+if "slicesplat.cohort.child" not in sys.orig_argv:
+    import resource
+
+    import slicesplat.cohort.task as task
+
+    started = task._started
+
+    def weighed(*given):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        problem = started(*given)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with open({spent!r}, "a") as file:
+            print(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, file=file)
+        return problem
+
+    task._started = weighed
+"""
+
+
+def weighed(folder: Path, spent: Path) -> dict[str, str]:
+    """The environment of a run of `batch` whose workers write down what each of their subjects took."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(_WEIGHED.format(spent=str(spent)), encoding="utf-8")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])}
 
 
 def page(count: int) -> Row:
@@ -187,7 +215,7 @@ def _line(number: int, folder: Path) -> Line:
 
 def measured(parts: list[str], quick: bool) -> Iterator[Row]:
     """All rows, one by one."""
-    usual = 36.0 if quick else 64.0
+    usual = 36.0 if quick else USUAL
     if "start" in parts:
         yield reconstruction("start", 3, NOTHING, 0.8)
     if "stacks" in parts:
@@ -213,9 +241,8 @@ def told(row: Row) -> str:
     if row["part"] == "subjects":
         return (
             f"{row['subjects']} subjects of {row['size_mm']:g} mm: {row['per_hour']:.0f} an hour at once, {spent}; "
-            f"in turn {row['single_cpu_s']:.1f} s without the engine, with it {row['engine_cpu_s']:.1f} s, "
-            f"{100 * row['overhead']:.1f} % more, in a study of {STUDY} {100 * row['overhead_study']:.1f} %; "
-            f"{row['idle_cpu_s']:.1f} s where there is nothing to do"
+            f"{row['subjects_cpu_s']:.1f} s of it the subjects', the engine adds {100 * row['overhead']:.1f} %, "
+            f"in a study of {STUDY} {100 * row['overhead_study']:.1f} %; {row['idle_cpu_s']:.1f} s where all is done"
         )
     return (
         f"{row['part']}: {row['stacks']} stacks, {row['size_mm']:g} mm, to {row['resolution']:g} mm, {row['pixels']:,} "
@@ -241,16 +268,8 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="small subjects, two of each")
     options.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    options.add_argument("--one-by-one", nargs="+", type=Path, help=argparse.SUPPRESS)
-    options.add_argument("--batch", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
     add_json_option(options, "scale")
     args = options.parse_args()
-    if args.one_by_one:
-        print(one_by_one(args.one_by_one))
-        return 0
-    if args.batch:
-        print(whole("batch", *args.batch)["cpu_s"])
-        return 0
     kept = read(args.json) if args.json else None
     same = kept is not None and kept["source"] == source_digest()
     rows = [row for row in kept["rows"] if row["part"] not in args.parts] if kept and same else []
