@@ -1,11 +1,12 @@
 """How time and memory grow with stacks, resolution and size; how many subjects an hour, and what the engine takes.
 
-    python benchmarks/bench_scale.py [--quick] [--json [FILE]] [--parts start stacks resolution size subjects page]
+    python benchmarks/bench_scale.py [--quick] [--json [FILE]] [--sizes MM ...]
+        [--parts start stacks resolution size subjects page]
 
 Subjects are phantoms, simulated. Every reconstruction is a process of one thread; seconds are those of its processor
 time, start of Python included. What a subject of next to no pixels takes is told apart from what grows with them.
 
-Parts may be measured one by one: what a record holds of others stays, while it is of the same source.
+Parts, and sizes, may be measured one by one: what a record holds of others stays, while it is of the same source.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -41,7 +42,7 @@ PARTS = ("start", "stacks", "resolution", "size", "subjects", "page")
 STACKS, RESOLUTIONS = (2, 3, 6, 12), (0.5, 0.8, 1.2)
 USUAL = 64.0
 """mm, of a small fetal brain."""
-SIZES = (USUAL, 90.0, 140.0, 250.0)
+SIZES = (68.0, 90.0, 140.0, 250.0)
 """mm: 0.1 to 5 million pixels in the masks of three stacks, from a small fetal brain to an abdomen."""
 NOTHING = 24.0
 """mm: next to no pixels."""
@@ -213,7 +214,7 @@ def _line(number: int, folder: Path) -> Line:
     return Line(f"sub-{number}", "done", seen, "", "volume.nii.gz", "report.html")
 
 
-def measured(parts: list[str], quick: bool) -> Iterator[Row]:
+def measured(parts: Sequence[str], sizes: Sequence[float], quick: bool) -> Iterator[Row]:
     """All rows, one by one."""
     usual = 36.0 if quick else USUAL
     if "start" in parts:
@@ -223,7 +224,7 @@ def measured(parts: list[str], quick: bool) -> Iterator[Row]:
     if "resolution" in parts:
         yield from (reconstruction("resolution", 3, usual, mm) for mm in (RESOLUTIONS[-2:] if quick else RESOLUTIONS))
     if "size" in parts:
-        yield from (reconstruction("size", 3, mm, 0.8) for mm in ((36.0, 48.0) if quick else SIZES))
+        yield from (reconstruction("size", 3, mm, 0.8) for mm in sizes)
     if "subjects" in parts:
         yield subjects(2 if quick else SUBJECTS, usual)
     if "page" in parts:
@@ -264,23 +265,36 @@ def costs(rows: list[Row]) -> Iterator[str]:
             yield f"{part}: {each} us a pixel beyond the start, within {100 * spread:.0f} % of the median"
 
 
+def _key(row: Row) -> tuple[object, ...]:
+    """What a row is of: one of the same is its successor."""
+    return row["part"], row.get("size_mm"), row.get("stacks"), row.get("resolution")
+
+
+def _sorted(rows: dict[tuple[object, ...], Row]) -> list[Row]:
+    return sorted(
+        rows.values(),
+        key=lambda row: (PARTS.index(row["part"]), *(row.get(name, 0) for name in ("size_mm", "stacks", "resolution"))),
+    )
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--quick", action="store_true", help="small subjects, two of each")
     options.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    options.add_argument("--sizes", nargs="+", type=float, metavar="MM", help=f"of part size; default {SIZES}")
     add_json_option(options, "scale")
     args = options.parse_args()
     kept = read(args.json) if args.json else None
     same = kept is not None and kept["source"] == source_digest()
-    rows = [row for row in kept["rows"] if row["part"] not in args.parts] if kept and same else []
+    rows = {_key(row): row for row in kept["rows"]} if kept and same else {}
     run("compile")  # once per installation, and no subject's
     record = Record("scale", args.json, {"quick": args.quick, "parts": args.parts})
-    for row in measured(args.parts, args.quick):
-        rows.append(row)
+    for row in measured(args.parts, args.sizes or ((36.0, 48.0) if args.quick else SIZES), args.quick):
+        rows[_key(row)] = row
         print(told(row), flush=True)
-        record.write(rows, complete=False)
-    print(*costs(rows), sep="\n")
-    record.write(rows, complete=True)
+        record.write(_sorted(rows), complete=False)
+    print(*costs(_sorted(rows)), sep="\n")
+    record.write(_sorted(rows), complete=True)
     return 0
 
 
