@@ -86,8 +86,8 @@ def test_numbers_of_a_quantitative_map_stay_what_they_are() -> None:
 @pytest.mark.skipif(not ATLAS.exists(), reason="the shared label maps are not here")
 def test_labels_are_found_again_better_than_by_averaging_the_nearest() -> None:
     image = nib.load(ATLAS)
-    # Half of the brain says as much as the whole.
-    truth, affine = np.asarray(image.dataobj)[: image.shape[0] // 2].astype(int), image.affine
+    # A quarter of the brain says as much as the whole.
+    truth, affine = np.asarray(image.dataobj)[: image.shape[0] // 2, : image.shape[1] // 2].astype(int), image.affine
     stacks, moved = label_stacks(truth, affine)
     grid = Grid(affine, truth.shape)
     found = np.asarray(apply_labels(stacks, moved, Config(), grid).dataobj).astype(int)

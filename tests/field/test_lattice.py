@@ -71,7 +71,7 @@ def test_lattice_goes_across_one_or_two_lost_slices(lost: list[int], bridged: bo
     else:
         left = slices.take(np.flatnonzero(~gone))
     middle = np.mean(lost) * 4.0 - 20.0
-    nodes = cKDTree(lattice_over(left, 1.0).means().numpy())
+    nodes = cKDTree(lattice_over(left, 1.0, bridged=2).means().numpy())
     along = np.stack(np.broadcast_arrays(0.0, 0.0, middle + np.arange(-1.5, 2.0)), axis=1)
     assert (nodes.query(along)[0] < 1.0).all() == bridged
     # And as far as before at the ends.

@@ -40,7 +40,7 @@ def tiny() -> Slices:
     return cut_slices(stacks, margin=0)
 
 
-BRIEF = FitSettings(spacings=(2.5, 2.0), pose_rounds=1, final_rounds=1, rounds=1, iterations=2)
+BRIEF = FitSettings(spacings=(3.2, 2.6), pose_rounds=1, final_rounds=1, rounds=1, iterations=2, first_iterations=2)
 SHAPED = replace(
     BRIEF, strategy="primitives", primitives=PrimitivesSettings(share=1.0, steps=1, stages=1, first=0.5, cell=1.5)
 )

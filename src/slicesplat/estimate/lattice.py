@@ -18,7 +18,7 @@ from slicesplat.estimate.basis import LatticeBasis
 from slicesplat.estimate.objective import Objective, Workspace, empty_estimate
 from slicesplat.estimate.observations import Observations, Swept
 from slicesplat.estimate.strategy import Candidate, Trials
-from slicesplat.field.lattice import lattice_over
+from slicesplat.field.lattice import BRIDGED, lattice_over
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.likelihood.robust import Weights, initial_weights
 from slicesplat.solvers.amplitudes import resampled_amplitudes
@@ -86,7 +86,7 @@ class LatticeStrategy:
 
     def _objective(self, observations: Observations, spacing: float, motion: Rigid, weights: Weights) -> Objective:
         here = observations.slices.moved(motion)
-        lattice = lattice_over(here, spacing * pixel_spacing(observations), observations.backend.device)
+        lattice = lattice_over(here, spacing * pixel_spacing(observations), observations.backend.device, BRIDGED)
         workspace = Workspace(observations, LatticeBasis(lattice), weights, motion, self.settings)
         return Objective(workspace, self.settings, self.time)
 

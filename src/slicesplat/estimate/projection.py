@@ -21,7 +21,7 @@ from torch import Tensor
 
 from slicesplat.config import PrimitivesSettings
 from slicesplat.field.gaussians import GaussianField
-from slicesplat.field.lattice import lattice_over
+from slicesplat.field.lattice import BRIDGED, lattice_over
 from slicesplat.field.mixture import energies, merge, split
 from slicesplat.geometry.slices import Slices
 from slicesplat.solvers.amplitudes import AmplitudeSolver, resampled_amplitudes
@@ -65,7 +65,7 @@ class Projection:
         self.target, self.slices, self.pixel = target, slices, pixel
         self.settings, self.backend = settings, backend
         self._spacing = settings.cell * pixel
-        region = lattice_over(slices, self._spacing, backend.device)
+        region = lattice_over(slices, self._spacing, backend.device, BRIDGED)
         self._planes = [lattice_planes(region, shift, _VARIANCE) for shift in _SHIFTS]
         self._forward_model = backend.forward_model(self._planes[0], _CUTOFF)
         self._inside = torch.zeros(self._forward_model.pixels, device=backend.device)
@@ -87,10 +87,10 @@ class Projection:
     def _coarse(self, count: int) -> GaussianField:
         """A lattice of about so many Gaussians that takes the target's values."""
         spacing = self._spacing * (float(self._inside.sum()) / count) ** (1 / 3)
-        lattice = lattice_over(self.slices, spacing, self.backend.device)
+        lattice = lattice_over(self.slices, spacing, self.backend.device, BRIDGED)
         # A coarse lattice reaches further out than a fine one.
         spacing *= max(1.0, (len(lattice) / count) ** (1 / 3))
-        lattice = lattice_over(self.slices, spacing, self.backend.device)
+        lattice = lattice_over(self.slices, spacing, self.backend.device, BRIDGED)
         return lattice.field(resampled_amplitudes(self.target, lattice, self.backend))
 
     def _descended(self, field: GaussianField, numbers: list[int], steps: int) -> GaussianField:

@@ -30,6 +30,7 @@ from torch import Tensor
 from slicesplat.config import UncertaintySettings
 from slicesplat.estimate.spectrum import Spectrum, interior, measure_spectrum
 from slicesplat.field.gaussians import GaussianField
+from slicesplat.field.lattice import BRIDGED
 from slicesplat.geometry.reach import LATTICE_SIGMA
 from slicesplat.geometry.slices import Slices
 from slicesplat.likelihood.robust import Weights
@@ -264,7 +265,7 @@ def _lattice_in_box(
     slices: Slices, spacing: float
 ) -> tuple[ForwardModel, Box, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]:
     """A lattice of Gaussians in place, a box around it, and the cell of each Gaussian."""
-    lattice, forward_model = placed_lattice(slices, spacing)
+    lattice, forward_model = placed_lattice(slices, spacing, bridged=BRIDGED)
     cell = lattice.cell.numpy()
     low = cell.min(axis=0) - _PADDING
     size = [fft.next_fast_len(int(n), real=True) for n in cell.max(axis=0) + 1 + _PADDING - low]

@@ -21,7 +21,7 @@ _CPU = torch.device("cpu")
 _SHARPENINGS = 3  # a lattice that takes other values as its amplitudes blurs them: so many corrections
 NOTHING = 1e-3  # of the largest amplitude
 BRIDGED = 2
-"""Slices lost in a row that the lattice goes across: across more of them, nothing is known."""
+"""Slices lost in a row that a volume's lattice goes across: across more of them, nothing is known."""
 # What the lattice's Gaussians, all of amplitude 1, add up to at any place.
 LATTICE_SUM = (2 * math.pi) ** 1.5 * LATTICE_SIGMA**3
 
@@ -67,11 +67,10 @@ class Lattice:
         return (cells.amax(dim=0) + 1 + margin).tolist(), cells
 
 
-def lattice_over(slices: Slices, spacing: float, device: torch.device = _CPU) -> Lattice:
+def lattice_over(slices: Slices, spacing: float, device: torch.device = _CPU, bridged: int = 0) -> Lattice:
     """A lattice over everything that the slices saw.
 
-    A slice sees half its thickness to either side, and is asked for what lies halfway to the next one where up to
-    `BRIDGED` slices between them have no pixel inside: a slot without a Gaussian is black.
+    A slice sees half its thickness to either side.
 
     Parameters
     ----------
@@ -81,8 +80,11 @@ def lattice_over(slices: Slices, spacing: float, device: torch.device = _CPU) ->
         Lattice constant, mm.
     device : torch.device
         Where the lattice is to be.
+    bridged : int
+        Where up to so many slices in a row have no pixel inside, the lattice goes on to the next one of their stack: a
+        slot without a Gaussian is black.
     """
-    below, above = _reaches(slices)
+    below, above = _reaches(slices, bridged)
     half, centre = ((above + sign * below)[:, None] / 2 * slices.pose.rotation[..., 2] for sign in (1, -1))
     layers = max(3, 1 + math.ceil((above + below).max(initial=0.0) / spacing))
     middle, owner = _middles_inside(slices, device)
@@ -109,7 +111,7 @@ def lattice_over(slices: Slices, spacing: float, device: torch.device = _CPU) ->
     return Lattice(spacing, (occupied.nonzero() + low - 1).int())
 
 
-def _reaches(slices: Slices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _reaches(slices: Slices, bridged: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How far, mm, each slice (S,) is asked for against and along its normal."""
     # To where the outermost Gaussian of the profile has fallen to half its height.
     half = np.sqrt(slices.psf_covariances[:, :, 2]) / (2 * FWHM_TO_SIGMA)
@@ -119,7 +121,7 @@ def _reaches(slices: Slices) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     seen = seen[np.lexsort((slices.index[seen], slices.stack[seen]))]
     for one, other in itertools.pairwise(seen):
         lost = slices.index[other] - slices.index[one] - 1
-        if slices.stack[one] == slices.stack[other] and 0 < lost <= BRIDGED:
+        if slices.stack[one] == slices.stack[other] and 0 < lost <= bridged:
             for at, to in ((one, other), (other, one)):
                 way = float(
                     (slices.frame[to].translation - slices.frame[at].translation) @ slices.frame[at].rotation[:, 2]

@@ -276,8 +276,10 @@ def _noise_share(stack: Stack) -> float:
     data, mask = cropped(stack)
     shares = []
     for k in np.flatnonzero(usable_slices(mask)):
-        variance = data[:, :, k][mask[:, :, k]].var()
-        response = np.diff(np.diff(data[:, :, k], 2, axis=0), 2, axis=1)[mask[1:-1, 1:-1, k]]
+        inside = mask[:, :, k]
+        plane = data[:, :, k] / max(np.abs(data[:, :, k][inside]).max(), 1e-300)  # squares of huge numbers are infinite
+        response = np.diff(np.diff(plane, 2, axis=0), 2, axis=1)[inside[1:-1, 1:-1]]
+        variance = plane[inside].var()
         if variance > 0 and len(response):
             shares.append((MAD_TO_SIGMA * np.median(np.abs(response)) / STENCIL_NORM) ** 2 / variance)
     return _median(np.array(shares))

@@ -22,9 +22,11 @@ from slicesplat.splat import CPU, Backend, ForwardModel, set_geometry
 from slicesplat.splat.grid import grid_affine, sample
 
 
-def placed_lattice(slices: Slices, spacing: float, backend: Backend = CPU) -> tuple[Lattice, ForwardModel]:
-    """The lattice of Gaussians over the slices, and a forward model that has it and the slices' poses in place."""
-    lattice = lattice_over(slices, spacing, backend.device)
+def placed_lattice(
+    slices: Slices, spacing: float, backend: Backend = CPU, bridged: int = 0
+) -> tuple[Lattice, ForwardModel]:
+    """The lattice of `lattice_over` over the slices, and a forward model that has it and the slices' poses in place."""
+    lattice = lattice_over(slices, spacing, backend.device, bridged)
     forward_model = backend.forward_model(slices)
     set_geometry(forward_model, lattice.field(), slices.pose)
     return lattice, forward_model
