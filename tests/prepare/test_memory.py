@@ -78,7 +78,7 @@ from slicesplat.pipeline import reconstruct
 from slicesplat.prepare.memory import estimate_memory
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
-scan = simulate(*brain_phantom(62.0, 1.6), SimulationConfig(motion="none", pixel=0.8, dropout=0.0, seed=1))
+scan = simulate(*brain_phantom(57.0, 1.6), SimulationConfig(motion="none", pixel=0.8, dropout=0.0, seed=1))
 # As much memory in a fraction of the time.
 fit, levels = FitSettings(pose_rounds=1, final_rounds=1, rounds=1, iterations=1, strengths=()), RegistrationSettings()
 levels = RegistrationSettings(coarse=levels.coarse[:1], fine=levels.fine[:1])

@@ -110,7 +110,9 @@ def test_a_device_that_is_not_there_is_refused_before_anything_is_done(monkeypat
 
 
 @needs_triton
-@pytest.mark.parametrize("settings", [BRIEF, SHAPED], ids=["lattice", "primitives"])
+@pytest.mark.parametrize(
+    "settings", [pytest.param(BRIEF, id="lattice"), pytest.param(SHAPED, id="primitives", marks=pytest.mark.slow)]
+)
 def test_fit_and_sampling_on_the_kernels_of_the_gpu_are_those_of_the_cpu(settings: FitSettings) -> None:
     scan, affine = tiny(), np.diag([4.0, 4.0, 4.0, 1.0])
     affine[:3, 3] = -8.0
