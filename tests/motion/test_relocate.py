@@ -14,7 +14,7 @@ from slicesplat.config import Config, RegistrationSettings
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
-from slicesplat.motion.relocate import relocate
+from slicesplat.motion.relocate import StackSearch, relocate, strangers
 from slicesplat.pipeline import register
 from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.validation.phantom import brain_phantom
@@ -99,6 +99,27 @@ def test_a_reference_of_noise_is_no_place_to_begin_from_where_two_others_confirm
     found, searches = relocate(slices, np.ones(len(slices)), 0, strict)
     assert [search.stack for search in searches] in ([0, 1], [0, 2])
     assert (found.matrix[slices.stack > 0] == np.eye(4)).all()
+
+
+def test_two_stacks_find_each_other_where_the_reference_shows_nothing() -> None:
+    noise = np.random.default_rng(0).uniform(0.0, 1.0, still()[0].data.shape).astype(np.float32)
+    moved, there = turned(still()[1], 2, 90.0)
+    slices = cut([replace(still()[0], data=noise), moved, still()[2]])
+    found, searches = relocate(slices, np.ones(len(slices)), 0)
+    at_home = Rigid(found.matrix[slices.stack == 2][0]) @ ~there
+    off = distance(slices, found @ slices.frame, at_home @ slices.frame)[slices.stack == 1]
+    assert np.median(off) < 2.0
+    assert (strangers(slices, searches) == (slices.stack == 0)).all()
+
+
+def test_nobody_is_a_stranger_where_all_agree_or_only_one_would_be_left() -> None:
+    slices = cut(still())
+    agrees, nowhere = (StackSearch(1, False, ncc, lead) for ncc, lead in ((0.7, 0.0), (0.1, 0.0)))
+    assert not strangers(slices, [agrees]).any() and not strangers(slices, []).any()
+    assert (strangers(slices, [nowhere]) == (slices.stack == 1)).all()
+    assert not strangers(slices, [nowhere, replace(nowhere, stack=2)]).any()
+    # It leads by far over all other places.
+    assert not strangers(slices, [replace(nowhere, lead=0.3)]).any()
 
 
 def test_a_subject_that_turns_over_between_moving_stacks_is_registered(caplog: pytest.LogCaptureFixture) -> None:

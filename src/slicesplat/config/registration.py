@@ -137,6 +137,8 @@ class RelocationSettings:
         By how much another place has to correlate better.
     sure : float
         Lead over the best other place with which a stack helps to find the others; without one, the best does.
+    beginnings : int
+        Where no two stacks agree: of so many at most it is seen which of them others are found in.
     passes : int
         Times that stacks which still do not agree are searched, once more when all have been found.
     elsewhere : float
@@ -154,6 +156,7 @@ class RelocationSettings:
     convincing: float = 0.7
     improvement: float = 0.05
     sure: float = 0.15
+    beginnings: int = 3
     passes: int = 2
     elsewhere: float = 15.0
     slices: int = 8

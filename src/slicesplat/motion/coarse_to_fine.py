@@ -35,7 +35,7 @@ from slicesplat.motion.gauge import gauge
 from slicesplat.motion.overlap import register_overlaps
 from slicesplat.motion.posterior import rms_displacement, shown_by_others
 from slicesplat.motion.recover import Search, recover
-from slicesplat.motion.relocate import StackSearch, relocate
+from slicesplat.motion.relocate import StackSearch, relocate, strangers
 from slicesplat.motion.runs import runs_in_time
 from slicesplat.motion.stacks import register_stacks
 from slicesplat.motion.time_prior import time_prior
@@ -115,7 +115,8 @@ def register(
     motion = _stacks_in_place(wide, coarse, reference, dropout, settings, backend, outline) if start is None else start
     state = outlines.down(levels, motion, progress)
     state = outlines.search_lost(settings.coarse[-1], state, random)
-    state, searches = outlines.search_stacks(state, reference, dropout, random)
+    state, searches, alone = outlines.search_stacks(state, reference, dropout, random)
+    dropout = dropout | alone
     inside = backend.tensor(slices.mask) * broadcast_to_pixels(~dropout, slices, backend.device)
     insides = _Descent(slices, inside, settings, backend)
     for level in settings.fine:
@@ -335,15 +336,20 @@ class _Descent:
 
     def search_stacks(
         self, state: Alignment, reference: int, dropout: NDArray[np.bool_], random: np.random.Generator
-    ) -> tuple[Alignment, list[StackSearch]]:
-        """Search the stacks that do not agree with the others; where one moves, single slices settle again."""
+    ) -> tuple[Alignment, list[StackSearch], NDArray[np.bool_]]:
+        """Search the stacks that do not agree with the others; where one moves, single slices settle again.
+
+        Also the slices (S,) of stacks that agree nowhere, which take no part from then on.
+        """
         trust = np.where(dropout, 0.0, 1.0)
         motion, searches = relocate(self.slices.moved(state.motion), trust, reference, self.settings, self.backend)
-        if not any(search.moved for search in searches):
-            return state, searches
+        alone = strangers(self.slices, searches, self.settings, self.backend)
+        if np.array_equal(motion.matrix, state.motion.matrix) and not alone.any():
+            return state, searches, alone
         levels = self.settings.coarse[self.settings.from_start :]
-        state = self.down(levels, motion, _Levels(lambda done, total, loss: None, len(levels)))
-        return self.search_lost(levels[-1], state, random), searches
+        others = replace(self, inside=self.inside * broadcast_to_pixels(~alone, self.slices, self.backend.device))
+        state = others.down(levels, motion, _Levels(lambda done, total, loss: None, len(levels)))
+        return others.search_lost(levels[-1], state, random), searches, alone
 
     def field(self, here: Slices, trust: Float, gain: Float, spacing: float) -> tuple[GaussianField, ForwardModel]:
         """The field of the slices where they are, by their trust, and the forward model that has it in place."""

@@ -12,6 +12,7 @@ stacks join the set before the others are looked for again (as Prim's spanning t
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from slicesplat.config import RegistrationSettings
 from slicesplat.geometry.pixels import broadcast_to_pixels
 from slicesplat.geometry.rigid import Float, Rigid, displacement
 from slicesplat.geometry.slices import Slices
+from slicesplat.motion.acceptance import least_ncc
 from slicesplat.motion.agreement import Agreement, agreement, binned_for_agreement, field_of, predicted
 from slicesplat.motion.align import Alignment, align
 from slicesplat.motion.runs import runs_in_time
@@ -91,9 +93,11 @@ def relocate(
     done: dict[int, StackSearch] = {}
     for _ in range(settings.relocation.passes):
         placed, lost = _split(slices, weight, reference, settings, backend)
+        places = None
+        if len(placed) == 1 and len(lost) > 1:
+            slices, placed, lost, places = _beginning(slices, weight, placed + lost, settings, backend)
         while lost:
-            shown = (weight > 0) & np.isin(slices.stack, placed)
-            places = {stack: _Search(slices, weight, shown, stack, settings, backend).run() for stack in lost}
+            places = places or _searched(slices, weight, placed, lost, settings, backend)
             for stack in _joining(places, settings.relocation.sure):
                 log.debug("stack %d searched again: %s", stack, places[stack].search)
                 slices = _with_stack(slices, stack, places[stack].motion)
@@ -102,9 +106,77 @@ def relocate(
                 done[stack] = replace(places[stack].search, moved=moved)
                 placed.append(stack)
                 lost.remove(stack)
+            places = None
         if not any(search.moved for search in done.values()):
             break
     return slices.motion, [done[stack] for stack in sorted(done)]
+
+
+def strangers(
+    slices: Slices,
+    searches: Sequence[StackSearch],
+    settings: RegistrationSettings = _DEFAULT,
+    backend: Backend = CPU,
+) -> NDArray[np.bool_]:
+    """Slices (S,) of stacks that agree with the others nowhere: they show another subject, or nothing.
+
+    None where fewer than two stacks would be left.
+
+    Parameters
+    ----------
+    slices : Slices
+    searches : sequence of StackSearch
+        How the search for them has ended.
+    settings : RegistrationSettings
+    backend : Backend
+    """
+    least = least_ncc(slices, settings, backend)
+    unlike = [
+        search.stack
+        for search in searches
+        if search.ncc < least[slices.stack == search.stack].mean() and search.lead < settings.relocation.sure
+    ]
+    left = len(np.unique(slices.stack)) - len(unlike)
+    return np.isin(slices.stack, unlike) if left > 1 else np.zeros(len(slices), bool)
+
+
+def _searched(
+    slices: Slices,
+    weight: Float,
+    placed: list[int],
+    lost: list[int],
+    settings: RegistrationSettings,
+    backend: Backend,
+) -> dict[int, _Place]:
+    """Where each of the lost stacks is in what those in place show."""
+    shown = (weight > 0) & np.isin(slices.stack, placed)
+    return {stack: _Search(slices, weight, shown, stack, settings, backend).run() for stack in lost}
+
+
+def _beginning(
+    slices: Slices, weight: Float, stacks: list[int], settings: RegistrationSettings, backend: Backend
+) -> tuple[Slices, list[int], list[int], dict[int, _Place]]:
+    """One stack to begin with, the others, and where these are in what it shows.
+
+    It is taken as it was scanned: its slices have followed what does not agree with it.
+
+    The first of the stacks that another one is sure to be found in: where none is, that may show another subject. Where
+    there is no such stack among the first few, the one in which a place leads by most.
+    """
+    best, most = None, -np.inf
+    for first in stacks[: settings.relocation.beginnings]:
+        others = [stack for stack in stacks if stack != first]
+        count = int((slices.stack == first).sum())
+        scanned = _with_stack(slices, first, Rigid.identity(count))
+        places = _searched(scanned, weight, [first], others, settings, backend)
+        lead = max(place.search.lead for place in places.values())
+        log.debug("beginning with stack %d, the others are found with a lead of %.3f at most", first, lead)
+        if lead > most:
+            best, most = (scanned, [first], others, places), lead
+        if lead >= settings.relocation.sure:
+            break
+    assert best is not None
+    return best
 
 
 def _joining(places: dict[int, _Place], sure: float) -> list[int]:
@@ -126,9 +198,10 @@ def _split(
     """The stacks that agree with each other, or one alone where no two do; and those to be searched."""
     stacks = sorted(int(stack) for stack in np.unique(slices.stack[weight > 0]))
     placed, confirmed = _agreeing(slices, weight, stacks, settings, backend)
-    if len(placed) == 1 and not confirmed and reference in stacks:
-        placed = [reference]
-    return placed, [stack for stack in stacks if stack not in placed]
+    lost = [stack for stack in stacks if stack not in placed]
+    if len(placed) == 1 and not confirmed and reference in lost:
+        lost[lost.index(reference)], placed = placed[0], [reference]
+    return placed, lost
 
 
 def _agreeing(

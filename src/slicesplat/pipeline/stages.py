@@ -279,7 +279,9 @@ def register_slices(
         simple = simplest_motion(slices, poses.motion, poses.weight, config.registration, backend)
         free = simple is None
         if simple is not None:
-            poses = replace(poses, motion=simple, weight=as_scanned(slices, dropout).weight)
+            # A stack that matches nowhere does so where it was scanned, too.
+            unlike = ~np.isin(slices.stack, slices.stack[poses.weight > 0])
+            poses = replace(poses, motion=simple, weight=as_scanned(slices, dropout | unlike).weight)
     here, common = slices.moved(poses.motion), prepared.common_bias
     return Registered(stacks, scaled, intensities, reference, dropout, poses, here, free, common)
 
