@@ -185,6 +185,7 @@ def test_both_images_are_made_by_one_script_and_set_the_same() -> None:
     assert all((ROOT / name.strip()).exists() for name in copied)
 
 
+@pytest.mark.slow
 def test_every_module_is_imported_in_a_clean_environment(programs: Path, tmp_path: Path) -> None:
     done = run(programs / "python", "-c", EVERYTHING, folder=tmp_path)
     assert done.returncode == 0, done.stderr

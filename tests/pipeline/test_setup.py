@@ -34,6 +34,7 @@ def kernels_compiled_by_steps() -> dict[str, int]:
     return found
 
 
+@pytest.mark.slow
 def test_everything_is_compiled_in_the_step_that_says_so() -> None:
     # In a process of its own: in this one, others have compiled.
     code = (
