@@ -288,7 +288,7 @@ class Reconstruction(Registration):
             stacks,
             pose_error=float(np.median(known)) if len(known) else math.nan,
             flat_share=flat_share(inside, float(self.mask.header.get_zooms()[0])),
-            contrast=float(values.std()) / self.noise if values.size and self.noise > 0 else math.nan,
+            contrast=float(values.std(dtype=np.float64)) / self.noise if values.size and self.noise > 0 else math.nan,
         )
 
     @property

@@ -105,6 +105,7 @@ def test_huge_and_tiny_numbers_give_a_finite_volume_and_figures_that_are_not_rou
         assert bool(result.field.amplitudes.isfinite().all())
         figures = json.loads(json.dumps(result.json(), allow_nan=False))
         assert figures["noise"] > 0 and figures["expected_error"] > 0
+        assert 1 < result.evidence.contrast < 1000
 
 
 def test_stack_that_is_dark_throughout_its_mask_is_refused_by_name(stacks: list[Stack]) -> None:
