@@ -9,11 +9,11 @@ NEEDS := import sys; sys.exit(sys.version_info < (3, 11) and "constraints.txt ne
 demo: .venv/.installed
 	$(BIN)/slicesplat demo --output demo
 
-# Three at a time on two cores, a third of the modules each: a quarter of the time is spent waiting for other processes.
-# Whoever is done first takes of what the others have left. Kernels are compiled once for all, beside the checks.
+# Two at a time, half of the modules each: the kernels of each run in several threads themselves. Whoever is done first
+# takes of what the other has left. Kernels are compiled once for all, beside the checks.
 test: .venv/.installed
 	$(MAKE) --jobs 2 lint kernels
-	$(BIN)/pytest --numprocesses 3 --dist worksteal
+	$(BIN)/pytest --numprocesses 2 --dist worksteal
 
 kernels: .venv/.installed
 	$(BIN)/slicesplat compile

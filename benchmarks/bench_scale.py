@@ -30,7 +30,7 @@ from statistics import median
 import nibabel as nib
 import numpy as np
 from bench_sampling import run
-from records import Record, Row, add_json_option, read, source_digest
+from records import Record, Row, add_json_option, rows_of_this_source
 
 from slicesplat.cohort.figures import Figures, figures_of
 from slicesplat.cohort.overview import Line, page_of
@@ -284,9 +284,7 @@ def main() -> int:
     options.add_argument("--sizes", nargs="+", type=float, metavar="MM", help=f"of part size; default {SIZES}")
     add_json_option(options, "scale")
     args = options.parse_args()
-    kept = read(args.json) if args.json else None
-    same = kept is not None and kept["source"] == source_digest()
-    rows = {_key(row): row for row in kept["rows"]} if kept and same else {}
+    rows = {_key(row): row for row in rows_of_this_source(args.json)}
     run("compile")  # once per installation, and no subject's
     record = Record("scale", args.json, {"quick": args.quick, "parts": args.parts})
     for row in measured(args.parts, args.sizes or ((36.0, 48.0) if args.quick else SIZES), args.quick):

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 from numpy.typing import NDArray
-from records import Record, Row, add_json_option, read, source_digest
+from records import Record, Row, add_json_option, rows_of_this_source
 from rich.console import Console
 from rich.table import Table
 
@@ -258,9 +258,7 @@ class Rows:
     def __init__(self, title: str, benchmark: str, args: argparse.Namespace) -> None:
         self.title, self.record = title, Record(benchmark, args.json, vars(args))
         self.rows: list[Row] = []
-        kept = read(args.json, complete=False) if args.json else None
-        rows = kept["rows"] if kept and kept["source"] == source_digest() else []
-        self.before = {row["number"]: row for row in rows if "number" in row}
+        self.before = {row["number"]: row for row in rows_of_this_source(args.json) if "number" in row}
 
     def add(self, **row: Any) -> None:
         """One more row; the file has it at once."""

@@ -128,9 +128,17 @@ class Record:
         os.replace(partial, self.path)
 
 
-def read(path: Path, complete: bool = True) -> dict[str, Any] | None:
-    """What a run has written; None where there is no such file, or that run has not ended and has to be `complete`."""
-    if not path.exists():
-        return None
-    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return record if record["complete"] or not complete else None
+def read(path: Path) -> dict[str, Any] | None:
+    """What a complete run has written; None where there is no such file, or its run has not come to its end."""
+    record = _record(path)
+    return record if record and record["complete"] else None
+
+
+def rows_of_this_source(path: Path | None) -> list[Row]:
+    """What a run on the same source has written, whether it came to its end or not; none where there is no file."""
+    record = _record(path) if path else None
+    return record["rows"] if record and record["source"] == source_digest() else []
+
+
+def _record(path: Path) -> dict[str, Any] | None:
+    return json.loads(path.read_text("utf-8")) if path.exists() else None

@@ -154,7 +154,7 @@ def kill(case: Case, output: Path, number: signal.Signals, moments: random.Rando
 
 @pytest.fixture
 def times(case: Case) -> int:
-    return 2 if case.program[-1] == WRITER else 20
+    return 3 if case.program[-1] == WRITER else 20
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)

@@ -83,12 +83,13 @@ def test_everything_runs_from_a_read_only_installation_without_a_home(installati
         room,
         ["--help"],
         ["reconstruct", "--help"],
+        ["simulate", "--help"],
         ["register", *stacks, "--output-transforms", "poses"],
         ["reconstruct", *stacks, "--output-resolution", "2", "--output-volume", "v.nii.gz"],
         ["simulate", *truth, "--stacks", "1", "--output", "simulated"],
     )
     assert done.returncode == 0, done.stderr
-    assert "simulate" in done.stdout and "--output-volume" in done.stdout
+    assert "--output-volume" in done.stdout and "--slice-gain" in done.stdout
     lines = done.stderr.splitlines()
     (line,) = [line for line in lines if "compiled in memory" in line]
     assert str(installation) in line and "set NUMBA_CACHE_DIR" in line

@@ -116,6 +116,8 @@ def _reaches(slices: Slices, bridged: int) -> tuple[NDArray[np.float64], NDArray
     # To where the outermost Gaussian of the profile has fallen to half its height.
     half = np.sqrt(slices.psf_covariances[:, :, 2]) / (2 * FWHM_TO_SIGMA)
     reach = (np.abs(slices.psf_offsets) + half).max(axis=1)
+    if not bridged:
+        return reach, reach
     below, above = reach.copy(), reach.copy()
     seen = np.flatnonzero(np.logical_or.reduceat(slices.mask, slices.offset[:-1]))
     seen = seen[np.lexsort((slices.index[seen], slices.stack[seen]))]

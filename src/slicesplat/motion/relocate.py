@@ -130,6 +130,8 @@ def strangers(
     settings : RegistrationSettings
     backend : Backend
     """
+    if not searches:
+        return np.zeros(len(slices), bool)
     least = least_ncc(slices, settings, backend)
     unlike = [
         search.stack

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 from scipy.ndimage import gaussian_filter, label
@@ -23,7 +24,7 @@ from scipy.ndimage import gaussian_filter, label
 from slicesplat.geometry.acquisition import packages
 from slicesplat.geometry.pixels import MAD_TO_SIGMA
 from slicesplat.geometry.stack import Stack
-from slicesplat.likelihood.noise import STENCIL_NORM
+from slicesplat.likelihood.noise import STENCIL_NORM, noise_response
 from slicesplat.prepare.shading import SHADING_LIMIT, shading
 
 Float = NDArray[np.float64]
@@ -278,9 +279,9 @@ def _noise_share(stack: Stack) -> float:
     for k in np.flatnonzero(usable_slices(mask)):
         inside = mask[:, :, k]
         plane = data[:, :, k] / max(np.abs(data[:, :, k][inside]).max(), 1e-300)  # squares of huge numbers are infinite
-        response = np.diff(np.diff(plane, 2, axis=0), 2, axis=1)[inside[1:-1, 1:-1]]
+        response = noise_response(torch.from_numpy(plane)).numpy()[inside]
         variance = plane[inside].var()
-        if variance > 0 and len(response):
+        if variance > 0:
             shares.append((MAD_TO_SIGMA * np.median(np.abs(response)) / STENCIL_NORM) ** 2 / variance)
     return _median(np.array(shares))
 
