@@ -31,6 +31,16 @@ SPACING = 5.0
 PIXEL = SPACING / 2
 """mm: pixels of what is compared."""
 
+SHOWN = 0.25
+"""Of the brightest tissue: pixels that are darker than that on both sides show air, in which everything agrees.
+
+Measured with masks 5 mm too wide around eight stacks of an infant: with the air, stacks in place correlate by 0.90 to
+0.92 and those that are turned by 0.80 to 0.87; without it by 0.78 to 0.80, and by 0.55 to 0.73. Of masks without air
+nothing changes.
+"""
+_BRIGHTEST = 90.0
+"""Percentile of what masks hold that stands for the brightest tissue."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -141,8 +151,13 @@ def predicted(field: GaussianField, slices: Slices, backend: Backend = CPU) -> t
 
 
 def _compared(image: Tensor, y: Tensor, slices: Slices, backend: Backend) -> tuple[Float, Float]:
-    """Correlation (S,) of slices that show y (P,) with an image (P,) of them, inside masks, and pixels (S,) there."""
-    w = backend.tensor(slices.mask)
+    """Correlation (S,) of slices that show y (P,) with an image (P,) of them, inside masks, and pixels (S,) there.
+
+    Where neither shows anything they are not compared.
+    """
+    inside = slices.mask > 0
+    level = SHOWN * float(np.percentile(y.cpu().numpy()[inside], _BRIGHTEST)) if inside.any() else 0.0
+    w = backend.tensor(slices.mask) * ((y > level) | (image > level))
     sums = [sum_over_slices(values, slices) for values in (w, w * y, w * image, w * y * y, w * image**2, w * y * image)]
     return correlation(np.stack(sums, axis=-1)), np.maximum(sums[0], 1e-9)
 
