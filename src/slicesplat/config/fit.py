@@ -41,7 +41,12 @@ class FitSettings:
     still : float
         Root-mean-square motion of the slices in a turn, mm, below which there is no further turn.
     stalled : float
-        Share of the motion in the turn before from which on it is noise that moves the slices: no further turn.
+        Share of the motion in the turn before from which on it is noise that moves the slices, unless they keep to
+        their direction: no further turn.
+    steady : float
+        Cosine between the motions of two turns above which the slices keep to their direction: where few slices cross
+        they go on slowly for long. Without it two stacks with moderate motion end after 6 turns, 0.49 mm off in the
+        median, instead of 12 and 0.43 mm. With three stacks and more no other turn was taken but in a case with bias.
     pose_steps : int
         Gauss-Newton steps of the poses in every turn; with 0 they stay as they are. With two of them, six last
         turns and four updates a lattice, fits take 15 to 20 % more processor time and are no more accurate: by -0.06 to
@@ -74,6 +79,7 @@ class FitSettings:
     final_rounds: int = 3
     still: float = 0.01
     stalled: float = 0.95
+    steady: float = 0.5
     pose_steps: int = 1
     max_extrapolation: float = 0.5
     rounds: int = 3

@@ -41,6 +41,7 @@ def alternate(observations: Observations, candidate: Candidate, rounds: int, swe
     del candidate
     settings, frame = objective.settings, observations.slices.frame
     momentum, moved, before = 0, math.inf, estimate.motion @ frame
+    last = np.zeros((len(frame), 6))
     for turn in range(rounds):
         estimate = objective.irls_sweep(observations, estimate)
         swept(estimate)
@@ -49,8 +50,11 @@ def alternate(observations: Observations, candidate: Candidate, rounds: int, swe
         pose = estimate.motion @ frame
         step, going = (~start @ pose).log(), (~before @ pose).log()
         previous, moved = moved, math.sqrt(mean_product(observations, estimate.weights, step, step))
-        if turn + 1 == rounds or moved < settings.still or moved > settings.stalled * previous:
+        along = mean_product(observations, estimate.weights, step, last)
+        stalled = moved > settings.stalled * previous and along < settings.steady * moved * previous
+        if turn + 1 == rounds or moved < settings.still or stalled:
             break
+        last = step
         momentum = momentum + 1 if mean_product(observations, estimate.weights, step, going) > 0 else 0
         extrapolation = limited(momentum / (momentum + 3) * going, settings.max_extrapolation)
         estimate = estimate.moved(pose @ Rigid.exp(extrapolation) @ ~frame)
