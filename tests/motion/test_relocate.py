@@ -14,7 +14,7 @@ from slicesplat.config import Config, RegistrationSettings
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices, cut_slices
 from slicesplat.geometry.stack import Stack
-from slicesplat.motion.relocate import StackSearch, relocate, strangers
+from slicesplat.motion.relocate import StackSearch, agree_better, relocate, strangers
 from slicesplat.pipeline import register
 from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.validation.phantom import brain_phantom
@@ -120,6 +120,22 @@ def test_nobody_is_a_stranger_where_all_agree_or_only_one_would_be_left() -> Non
     assert not strangers(slices, [nowhere, replace(nowhere, stack=2)]).any()
     # It leads by far over all other places.
     assert not strangers(slices, [replace(nowhere, lead=0.3)]).any()
+
+
+def test_a_place_that_is_no_better_is_not_taken() -> None:
+    moved, there = turned(still()[1], 2, 90.0)
+    slices = cut([still()[0], moved, still()[2]])
+    scanned, own = slices.motion, slices.stack == 1
+    home = (~there @ scanned).where(own, scanned)
+    slipped = (Rigid.exp([0.3, 0.0, 0.0, 0.0, 0.0, 0.0]) @ home).where(own, home)
+    everyone, searched = np.ones(len(slices)), [StackSearch(1, True, 0.7, 0.2)]
+    assert agree_better(slices, scanned, home, everyone, searched)
+    assert not agree_better(slices, home, scanned, everyone, searched)
+    assert not agree_better(slices, slipped, home, everyone, searched)
+    # Where no stack was moved as one, but slices were, all are asked.
+    assert agree_better(slices, scanned, home, everyone, [])
+    # Of those that take no part nothing is known.
+    assert not agree_better(slices, scanned, home, np.where(own, 0.0, 1.0), searched)
 
 
 def test_a_subject_that_turns_over_between_moving_stacks_is_registered(caplog: pytest.LogCaptureFixture) -> None:

@@ -35,7 +35,7 @@ from slicesplat.motion.gauge import gauge
 from slicesplat.motion.overlap import register_overlaps
 from slicesplat.motion.posterior import rms_displacement, shown_by_others
 from slicesplat.motion.recover import Search, recover
-from slicesplat.motion.relocate import StackSearch, relocate, strangers
+from slicesplat.motion.relocate import StackSearch, agree_better, relocate, strangers
 from slicesplat.motion.runs import runs_in_time
 from slicesplat.motion.stacks import register_stacks
 from slicesplat.motion.time_prior import time_prior
@@ -339,7 +339,8 @@ class _Descent:
     ) -> tuple[Alignment, list[StackSearch], NDArray[np.bool_]]:
         """Search the stacks that do not agree with the others; where one moves, single slices settle again.
 
-        Also the slices (S,) of stacks that agree nowhere, which take no part from then on.
+        Where all agree no better then, everything stays where it was. Also the slices (S,) of stacks that agree
+        nowhere, which take no part from then on.
         """
         trust = np.where(dropout, 0.0, 1.0)
         motion, searches = relocate(self.slices.moved(state.motion), trust, reference, self.settings, self.backend)
@@ -348,8 +349,12 @@ class _Descent:
             return state, searches, alone
         levels = self.settings.coarse[self.settings.from_start :]
         others = replace(self, inside=self.inside * broadcast_to_pixels(~alone, self.slices, self.backend.device))
-        state = others.down(levels, motion, _Levels(lambda done, total, loss: None, len(levels)))
-        return others.search_lost(levels[-1], state, random), searches, alone
+        found = others.down(levels, motion, _Levels(lambda done, total, loss: None, len(levels)))
+        found = others.search_lost(levels[-1], found, random)
+        given = (np.where(alone, 0.0, trust), searches, self.settings, self.backend)
+        if not agree_better(self.slices, state.motion, found.motion, *given):
+            return state, [replace(search, moved=False) for search in searches], alone
+        return found, searches, alone
 
     def field(self, here: Slices, trust: Float, gain: Float, spacing: float) -> tuple[GaussianField, ForwardModel]:
         """The field of the slices where they are, by their trust, and the forward model that has it in place."""

@@ -142,6 +142,37 @@ def strangers(
     return np.isin(slices.stack, unlike) if left > 1 else np.zeros(len(slices), bool)
 
 
+def agree_better(
+    slices: Slices,
+    before: Rigid,
+    after: Rigid,
+    weight: Float,
+    searches: Sequence[StackSearch],
+    settings: RegistrationSettings = _DEFAULT,
+    backend: Backend = CPU,
+) -> bool:
+    """Whether stacks agree clearly better where a search has led than where they were.
+
+    Parameters
+    ----------
+    slices : Slices
+    before, after : Rigid (S)
+        Their motions there.
+    weight : (S,)
+        Trust in them; none in those that take no part.
+    searches : sequence of StackSearch
+        Which stacks were moved: they are asked, or all where none was.
+    settings : RegistrationSettings
+    backend : Backend
+    """
+    moved = [search.stack for search in searches if search.moved]
+    asked = np.unique(slices.stack[weight > 0] if not moved else np.intersect1d(slices.stack[weight > 0], moved))
+    count = int(slices.stack.max()) + 1
+    seen = [agreement(slices.moved(motion), weight, count, settings, backend) for motion in (before, after)]
+    gains = [seen[1][stack].ncc - seen[0][stack].ncc for stack in asked]
+    return bool(np.mean(gains) >= settings.relocation.improvement) if gains else False
+
+
 def _searched(
     slices: Slices,
     weight: Float,
