@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from cases import (
     Case,
     Row,
     Rows,
+    SliceKey,
     case_folder,
     chosen_cases,
     image_quality,
@@ -99,14 +100,17 @@ def with_one_mask(case: Case) -> Case:
     return replace(case, stacks=load_stacks(stacks, masks[:1], [stack.thickness for stack in case.stacks]))
 
 
-def with_true_poses(case: Case, config: Config) -> Row:
-    """Image quality of the fit when every slice is where it really was, and stays there."""
+def with_true_poses(case: Case, config: Config, left_out: Collection[SliceKey] = ()) -> Row:
+    """Image quality of the fit when every slice is where it really was, and stays there; some may be left out."""
     start = time.perf_counter()
     scaled, _ = scale_intensities(case.stacks)
     slices = cut_slices(scaled, config.slice_profile)
     slices = slices.moved(true_motion(case, slices))
     still = replace(config.fit, pose_steps=0)
-    fit = joint_fit(slices, slices.mask, still, np.random.default_rng(config.seed))
+    names = zip(slices.stack.tolist(), slices.index.tolist(), strict=True)
+    used = np.array([name not in left_out for name in names])
+    inside = slices.mask & used[slices.slice_of_pixel()]
+    fit = joint_fit(slices, inside, still, np.random.default_rng(config.seed))
     region = region_field(slices, fit.weights.slice)
     affine, shape = grid_over(region, config.resolution)
     values = np.maximum(sample_on_grid(fit.field, affine, shape), 0.0) * region_mask(region, affine, shape)
