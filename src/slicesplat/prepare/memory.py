@@ -3,7 +3,7 @@
 The peak is that of the fit on its finest lattice, or of the output grid. Both follow from the geometry alone: how many
 pixels the masks hold, how many pairs of slices and Gaussians there are, how many cells the lattice's box has.
 
-Measured (`benchmarks/bench_memory.py`): from 15 % below the peak to 23 % above it over all shared cases and settings.
+Measured (`benchmarks/bench_memory.py`): from 16 % below the peak to 20 % above it over all shared cases and settings.
 """
 
 from __future__ import annotations
