@@ -27,6 +27,20 @@ def test_empty_path_does_not_mean_the_current_folder(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
+    "args",
+    [
+        ["reconstruct", "--stack-masks", "--input-stacks", "never-read.nii.gz", "--output-volume", "v.nii.gz"],
+        ["reconstruct", "--input-stacks", "--output-volume", "v.nii.gz"],
+        ["assess", "--input-stacks", "never-read.nii.gz", "--thicknesses"],
+        ["batch", "study", "out", "--participant-label", "--quiet"],
+        ["bids", "study", "out", "participant", "--participant_label", "--session-label", "01"],
+    ],
+)
+def test_a_variable_that_is_not_set_does_not_mean_all(capsys: pytest.CaptureFixture[str], args: list[str]) -> None:
+    refused(capsys, args, "--", "no value; give one or more, or leave the flag out")
+
+
+@pytest.mark.parametrize(
     ("args", "problem"),
     [
         ([], "reconstruct"),

@@ -25,7 +25,7 @@ import tyro
 
 import slicesplat
 from slicesplat.errors import InputError, OutputError, VerdictError
-from slicesplat.flags import join_repeated, several_values, without_unused
+from slicesplat.flags import join_repeated, several_values, without_unused, without_values
 from slicesplat.nesvor_flags import RENAMED
 from slicesplat.terminal import Messages, open_standard_streams, printable, written_to_stdout
 
@@ -144,7 +144,11 @@ def _parse(args: list[str]) -> tuple[BaseCommand | None, list[str]]:
         return None, []
     _refuse_empty(name, flags)
     flags, unused = without_unused(name, flags)
-    flags, notes = join_repeated(flags, several_values(commands[name]))
+    several = several_values(commands[name])
+    flags, notes = join_repeated(flags, several)
+    if empty := without_values(flags, several):
+        # A script's variable that is not set: masks would be looked for, subjects all be done.
+        raise InputError(f"{empty[0]}: no value; give one or more, or leave the flag out")
     return _parsed(commands, name, flags), notes + unused
 
 

@@ -64,6 +64,22 @@ def join_repeated(args: list[str], several: set[str]) -> tuple[list[str], list[s
     return [*ahead, *(word for group in kept.values() for word in group), *rest], notes
 
 
+def without_values(args: list[str], several: set[str]) -> list[str]:
+    """The flags that take any number of values, and are given none.
+
+    Parameters
+    ----------
+    args, several
+        As for `join_repeated`.
+
+    Examples
+    --------
+    >>> without_values(["--masks", "--seed", "1", "--stacks", "a"], {"--masks", "--stacks"})
+    ['--masks']
+    """
+    return [name for group in _grouped(args)[1] if (name := _flag(group[0])) in several and not _values(group)]
+
+
 def without_unused(command: str, args: list[str]) -> tuple[list[str], list[str]]:
     """The arguments in our own flags, and a sentence about those that are not used, if there are any.
 
