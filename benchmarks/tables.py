@@ -109,6 +109,22 @@ def success(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+def gsvr(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["volumes", "tool", "PSNR", "SSIM", "NCC", "slice error, median", "seconds"]
+    return head, [
+        [
+            row["case"],
+            row["run"],
+            f"{row['psnr']:.2f}",
+            f"{row['ssim']:.3f}",
+            f"{row['ncc']:.3f}",
+            f"{row['median_mm']:.2f} mm" if "median_mm" in row else "",
+            f"{row['wall_s']:.0f}",
+        ]
+        for row in rows
+    ]
+
+
 def uncertainty(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     head = ["case", "error over standard error", "lowest and highest tenth", "rank correlation", "seconds"]
     return head, [
@@ -301,6 +317,7 @@ TABLES = {
     "stacks": Table(("accuracy-stacks",), stacks),
     "situations": Table(("situations",), situations),
     "success": Table(("success",), success),
+    "gsvr": Table(("gsvr",), gsvr),
     "uncertainty": Table(("uncertainty",), uncertainty),
     "memory": Table(("memory",), memory),
     "reconstruct": Table(("reconstruct",), reconstruct),
