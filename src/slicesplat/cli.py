@@ -148,7 +148,7 @@ def _parse(args: list[str]) -> tuple[BaseCommand | None, list[str]]:
     flags, notes = join_repeated(flags, several)
     if empty := without_values(flags, several):
         # A script's variable that is not set: masks would be looked for, subjects all be done.
-        raise InputError(f"{empty[0]}: no value; give one or more, or leave the flag out")
+        raise InputError(f"{empty[0]}: no value; give one or more")
     return _parsed(commands, name, flags), notes + unused
 
 

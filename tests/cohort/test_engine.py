@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 import threading
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from cohorts import scheduler_address, task
@@ -92,3 +94,23 @@ def test_a_scheduler_that_dies_is_told(cluster: tuple[str, subprocess.Popen[str]
         client_of(ClusterSettings(scheduler=address), HERE, 0.0) as client,
     ):
         run_all(client, [slow], 1, told)
+
+
+@pytest.mark.parametrize("part", ["submit", "nthreads"])
+def test_a_scheduler_that_cannot_be_reached_is_told_and_a_full_disk_is_not_taken_for_it(
+    tmp_path: Path, part: str
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("Timed out trying to connect to tcp://127.0.0.1:1 after 15 s")
+
+    slow: Task = task(tmp_path, "slow", "demo")
+    future = Mock(done=lambda: False, status="pending")
+    working: dict[str, Any] = {"submit": lambda *_, **__: future, "nthreads": lambda: {"one": 1}, "status": "running"}
+    with pytest.raises(OutputError, match="scheduler is gone; what is done stays done"):
+        run_all(SimpleNamespace(**{**working, part: unreachable}), [slow], 1, lambda count, outcome: None)
+
+    def full(count: Count, outcome: Outcome | None) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        run_all(SimpleNamespace(**working), [slow], 1, full)

@@ -47,7 +47,7 @@ def test_wrong_number_of_files_is_refused_before_anything_is_read(
 ) -> None:
     args = ["correct-bias-field", "--input-stacks", "never.nii.gz", "read.nii.gz", "--output-corrected-stacks"]
     refused(capsys, [*args, str(tmp_path / "one.nii.gz")], "one.nii.gz", "wrong number of outputs, 1 for 2 stacks")
-    refused(capsys, args, "--output-corrected-stacks", "nothing to write")
+    refused(capsys, args, "--output-corrected-stacks", "no value")
 
 
 def test_each_volume_of_a_4d_file_has_a_name_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

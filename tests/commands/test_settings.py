@@ -29,4 +29,4 @@ def test_field_and_number_are_those_of_the_fit() -> None:
 def test_what_there_is_not_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], words: list[str]
 ) -> None:
-    refused(capsys, [*reconstruct_args(tmp_path), *flags], *words)
+    refused(capsys, [*reconstruct_args(tmp_path, "never-read.nii.gz"), *flags], *words)

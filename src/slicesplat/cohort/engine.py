@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,19 +67,32 @@ def run_all(client: Any, tasks: Sequence[Task], threads: int, told: Told, gpus: 
         The scheduler is gone.
     """
     started = time.monotonic()
-    futures = {client.submit(_run_on_worker, task, threads, gpus, key=_key(task), pure=False): task for task in tasks}
+    with _asked():
+        futures = {
+            client.submit(_run_on_worker, task, threads, gpus, key=_key(task), pure=False): task for task in tasks
+        }
     outcomes: dict[str, Outcome] = {}
 
     def tell(outcome: Outcome | None = None) -> None:
-        told(_count(client, len(tasks), list(outcomes.values()), time.monotonic() - started), outcome)
+        with _asked():
+            count = _count(client, len(tasks), list(outcomes.values()), time.monotonic() - started)
+        told(count, outcome)
 
-    try:
-        for outcome in _finished(client, futures, tell):
-            outcomes[outcome.name] = outcome
-            tell(outcome)
-    except (CancelledError, needed("distributed").comm.CommClosedError) as error:
-        raise _gone() from error
+    for outcome in _finished(client, futures, tell):
+        outcomes[outcome.name] = outcome
+        tell(outcome)
     return [outcomes[task.name] for task in tasks]
+
+
+@contextmanager
+def _asked() -> Iterator[None]:
+    """The scheduler is asked for something in the block: it may be gone, or go at that moment, and not be reached."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except (CancelledError, OSError) as error:
+        raise _gone() from error
 
 
 def _key(task: Task) -> str:
@@ -91,13 +104,15 @@ def _finished(client: Any, futures: dict[Any, Task], waiting: Callable[[], None]
     pending = dict(futures)
     while pending:
         for future in [each for each in pending if each.done()]:
-            yield _outcome(future, pending.pop(future))
+            with _asked():
+                outcome = _outcome(future, pending.pop(future))
+            yield outcome
         if not pending:
             return
         if client.status not in ("running", "connecting"):
             raise _gone()
         waiting()
-        with suppress(TimeoutError):
+        with _asked(), suppress(TimeoutError):
             distributed.wait(list(pending), timeout=_PAUSE, return_when="FIRST_COMPLETED")
 
 
