@@ -67,9 +67,10 @@ def test_a_trial_ends_when_it_cannot_win_any_more_and_not_before(
     [
         (replace(COARSE, still=np.inf), 1),  # they have not moved
         (replace(COARSE, still=0.0, stalled=np.inf), 3),
+        (replace(COARSE, still=0.0, stalled=0.0, steady=np.inf), 2),  # they move no less than before
         (replace(COARSE, pose_steps=0), 1),
     ],
-    ids=["still", "moving", "held"],
+    ids=["still", "moving", "stalled", "held"],
 )
 def test_field_and_poses_take_turns_until_the_slices_are_still(settings: FitSettings, turns: int) -> None:
     data, told = observations(), []  # type: ignore[var-annotated]

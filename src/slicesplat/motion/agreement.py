@@ -155,8 +155,8 @@ def _compared(image: Tensor, y: Tensor, slices: Slices, backend: Backend) -> tup
 
     Where neither shows anything they are not compared.
     """
-    inside = slices.mask > 0
-    level = SHOWN * float(np.percentile(y.cpu().numpy()[inside], _BRIGHTEST)) if inside.any() else 0.0
+    shown = y.cpu().numpy()[slices.mask]
+    level = SHOWN * float(np.percentile(shown, _BRIGHTEST)) if shown.size else 0.0
     w = backend.tensor(slices.mask) * ((y > level) | (image > level))
     sums = [sum_over_slices(values, slices) for values in (w, w * y, w * image, w * y * y, w * image**2, w * y * image)]
     return correlation(np.stack(sums, axis=-1)), np.maximum(sums[0], 1e-9)

@@ -165,12 +165,12 @@ def agree_better(
     settings : RegistrationSettings
     backend : Backend
     """
-    moved = [search.stack for search in searches if search.moved]
-    asked = np.unique(slices.stack[weight > 0] if not moved else np.intersect1d(slices.stack[weight > 0], moved))
     count = int(slices.stack.max()) + 1
-    seen = [agreement(slices.moved(motion), weight, count, settings, backend) for motion in (before, after)]
-    gains = [seen[1][stack].ncc - seen[0][stack].ncc for stack in asked]
-    return bool(np.mean(gains) >= settings.relocation.improvement) if gains else False
+    was, now = (agreement(slices.moved(motion), weight, count, settings, backend) for motion in (before, after))
+    asked = [search.stack for search in searches if search.moved] or range(count)
+    gains = np.array([now[stack].ncc - was[stack].ncc for stack in asked])
+    known = gains[np.isfinite(gains)]
+    return bool(known.size and known.mean() >= settings.relocation.improvement)
 
 
 def _searched(
