@@ -4,9 +4,9 @@
 
 `growing`: three orthogonal stacks over a sphere that grows with the number of Gaussians, all of the same size; here the
 slope of log cost against log pairs says whether anything grows faster than the work. `denser`: more and more, smaller
-and smaller Gaussians over the same slices. `shared`: the slices of two data sets, where they are. `iteration`: whole
-iterations of the fit's conjugate gradients on those, and the share of them that is spent outside the forward model:
-prior, vectors, bookkeeping.
+and smaller Gaussians over the same slices. `shared`: the slices of two data sets, where they are, under Gaussians of
+any shape and under the coarsest and the finest lattice of the fit. `iteration`: whole iterations of the fit's conjugate
+gradients on those, and the share of them that is spent outside the forward model: prior, vectors, bookkeeping.
 
 Forward is placing the Gaussians with the list of pairs kept, and simulating all pixels; backward is the gradient by
 every parameter of the Gaussians, poses and gains (`vjp`). What the fit calls is timed by itself, in nanoseconds a pair:
@@ -95,6 +95,13 @@ def gaussians(slices: Slices, spacing: float) -> Parameters:
     }
 
 
+def lattice(slices: Slices, spacing: float) -> Parameters:
+    """A lattice as the fit has it, round."""
+    field, rng = lattice_over(slices, spacing).field(), np.random.default_rng(0)
+    shapes = {"means": field.means, "log_scales": field.log_scales, "rotations": field.rotations}
+    return {**{key: value.numpy() for key, value in shapes.items()}, "amplitudes": rng.uniform(0.2, 1.0, len(field))}
+
+
 def about(slices: Slices, number: int) -> Parameters:
     """About so many Gaussians over the slices."""
     spacing = 4.0
@@ -120,6 +127,8 @@ def cases(chosen: list[str], quick: bool) -> Iterator[tuple[str, Slices, Paramet
                 slices = shared_slices(folder)
                 for number in (10_000, 25_000):
                     yield name, slices, about(slices, number)
+                for spacing in (max(FitSettings().spacings), min(FitSettings().spacings)):
+                    yield f"{name}, lattice", slices, lattice(slices, spacing * float(np.median(slices.step)))
 
 
 def operations(

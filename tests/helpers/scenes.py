@@ -66,6 +66,12 @@ def round_scene(profile: SliceProfile = "gaussian", n: int = 16) -> tuple[Slices
     return replace(slices, psf_covariances=covariances), (means, log_scales[:, :1].repeat(1, 3), *others)
 
 
+def lattice_scene(profile: SliceProfile = "gaussian", n: int = 16) -> tuple[Slices, Parameters]:
+    """The same with Gaussians as small as a lattice's, some of them beside and beyond the images."""
+    slices, (means, log_scales, *others) = round_scene(profile, 4 * n)
+    return slices, (means * 1.5, log_scales.clamp(max=-0.4), *others)
+
+
 def nearly_round_scene(profile: SliceProfile = "gaussian", n: int = 16) -> tuple[Slices, Parameters]:
     """The same with a PSF whose two widths differ as pixel sizes in single precision do."""
     slices, parameters = round_scene(profile, n)

@@ -25,7 +25,7 @@ from slicesplat.pipeline import reconstruct, register
 from slicesplat.prepare import memory
 from slicesplat.prepare.memory import GB, estimate_memory, within_memory
 from slicesplat.splat import CpuForwardModel
-from slicesplat.splat.cpu.project import PAIR_FIELDS
+from slicesplat.splat.cpu.separable import SEPARABLE_FIELDS
 from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import SimulationConfig, simulate
 
@@ -55,7 +55,7 @@ def test_cut_off_is_the_one_of_the_forward_model() -> None:
 
 
 def test_a_pair_takes_what_the_forward_model_keeps_of_it() -> None:
-    assert memory._PAIR_FIELDS == PAIR_FIELDS
+    assert memory._PAIR_FIELDS == SEPARABLE_FIELDS
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the peak is asked from resource")

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
-from scenes import GRADIENT, NAMES, VALUE, affordable, array, assert_close, definition, place, scene, tensors
+from scenes import (
+    GRADIENT,
+    NAMES,
+    VALUE,
+    Parameters,
+    affordable,
+    array,
+    assert_close,
+    definition,
+    lattice_scene,
+    place,
+    scene,
+    tensors,
+)
 
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.psf import SliceProfile
+from slicesplat.geometry.slices import Slices
 from slicesplat.splat import Backend, render
 
 
@@ -30,6 +46,21 @@ def test_backend_equals_the_definition(backend: Backend, profile: SliceProfile, 
     for name, gradient, wanted in zip(NAMES, gradients, expected_gradients, strict=True):
         assert gradient.dtype == wanted.dtype, name
         assert_close(gradient, wanted, GRADIENT)
+
+
+@pytest.mark.parametrize("cutoff", [3.0, 5.0])
+@pytest.mark.parametrize("profile", ["gaussian", "box"])
+def test_a_lattice_equals_the_definition(backend: Backend, profile: SliceProfile, cutoff: float) -> None:
+    slices, parameters = affordable(backend, *lattice_scene(profile, n=12))
+    upstream = torch.from_numpy(np.random.default_rng(2).normal(size=slices.offset[-1]))
+    amplitudes = parameters[3].clone().requires_grad_()
+    expected = definition(slices, (*parameters[:3], amplitudes, *parameters[4:]), cutoff)
+    (expected_gradient,) = torch.autograd.grad(expected, amplitudes, upstream)
+    made = backend.forward_model(slices, cutoff)
+    place(made, parameters)
+    given, gains = tensors(backend.device, parameters[3], parameters[6])
+    assert_close(made.apply(given, gains), expected.detach(), VALUE)
+    assert_close(made.adjoint(*tensors(backend.device, upstream, dtype=torch.float32), gains), expected_gradient, VALUE)
 
 
 @pytest.mark.parametrize("case", ["no slice", "no Gaussian", "one Gaussian", "far away"])
@@ -59,8 +90,11 @@ def test_edge_cases(backend: Backend, case: str) -> None:
         assert not poses.any()
 
 
-def test_adjoint_is_the_transpose(backend: Backend) -> None:
-    slices, parameters = affordable(backend, *scene("box", n=4))
+@pytest.mark.parametrize("made_scene", [scene, lattice_scene], ids=["any shape", "lattice"])
+def test_adjoint_is_the_transpose(
+    backend: Backend, made_scene: Callable[[SliceProfile, int], tuple[Slices, Parameters]]
+) -> None:
+    slices, parameters = affordable(backend, *made_scene("box", 4))
     made = backend.forward_model(slices, 3.0)
     place(made, parameters)
     amplitudes, gains = tensors(backend.device, parameters[3], parameters[6])

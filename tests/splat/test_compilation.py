@@ -14,23 +14,24 @@ import numpy as np
 import pytest
 import torch
 from backends import interpreter
-from scenes import everything, place, scene
+from scenes import everything, lattice_scene, place, scene
 
 from slicesplat.splat import CPU
-from slicesplat.splat.cpu.gather import gather
+from slicesplat.splat.cpu.gather import gather, gather_separable
 from slicesplat.splat.cpu.gradients import gradients_of_gaussians, gradients_of_pairs
 from slicesplat.splat.cpu.pairs import list_pairs
 from slicesplat.splat.cpu.pose import pose_systems
 from slicesplat.splat.cpu.project import project
-from slicesplat.splat.cpu.splat import splat
+from slicesplat.splat.cpu.separable import project_separable
+from slicesplat.splat.cpu.splat import splat, splat_separable
 from slicesplat.splat.cpu.tabulate import tabulate
 
 
 def test_kernels_are_compiled_for_one_type_of_arguments() -> None:
     slices, parameters = scene(n=4)
-    narrow = tuple(p.float() for p in parameters)
     rows = torch.from_numpy(np.random.default_rng(5).normal(size=(slices.offset[-1], 2)))
-    for given in (parameters, narrow):
+    lattice = lattice_scene(n=1)[1]
+    for given in (parameters, lattice, *(tuple(p.float() for p in each) for each in (parameters, lattice))):
         made = CPU.forward_model(slices)
         made.set_geometry(*given[:3], *given[4:6])
         made.apply(given[3], given[6])
@@ -39,7 +40,7 @@ def test_kernels_are_compiled_for_one_type_of_arguments() -> None:
             made.vjp(upstream, given[3], given[6])
             made.pose_normal_equations(given[3], given[6], upstream, upstream, given[6])
     for kernel in (
-        *(tabulate, list_pairs, project, splat, gather),
+        *(tabulate, list_pairs, project, splat, gather, project_separable, splat_separable, gather_separable),
         *(gradients_of_pairs, gradients_of_gaussians, pose_systems),
     ):
         assert len(kernel.signatures) == 1, kernel.__name__

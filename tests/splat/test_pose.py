@@ -13,6 +13,7 @@ from scenes import (
     array,
     assert_close,
     definition,
+    lattice_scene,
     nearly_round_scene,
     place,
     round_scene,
@@ -52,7 +53,10 @@ def numerical_pose_derivatives(slices: Slices, parameters: Parameters) -> np.nda
     return torch.stack([*rows, definition(slices, unit, float("inf"))]).numpy()
 
 
-@pytest.fixture(params=[scene, round_scene, nearly_round_scene], ids=["any shape", "round", "nearly round"])
+@pytest.fixture(
+    params=[scene, round_scene, nearly_round_scene, lattice_scene],
+    ids=["any shape", "round", "nearly round", "lattice"],
+)
 def made_scene(request: pytest.FixtureRequest) -> Callable[[SliceProfile, int], tuple[Slices, Parameters]]:
     return request.param  # type: ignore[no-any-return]
 

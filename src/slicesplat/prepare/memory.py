@@ -36,7 +36,7 @@ GB = 1e9
 _EXHAUSTED = re.compile(r"(can't|cannot|unable to|could not) allocate|not enough memory|out of memory", re.IGNORECASE)
 
 # Bytes. A pair has its projection, the number of its Gaussian, its place among the Gaussian's pairs, and one value.
-_PAIR_FIELDS = 11
+_PAIR_FIELDS = 7
 _PER_PAIR = 4 * (_PAIR_FIELDS + 3)
 # The next five are fitted to the peaks of the shared cases; each stands for a dozen arrays. Cells are those of the box
 # around the finest lattice, its Gaussians and those of the next coarser one included; pixels those of the crops.

@@ -1,4 +1,7 @@
-"""A slice as the kernels walk it, in tiles of two rows by eight columns, and a pair's Gaussian on such a tile."""
+"""A slice as the kernels walk it, with room beside it for what begins at its last pixel, and a pair's Gaussian there.
+
+The walk goes in tiles of two rows by eight columns, or, `splat.cpu.separable`, in windows of up to eight by eight.
+"""
 
 # numba finds the types of what it compiles.
 # mypy: disallow-untyped-defs=False
@@ -8,7 +11,7 @@ from __future__ import annotations
 from slicesplat.jit import jit
 from slicesplat.splat.cpu.exponential import exp_of_sixteen_times
 from slicesplat.splat.cpu.kernel import F32, INLINE
-from slicesplat.splat.cpu.simd import LANES, TILE_ROWS, keep_from
+from slicesplat.splat.cpu.simd import LANES, keep_from
 
 
 @jit(**INLINE)
@@ -23,18 +26,18 @@ def gaussian_tile(constant, slope, curvature, row, cut):
 
 @jit(**INLINE)
 def padded(shape):
-    """Floats that the largest slice takes with room for a tile that begins at its last pixel."""
+    """Floats that the largest slice takes with room for a window that begins at its last pixel."""
     largest = 0
     for s in range(len(shape)):
-        largest = max(largest, (shape[s, 0] + TILE_ROWS) * (shape[s, 1] + LANES))
+        largest = max(largest, (shape[s, 0] + LANES) * (shape[s, 1] + LANES))
     return largest
 
 
 @jit(**INLINE)
 def lay_out(values, canvas, first, rows, columns):
-    """Copy a slice into `canvas`, every row followed by a vector of zeros, the last one by another row."""
+    """Copy a slice into `canvas`, every row followed by a vector of zeros, the last one by rows of them."""
     stride = columns + LANES
-    canvas[: (rows + TILE_ROWS) * stride] = F32(0)
+    canvas[: (rows + LANES) * stride] = F32(0)
     for i in range(rows):
         for k in range(columns):
             canvas[i * stride + k] = values[first + i * columns + k]

@@ -13,13 +13,14 @@ from torch import Tensor
 
 from slicesplat.geometry.reach import FIT_CUTOFF, LIST_MARGIN
 from slicesplat.geometry.slices import Slices
-from slicesplat.splat.cpu.gather import gather, sum_pairs
+from slicesplat.splat.cpu.gather import gather, gather_separable, sum_pairs
 from slicesplat.splat.cpu.gradients import PAIR_GRADIENTS, POSE_GRADIENTS, gradients_of_gaussians, gradients_of_pairs
 from slicesplat.splat.cpu.pairs import BLOCK, bound_blocks, list_pairs, moves, pairs_of_gaussians
 from slicesplat.splat.cpu.pose import UNKNOWNS, pose_derivatives, pose_systems
 from slicesplat.splat.cpu.project import PAIR_FIELDS, count_pixels, project
+from slicesplat.splat.cpu.separable import SEPARABLE_FIELDS, project_separable, rows_of_windows
 from slicesplat.splat.cpu.simd import LANES
-from slicesplat.splat.cpu.splat import splat
+from slicesplat.splat.cpu.splat import splat, splat_separable
 from slicesplat.splat.cpu.tabulate import GAUSSIAN_COLUMNS, tabulate
 from slicesplat.splat.cpu.threads import in_parts
 from slicesplat.splat.model import MAX_CUTOFF, PoseSystems
@@ -125,6 +126,8 @@ class CpuForwardModel:
         self._pairs: _Pairs | None = None
         self._of_gaussians: tuple[NDArray[np.int64], NDArray[np.int32]] | None = None
         self._projected: NDArray[np.float32] | None = None
+        self._separated: NDArray[np.float32] | None = None
+        self._height: NDArray[np.int64] | None = None
         self._room = _Room()
 
     @property
@@ -160,7 +163,7 @@ class CpuForwardModel:
     ) -> None:
         """Set the Gaussians' shapes and the slices' poses; see `ForwardModel.set_geometry`."""
         self.placements += 1
-        self._projected = None
+        self._projected = self._separated = None
         # Copies: an optimiser changes its parameters in place.
         self._quaternions = _array(quaternions, np.float64).copy()
         rotation, translation = _array(rotations, np.float64).copy(), _array(translations, np.float64).copy()
@@ -175,12 +178,15 @@ class CpuForwardModel:
         # Lattices are, and most scanners' pixels square: poses take less work then. The two widths of a pixel come from
         # an affine in single precision, and differ by its rounding.
         square = np.allclose(self.blur[:, 0], self.blur[:, 1], rtol=_ROUNDING, atol=0.0)
-        self._round = square and bool((scales == scales[:, :1]).all())
+        balls = bool((scales == scales[:, :1]).all())
+        self._round = square and balls
         in_parts(
             tabulate,
             *(_array(means, np.float64), scales, self._quaternions),
             *(self._variance, self._table, coarse),
         )
+        views = (self.blur, self.step, self.view_shape, self.cutoff)
+        self._height = rows_of_windows(self._variance, *views) if balls else None
         listed = self._pairs is not None and len(self._pairs.table) == n + 1
         if rebuild is False and not listed:
             raise ValueError(f"no list of pairs for {n} Gaussians to keep: place them with rebuild=True")
@@ -193,7 +199,7 @@ class CpuForwardModel:
 
     def free_scratch(self) -> None:
         """Give back the memory of what can be found again, and is when it is needed next: all but the list of pairs."""
-        self._projected = self._of_gaussians = None
+        self._projected = self._separated = self._of_gaussians = None
         self._room.clear(but="gaussian")
 
     def _list(self, coarse: NDArray[np.float32], rotation: Float, translation: Float) -> _Pairs:
@@ -227,15 +233,24 @@ class CpuForwardModel:
     def _flat(self) -> NDArray[np.float32]:
         """The pairs' projections; found when they are first needed."""
         if self._projected is None:
-            pairs = self._placed
-            flat = self._room.of("flat", (len(pairs.gaussian) // LANES, PAIR_FIELDS, LANES), np.float32)
-            in_parts(
-                project,
-                *(self._table, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
-                *(self.view_shape, pairs.start, pairs.gaussian, self.cutoff, flat),
-            )
-            self._projected = flat
+            self._projected = self._project(project, "flat", PAIR_FIELDS)
         return self._projected
+
+    def _separable(self) -> NDArray[np.float32]:
+        """The same as products of rows' and columns' Gaussians, where `_height` says that they are."""
+        if self._separated is None:
+            self._separated = self._project(project_separable, "separable", SEPARABLE_FIELDS)
+        return self._separated
+
+    def _project(self, kernel: Any, name: str, fields: int) -> NDArray[np.float32]:
+        pairs = self._placed
+        out = self._room.of(name, (len(pairs.gaussian) // LANES, fields, LANES), np.float32)
+        in_parts(
+            kernel,
+            *(self._table, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
+            *(self.view_shape, pairs.start, pairs.gaussian, self.cutoff, out),
+        )
+        return out
 
     def _pairs_of_gaussians(self) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
         """Where the pairs of every Gaussian start, and their numbers; found when they are first needed."""
@@ -249,24 +264,24 @@ class CpuForwardModel:
 
     def apply(self, amplitudes: ArrayLike, gains: ArrayLike) -> Tensor:
         """Simulated pixels (P,) float32 for amplitudes (N,) and gains (S,)."""
-        out = np.empty(self.pixels, np.float32)
+        out, pairs = np.empty(self.pixels, np.float32), self._placed
         amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
-        in_parts(
-            splat,
-            *(self._flat(), amplitude, _array(gains, np.float32), self.shape, self.offset, self.view_start),
-            *(self._placed.start, self._placed.gaussian, out),
-        )
+        given = (amplitude, _array(gains, np.float32), self.shape, self.offset, self.view_start)
+        if self._height is None:
+            in_parts(splat, self._flat(), *given, pairs.start, pairs.gaussian, out)
+        else:
+            in_parts(splat_separable, self._separable(), *given, pairs.start, pairs.gaussian, self._height, out)
         return torch.from_numpy(out)
 
     def adjoint(self, upstream: ArrayLike, gains: ArrayLike) -> Tensor:
         """The transpose of `apply` as a linear map of the amplitudes: (P,) to (N,) float32."""
         pairs = self._placed
         pair = self._room.of("pair", pairs.gaussian.shape, np.float32)
-        in_parts(
-            gather,
-            *(self._flat(), _array(upstream, np.float32), _array(gains, np.float32), self.shape, self.offset),
-            *(self.view_start, pairs.start, pair),
-        )
+        given = (_array(upstream, np.float32), _array(gains, np.float32), self.shape, self.offset, self.view_start)
+        if self._height is None:
+            in_parts(gather, self._flat(), *given, pairs.start, pair)
+        else:
+            in_parts(gather_separable, self._separable(), *given, pairs.start, self._height, pair)
         out = np.empty(len(self._variance), np.float32)
         in_parts(sum_pairs, pair, *self._pairs_of_gaussians(), out)
         return torch.from_numpy(out)
@@ -294,9 +309,10 @@ class CpuForwardModel:
         """Gaussians, views and pairs, as the kernels of `splat.cpu.pose` take them."""
         pairs = self._placed
         amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
+        height = np.zeros(len(self.blur), np.int64) if self._height is None else self._height
         return (
             *(self._table, amplitude, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),
-            *(self.cutoff, self.view_start, pairs.start, pairs.gaussian, self._round),
+            *(self.cutoff, self.view_start, pairs.start, pairs.gaussian, self._round, height),
         )
 
     def pose_jacobian(self, amplitudes: ArrayLike) -> Tensor:

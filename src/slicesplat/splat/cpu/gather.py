@@ -9,9 +9,31 @@ import numpy as np
 
 from slicesplat.jit import jit
 from slicesplat.splat.cpu.canvas import gaussian_tile, lay_out, padded
-from slicesplat.splat.cpu.kernel import F32, JIT, share
+from slicesplat.splat.cpu.kernel import F32, INLINE, JIT, share
 from slicesplat.splat.cpu.project import ACROSS, DOWN, PEAK, place_of, quadratic, window
-from slicesplat.splat.cpu.simd import LANES, TILE_ROWS, item, load_tile, sum_lanes, tile_columns, tile_rows, tile_zero
+from slicesplat.splat.cpu.separable import (
+    COLUMNS,
+    CORNER,
+    EXPONENTS,
+    SEPARABLE_FIELDS,
+    TABLES,
+    row_of_window,
+    tabulate_windows,
+)
+from slicesplat.splat.cpu.simd import (
+    LANES,
+    TILE_ROWS,
+    item,
+    load8,
+    load_tile,
+    single,
+    store8,
+    sum_lanes,
+    tile_columns,
+    tile_rows,
+    tile_zero,
+    transpose8,
+)
 
 
 @jit(**JIT)
@@ -38,6 +60,49 @@ def gather(flat, upstream, gain, shape, offset, view_start, start, out, part, pa
                     row = row + F32(TILE_ROWS)
                 across = across + F32(LANES)
             out[q] = item(flat, place + PEAK) * gain[s] * sum_lanes(total)
+
+
+@jit(**JIT)
+def gather_separable(flat, upstream, gain, shape, offset, view_start, start, height, out, part, parts):
+    """The same of pairs as `project_separable` has them; `height` (V,) is how many rows those of a view go over."""
+    canvas = np.empty(padded(shape), np.float32)
+    tables, totals = np.empty(TABLES, np.float32), np.empty(LANES * LANES, np.float32)
+    begin, end = share(len(shape), part, parts)
+    for s in range(begin, end):
+        rows, columns = shape[s, 0], shape[s, 1]
+        stride = columns + LANES
+        lay_out(upstream, canvas, offset[s], rows, columns)
+        for v in range(view_start[s], view_start[s + 1]):
+            for first in range(start[v], start[v + 1], LANES):
+                place = first * SEPARABLE_FIELDS
+                tabulate_windows(flat, place, load8(flat, place + PEAK) * gain[s], height[v], tables)
+                for lane in range(LANES):
+                    exponents, column = load8(tables, EXPONENTS + lane * LANES), load8(tables, COLUMNS + lane * LANES)
+                    here = int(item(flat, place + CORNER + lane))
+                    total = single(F32(0))
+                    for i in range(height[v]):
+                        total = total + row_of_window(tables, i, lane, exponents) * load8(canvas, here)
+                        here += stride
+                    store8(totals, lane * LANES, total * column)
+                store8(out, first, _sums(totals))
+
+
+@jit(**INLINE)
+def _sums(rows):
+    """The sums of eight vectors, one in each lane, in one fixed order."""
+    a, b, c, d, e, f, g, h = transpose8(
+        (
+            load8(rows, 0),
+            load8(rows, LANES),
+            load8(rows, 2 * LANES),
+            load8(rows, 3 * LANES),
+            load8(rows, 4 * LANES),
+            load8(rows, 5 * LANES),
+            load8(rows, 6 * LANES),
+            load8(rows, 7 * LANES),
+        )
+    )
+    return ((a + b) + (c + d)) + ((e + f) + (g + h))
 
 
 @jit(**JIT)

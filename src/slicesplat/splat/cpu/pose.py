@@ -29,12 +29,23 @@ from slicesplat.splat.cpu.algebra import add, cross, inverse, turned
 from slicesplat.splat.cpu.canvas import gaussian_tile, lay_out, padded
 from slicesplat.splat.cpu.kernel import F32, INLINE, JIT, share
 from slicesplat.splat.cpu.project import ACROSS, DOWN, PAIR_FIELDS, PEAK, project_eight, quadratic, window
+from slicesplat.splat.cpu.separable import (
+    COLUMNS,
+    CORNER,
+    EXPONENTS,
+    SEPARABLE_FIELDS,
+    TABLES,
+    row_of_window,
+    separate,
+    tabulate_windows,
+)
 from slicesplat.splat.cpu.simd import (
     LANES,
     TILE_ROWS,
     add8,
     double,
     item,
+    lane_numbers,
     load8,
     load_tile,
     single,
@@ -169,6 +180,26 @@ def _add_round_pair(flat, lane, amplitude, c, canvas, stride):
 
 
 @jit(**INLINE)
+def _add_window(pairs, lane, tables, rows, c, canvas, stride):
+    """The same of a pair as `splat.cpu.separable` has it."""
+    below = UNKNOWNS * stride
+    exponents, column = load8(tables, EXPONENTS + lane * LANES), load8(tables, COLUMNS + lane * LANES)
+    across, row = lane_numbers() + item(pairs, ACROSS + lane), item(pairs, DOWN + lane)
+    here = int(item(pairs, CORNER + lane))
+    for i in range(rows):
+        e = column * row_of_window(tables, i, lane, exponents)
+        by_row, by_column = e * row, e * across
+        store8(canvas, here, load8(canvas, here) + by_row * c[0, lane])
+        store8(canvas, here + stride, load8(canvas, here + stride) + by_column * c[1, lane])
+        store8(canvas, here + 2 * stride, load8(canvas, here + 2 * stride) + e * c[2, lane])
+        store8(canvas, here + 3 * stride, load8(canvas, here + 3 * stride) + by_column * c[3, lane])
+        store8(canvas, here + 4 * stride, load8(canvas, here + 4 * stride) + by_row * c[4, lane])
+        store8(canvas, here + 6 * stride, load8(canvas, here + 6 * stride) + e)
+        here += below
+        row = row + F32(1)
+
+
+@jit(**INLINE)
 def _complete(canvas, rows, columns, origin, su, sv):
     """Add to what is left of the derivatives by w those by v, with x as their lever."""
     stride = columns + LANES
@@ -187,16 +218,17 @@ def _complete(canvas, rows, columns, origin, su, sv):
 def _render(rendered, shape, s, flat, c, canvas):
     """Slice s for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row.
 
-    `rendered` is what `CpuForwardModel` has in place: Gaussians, views, the pairs of them, and whether all Gaussians
-    are round and all PSFs too, in plane. Pairs are projected here, eight at a time: poses that are tried out do not
-    need them again.
+    `rendered` is what `CpuForwardModel` has in place: Gaussians, views, the pairs of them, whether all Gaussians are
+    round and all PSFs too, in plane, and if so how many rows their windows have, 0 where they are no windows. Pairs are
+    projected here, eight at a time: poses that are tried out do not need them again.
     """
-    table, amplitude, rotation, shift, weight, blur, origin, step, cutoff, view_start, start, gaussian, simple = (
-        rendered
-    )
+    (table, amplitude, rotation, shift, weight, blur, origin, step, cutoff, view_start, start, gaussian) = rendered[:12]
+    simple, height = rendered[12:]
     rows, columns = shape[s, 0], shape[s, 1]
     stride = columns + LANES
-    canvas[: (rows + TILE_ROWS) * UNKNOWNS * stride] = F32(0)
+    own, tables = np.empty(LANES, np.float32), np.empty(TABLES, np.float32)
+    windows = np.empty((SEPARABLE_FIELDS, LANES), np.float32)
+    canvas[: (rows + LANES) * UNKNOWNS * stride] = F32(0)
     for v in range(view_start[s], view_start[s + 1]):
         su, sv = step[v, 0], step[v, 1]
         frame = (rotation[v], shift[v], weight[v], blur[v], origin[v], su, sv, rows, columns)
@@ -204,6 +236,14 @@ def _render(rendered, shape, s, flat, c, canvas):
             m, covariance = project_eight(table, gaussian, first, *frame, cutoff, flat, 0)
             if simple:
                 _round_coefficients(m, covariance, blur[v], origin[v, 2], su, sv, c)
+            if simple and height[v]:
+                separate(flat, F32(UNKNOWNS * stride), windows, 0)
+                for lane in range(LANES):
+                    own[lane] = amplitude[gaussian[first + lane]]
+                tabulate_windows(windows, 0, load8(windows, PEAK) * load8(own, 0), height[v], tables)
+                for lane in range(LANES):
+                    _add_window(windows, lane, tables, height[v], c, canvas, stride)
+            elif simple:
                 for lane in range(LANES):
                     _add_round_pair(flat, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
             else:

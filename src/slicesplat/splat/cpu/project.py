@@ -26,7 +26,7 @@ from slicesplat.splat.model import MAX_CUTOFF
 
 # What `project` keeps of a pair, and how far each field of eight pairs lies from the first one.
 PAIR_FIELDS = 11
-PEAK, DOWN, ACROSS, ROW_ROW, ROW_COLUMN, COLUMN_COLUMN, CUT, TOP, BOTTOM, LEFT, RIGHT = range(
+PEAK, DOWN, ACROSS, ROW_ROW, COLUMN_COLUMN, CUT, ROW_COLUMN, TOP, BOTTOM, LEFT, RIGHT = range(
     0, PAIR_FIELDS * LANES, LANES
 )
 
@@ -75,7 +75,7 @@ def project(table, rotation, shift, weight, blur, origin, step, shape, start, ga
     """Every pair's 2-D Gaussian on its slice's pixel grid: eight pairs' fields together, (Q / 8, 11, 8) float32.
 
     PEAK for amplitude 1; how far DOWN and ACROSS the box's first pixel lies from the centre; a sixteenth of the
-    quadratic exponent (ROW_ROW, ROW_COLUMN, COLUMN_COLUMN) and of its value at the CUT-off; first and last + 1 row and
+    quadratic exponent (ROW_ROW, COLUMN_COLUMN, ROW_COLUMN) and of its value at the CUT-off; first and last + 1 row and
     column of the box, which is what the image has of the ellipse.
     """
     begin, end = share(len(blur), part, parts)

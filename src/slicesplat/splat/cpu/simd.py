@@ -227,6 +227,16 @@ def store_tile(typing_context, canvas, index, stride, value):
 
 
 @intrinsic
+def lane_numbers(typing_context):
+    """0, 1, ... 7."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _constant(SINGLE, [float(i) for i in range(LANES)])
+
+    return SINGLE(), build
+
+
+@intrinsic
 def tile_columns(typing_context):
     """0, 1, ... 7 in both rows of a tile."""
 
