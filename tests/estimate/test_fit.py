@@ -15,9 +15,12 @@ from slicesplat.config import FitSettings
 from slicesplat.estimate.fit import STRATEGIES, Fit, joint_fit
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import lattice_over, prune
+from slicesplat.geometry.slices import cut_slices
 from slicesplat.motion.gauge import gauge
+from slicesplat.prepare.intensity import scale_intensities
 from slicesplat.solvers.amplitudes import solve_amplitudes
 from slicesplat.splat.grid import sample_on_grid
+from slicesplat.validation.simulate import SimulationConfig, simulate
 
 
 def psnr(field: GaussianField) -> float:
@@ -91,6 +94,17 @@ def test_joint_fit_finds_the_noise() -> None:
     assert 0.012 < fit.weights.sigma < 0.05
     # Pixels that the fit never saw are further off, and not by much.
     assert 0.8 * fit.weights.sigma < fit.validation_error < 3 * fit.weights.sigma
+
+
+@pytest.mark.parametrize("stacks", [1, 2, 3])
+def test_slices_without_noise_count_in_full_also_where_no_other_looks(stacks: int) -> None:
+    clean = {"noise": 0.0, "dropout": 0.0, "bias_field": 0.0, "slice_gain": 0.0}
+    config = SimulationConfig(stacks=stacks, motion="none", pixel=1.2, spacing=4.0, thickness=4.0, **clean)
+    slices = cut_slices(scale_intensities(simulate(*phantom(), config).stacks)[0])
+    fit = joint_fit(slices, slices.mask, FitSettings(pose_steps=0), np.random.default_rng(0))
+    # All are where they belong: what the field does not explain it cannot draw, or was not fitted to.
+    assert fit.weights.slice.min() > 0.9
+    assert (fit.weights.pixel.numpy()[slices.mask] < 0.5).mean() < 1e-3
 
 
 def test_every_gaussian_of_the_field_carries_something() -> None:

@@ -169,6 +169,7 @@ def joint_fit(
         "Gaussians %.2f mm apart, prior of %.2g times its strength", best.objective.spacing, best.objective.strength
     )
     error = best.estimate.error
+    best = replace(best, estimate=best.estimate.trusting(observations.inside & ~observations.fitted))
     observations = observations.all_fitted()
     progress.begin("all pixels", settings.final_rounds)
     best = alternate(observations, best, settings.final_rounds, progress.swept)

@@ -140,6 +140,15 @@ class Estimate:
         """The same with the slices elsewhere."""
         return replace(self, motion=motion, ncc=self.ncc if ncc is None else ncc, image=None)
 
+    def trusting(self, pixels: Tensor) -> Estimate:
+        """The same with pixels (P,) bool that count in full.
+
+        Pixels that the field was not fitted to predict badly where no other slice looks. Judged by that they would not
+        be fitted afterwards either, nor would their slices.
+        """
+        weights = replace(self.weights, pixel=self.weights.pixel.masked_fill(pixels, 1.0))
+        return replace(self, weights=weights)
+
     def with_amplitudes(self, amplitudes: Tensor, image: Tensor) -> Estimate:
         """The same with other amplitudes, which predict this image."""
         return replace(self, field=replace(self.field, amplitudes=amplitudes), image=image)
