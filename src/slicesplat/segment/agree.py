@@ -66,8 +66,8 @@ def find_masks(stacks: Sequence[Seen], settings: SegmentationSettings, threads: 
     try:
         with ThreadPoolExecutor(min(threads or before, max(len(stacks), 1)), initializer=_alone) as pool:
             shares, to_voxels = zip(*pool.map(finder.found, stacks), strict=True)
-            maps = world_maps(shares, to_voxels)
-            found = places(together(maps), settings)
+            maps = world_maps(shares, to_voxels, pool.map)
+            found = places(together(maps), settings, pool.map)
             if not found:
                 return [_nothing(seen) for seen in stacks]
             best = found[0]

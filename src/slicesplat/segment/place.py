@@ -7,8 +7,9 @@ mean in a shell around, as blobs are detected (Lindeberg, International Journal 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from slicesplat.config.segmentation import SegmentationSettings
 
 Float = NDArray[np.float64]
 Share = NDArray[np.float32]
+Each = Callable[..., Iterable[Any]]
 
 STEP = 5.0
 """mm between voxels of the world that places are looked for in."""
@@ -55,7 +57,7 @@ class Place:
     score: float
 
 
-def world_maps(shares: Sequence[Share], to_voxels: Sequence[Float]) -> list[ShareMap]:
+def world_maps(shares: Sequence[Share], to_voxels: Sequence[Float], each: Each = map) -> list[ShareMap]:
     """Every stack's probabilities (nx, ny, nz) on one grid in the world.
 
     Parameters
@@ -63,6 +65,8 @@ def world_maps(shares: Sequence[Share], to_voxels: Sequence[Float]) -> list[Shar
     shares : sequence of (nx, ny, nz)
     to_voxels : sequence of (4, 4)
         From world, mm, to their voxels.
+    each : callable
+        `map`, or that of a pool of threads.
     """
     corners = []
     for share, to_voxel in zip(shares, to_voxels, strict=True):
@@ -70,16 +74,24 @@ def world_maps(shares: Sequence[Share], to_voxels: Sequence[Float]) -> list[Shar
         corners.append(np.linalg.solve(to_voxel[:3, :3], (ends - to_voxel[:3, 3]).T).T)
     low, high = np.concatenate(corners).min(axis=0), np.concatenate(corners).max(axis=0)
     shape = np.ceil((high - low) / STEP).astype(int) + 1
-    maps = []
-    for share, to_voxel in zip(shares, to_voxels, strict=True):
+
+    def mapped(share: Share, to_voxel: Float) -> ShareMap:
         matrix, offset = to_voxel[:3, :3] * STEP, to_voxel[:3, :3] @ low + to_voxel[:3, 3]
         options = {"output_shape": tuple(shape), "order": 1, "mode": "grid-constant", "cval": 0.0}
-        mapped, seen = (
-            ndimage.affine_transform(values, matrix, offset, **options)
-            for values in (share, np.ones(share.shape, np.float32))
-        )
-        maps.append(ShareMap(mapped, (seen > 0.5).astype(np.float32), low))
-    return maps
+        values = ndimage.affine_transform(share, matrix, offset, **options)
+        return ShareMap(values, _shown(share.shape, matrix, offset, shape).astype(np.float32), low)
+
+    return list(each(mapped, shares, to_voxels))
+
+
+def _shown(shape: tuple[int, ...], matrix: Float, offset: Float, grid: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Where more than half of what is interpolated linearly comes from inside an image of that shape, on a grid."""
+    steps = np.meshgrid(*map(np.arange, grid), indexing="ij", sparse=True)
+    share = np.ones(tuple(grid), np.float32)
+    for row, start, n in zip(matrix, offset, shape, strict=True):
+        at = start + sum(factor * step for factor, step in zip(row, steps, strict=True))
+        share *= np.clip(np.minimum(at + 1, n - at), 0, 1)
+    return share > 0.5
 
 
 def together(maps: Sequence[ShareMap]) -> ShareMap:
@@ -91,10 +103,10 @@ def together(maps: Sequence[ShareMap]) -> ShareMap:
     return ShareMap(share.astype(np.float32), (count > 0).astype(np.float32), maps[0].origin)
 
 
-def places(known: ShareMap, settings: SegmentationSettings) -> list[Place]:
-    """Balls that may be brains, the best first, none inside another."""
+def places(known: ShareMap, settings: SegmentationSettings, each: Each = map) -> list[Place]:
+    """Balls that may be brains, the best first, none inside another; `each` as in `world_maps`."""
     radii = [r for r in settings.radii if settings.volumes[0] <= 4.19e-3 * r**3 <= settings.volumes[1]]
-    scores = np.stack([score for score in _filtered(known, radii, settings)])
+    scores = np.stack(list(each(_filter(known, max(radii), settings), radii)))
     best, which = scores.max(axis=0), scores.argmax(axis=0)
     peaks = (best == ndimage.maximum_filter(best, size=3)) & (best > settings.least_score)
     order = sorted(np.argwhere(peaks).tolist(), key=lambda index: -best[tuple(index)])
@@ -110,7 +122,7 @@ def places(known: ShareMap, settings: SegmentationSettings) -> list[Place]:
 
 def near(known: ShareMap, place: Place, settings: SegmentationSettings) -> Place:
     """Where the ball of that size fits best in one stack, not far from where it is in all of them."""
-    score = next(_filtered(known, [place.radius], settings))
+    score = _filter(known, place.radius, settings)(place.radius)
     away = sum(
         ((known.origin[a] + STEP * np.arange(n) - place.middle[a]) ** 2).reshape(np.roll([-1, 1, 1], a))
         for a, n in enumerate(score.shape)
@@ -122,16 +134,17 @@ def near(known: ShareMap, place: Place, settings: SegmentationSettings) -> Place
     return Place(known.at(np.array(index)), place.radius, float(score[index]))
 
 
-def _filtered(known: ShareMap, radii: Sequence[float], settings: SegmentationSettings):  # type: ignore[no-untyped-def]
-    """Scores (X, Y, Z) for every radius."""
-    reach = settings.shell * max(radii) + settings.skull
+def _filter(known: ShareMap, largest: float, settings: SegmentationSettings) -> Callable[[float], Share]:
+    """What gives the scores (X, Y, Z) for a radius, up to the largest."""
+    reach = settings.shell * largest + settings.skull
     pad = [fft.next_fast_len(int(n + reach / STEP) + 2, real=True) for n in known.share.shape]
     # Kernels and maps are float32, and so are their transforms.
     share, seen = (fft.rfftn(values, pad) for values in (known.share * known.seen, known.seen))
     axes = [np.minimum(np.arange(n), n - np.arange(n)) * STEP for n in pad]
     distance = np.sqrt(sum(axis**2 for axis in np.meshgrid(*axes, indexing="ij", sparse=True)))
     cut = tuple(slice(0, n) for n in known.share.shape)
-    for radius in radii:
+
+    def scores(radius: float) -> Share:
         # Soft edges: the grid is as coarse as the differences of the radii.
         ball = np.clip((radius - distance) / STEP + 0.5, 0, 1)
         outer = np.clip((settings.shell * radius + settings.skull - distance) / STEP + 0.5, 0, 1)
@@ -143,4 +156,7 @@ def _filtered(known: ShareMap, radii: Sequence[float], settings: SegmentationSet
         )
         whole = covered / ball.sum()
         contrast = inside / np.maximum(covered, 1e-3) - around / np.maximum(room, 0.2 * shell.sum())
-        yield np.where(whole > settings.least_shown, contrast * np.sqrt(np.clip(whole, 0, 1)), 0).astype(np.float32)
+        score = np.where(whole > settings.least_shown, contrast * np.sqrt(np.clip(whole, 0, 1)), 0)
+        return np.asarray(score, np.float32)
+
+    return scores
