@@ -52,7 +52,7 @@ def alternate(observations: Observations, candidate: Candidate, rounds: int, swe
         previous, moved = moved, math.sqrt(mean_product(observations, estimate.weights, step, step))
         along = mean_product(observations, estimate.weights, step, last)
         stalled = moved > settings.stalled * previous and along < settings.steady * moved * previous
-        if turn + 1 == rounds or moved < settings.still or stalled:
+        if turn + 1 == rounds or _left(moved, previous) < settings.still or stalled:
             break
         last = step
         momentum = momentum + 1 if mean_product(observations, estimate.weights, step, going) > 0 else 0
@@ -60,6 +60,18 @@ def alternate(observations: Observations, candidate: Candidate, rounds: int, swe
         estimate = estimate.moved(pose @ Rigid.exp(extrapolation) @ ~frame)
         before = pose
     return Candidate(objective, estimate)
+
+
+def _left(moved: float, before: float) -> float:
+    """How far slices will go that moved so far in a turn and in the one before: a geometric series' rest.
+
+    Examples
+    --------
+    >>> _left(0.1, math.inf), _left(0.1, 0.2), _left(0.1, 0.1)
+    (0.1, 0.1, inf)
+    """
+    share = 0.5 if before == math.inf else moved / max(before, 1e-12)
+    return moved * share / (1 - share) if share < 1 else math.inf
 
 
 def limited(step: Float, longest: float) -> Float:
