@@ -62,7 +62,7 @@ class LatticeStrategy:
 
     def finish(self, observations: Observations, best: Candidate, swept: Swept) -> Candidate:
         """The best lattice, or the finest one that has no more Gaussians than there may be."""
-        most, spacing = self.settings.gaussians, best.objective.spacing / pixel_spacing(observations)
+        most, spacing = self.settings.gaussians, best.objective.spacing / observations.pixel_spacing
         found = best
         while most and len(found.estimate.field) > most:
             # Of a lattice that is a little coarser than it would have to be there is one more often.
@@ -86,14 +86,9 @@ class LatticeStrategy:
 
     def _objective(self, observations: Observations, spacing: float, motion: Rigid, weights: Weights) -> Objective:
         here = observations.slices.moved(motion)
-        lattice = lattice_over(here, spacing * pixel_spacing(observations), observations.backend.device, BRIDGED)
+        lattice = lattice_over(here, spacing * observations.pixel_spacing, observations.backend.device, BRIDGED)
         workspace = Workspace(observations, LatticeBasis(lattice), weights, motion, self.settings)
         return Objective(workspace, self.settings, self.time)
-
-
-def pixel_spacing(observations: Observations) -> float:
-    """Distance, mm, between pixels that were measured: those that were interpolated between them show no more."""
-    return float(np.median(observations.slices.step)) * (observations.noise.reach if observations.noise.known else 1)
 
 
 def _with_strength(factor: float, best: Candidate) -> Candidate:

@@ -180,7 +180,8 @@ class Objective:
         if lit is not estimate:
             estimate = replace(lit, image=None)  # that is the first order of what the volume's factor does
         judged = (observations.fitted, estimate.weights, observations.rim)
-        weights = reweight(slices, observations.pixels, image, *judged, settings)
+        undrawn = settings.undrawn * (self.spacing / (self.settings.spacings[0] * observations.pixel_spacing)) ** 2
+        weights = reweight(slices, observations.pixels, image, *judged, settings, undrawn)
         given = (observations.validation, observations.pixels, image, weights)
         return replace(estimate, weights=weights, error=validation_error(slices, *given, settings.pixel_limit))
 

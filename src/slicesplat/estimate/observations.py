@@ -57,6 +57,11 @@ class Observations:
     noise: Noise
     backend: Backend
 
+    @property
+    def pixel_spacing(self) -> float:
+        """Distance, mm, between pixels that were measured: those that were interpolated between them show no more."""
+        return float(np.median(self.slices.step)) * (self.noise.reach if self.noise.known else 1)
+
     def with_rim(self) -> Observations:
         """The pixels beside the region are fitted too."""
         return replace(self, rim=self.around)

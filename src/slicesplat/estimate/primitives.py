@@ -17,7 +17,7 @@ import numpy as np
 
 from slicesplat.estimate.alternate import sweep
 from slicesplat.estimate.basis import PrimitivesBasis
-from slicesplat.estimate.lattice import LatticeStrategy, pixel_spacing
+from slicesplat.estimate.lattice import LatticeStrategy
 from slicesplat.estimate.objective import Objective, Workspace
 from slicesplat.estimate.observations import Observations, Swept
 from slicesplat.estimate.projection import Projection
@@ -47,7 +47,7 @@ class PrimitivesStrategy(LatticeStrategy):
         most = min(settings.gaussians or len(lattice), len(lattice))
         count = min(most, math.ceil(primitives.share * len(lattice)))
         here = observations.slices.moved(best.estimate.motion)
-        given = (pixel_spacing(observations), primitives, observations.backend)
+        given = (observations.pixel_spacing, primitives, observations.backend)
         best.objective.workspace.release()
         projection = Projection(lattice, here, *given)
         shapes = projection.begin(count)

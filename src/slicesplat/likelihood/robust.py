@@ -31,9 +31,6 @@ TINY = 1e-6  # residuals below it are rounding
 # Brightest tissue is 1. No scan has less noise, and smaller residuals say nothing against a pixel or a slice: without
 # noise, in a simulation, what the field cannot draw would tell most slices from a few that are easily drawn.
 LEAST_NOISE = 0.005
-# A first field leaves 0.01 to 0.025 of slices unexplained that are where they belong, more of those that show more. By
-# that in proportion to others' a noise-free scan would lose them, and what a field was not fitted to it never explains.
-LEAST_MISFIT = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +81,7 @@ def reweight(
     old: Weights,
     rim: Tensor | None = None,
     settings: LikelihoodSettings = _DEFAULT,
+    undrawn: float = LEAST_NOISE,
 ) -> Weights:
     """Gains, noise level and weights from the present prediction.
 
@@ -101,6 +99,8 @@ def reweight(
     rim : (P,) bool, optional
         Pixels that get a weight too, but by which nothing else is judged.
     settings : LikelihoodSettings
+    undrawn : float
+        Root-mean-square residual that says nothing against a slice: what the field cannot draw.
     """
     present = sum_over_slices(inside, slices)
     counts = np.maximum(present, 1)
@@ -108,7 +108,7 @@ def reweight(
     gain = fit_gains(slices, pixels, lit, old.pixel * inside, counts) if settings.gains else np.ones(len(slices))
     residual = pixels - replace(old, gain=gain).brightness(slices) * image
     level = np.sqrt(sum_over_slices(torch.where(inside, residual, 0.0) ** 2, slices) / counts)
-    weight = _slice_weights(slices.stack, level, counts, settings.slice_limit)
+    weight = _slice_weights(slices.stack, level, counts, settings.slice_limit, max(undrawn, LEAST_NOISE))
     weight[present == 0] = 0.0
     trusted = inside & (broadcast_to_pixels(weight > 0.5, slices, image.device) > 0)
     sigma = max(MAD_TO_SIGMA * median(residual[trusted].abs()), TINY)
@@ -134,14 +134,14 @@ def fit_gains(slices: Slices, pixels: Tensor, image: Tensor, weights: Tensor, co
     return np.where(square > 1e-9 * counts, np.clip(gain, *GAIN_RANGE), 1.0)
 
 
-def _slice_weights(stack: NDArray[np.int32], level: Float, counts: Float, limit: float) -> Float:
+def _slice_weights(stack: NDArray[np.int32], level: Float, counts: Float, limit: float, least: float) -> Float:
     """Weights (S,) of slices from the root-mean-square residuals (S,) of so many pixels (S,)."""
     large = counts >= min(MIN_PIXELS, counts.max())
-    everywhere = max(float(np.median(level[large])), LEAST_MISFIT)
+    everywhere = max(float(np.median(level[large])), least)
     weight = np.zeros(len(level))
     for number in np.unique(stack):
         own = stack == number
-        typical = max(float(np.median(level[own & large])) if (own & large).any() else everywhere, LEAST_MISFIT)
+        typical = max(float(np.median(level[own & large])) if (own & large).any() else everywhere, least)
         # Against its own stack a slice is an outlier or not; a stack with more noise counts by its inverse variance.
         outlier = np.minimum(1.0, limit * typical / np.maximum(level[own], TINY)) ** 4
         weight[own] = outlier * min(1.0, limit * everywhere / typical) ** 2
