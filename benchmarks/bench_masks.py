@@ -202,7 +202,7 @@ def kept(path: Path | None, parts: Sequence[str], numbers: range) -> list[Row]:
 def arguments() -> argparse.Namespace:
     options = parser(__doc__, BENCHMARK)
     options.add_argument(
-        "--only", nargs="+", choices=PARTS, help="parts to run (default: all); a record keeps the others"
+        "--only", nargs="+", choices=PARTS, help="parts to run (default: all but volume); a record keeps the others"
     )
     options.add_argument("--count", type=int, default=60, metavar="N", help="synthetic mothers (default: 60)")
     options.add_argument("--first", type=int, default=0, metavar="N", help="number of the first of them")
@@ -213,7 +213,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     args = arguments()
     rows = Rows("Masks", BENCHMARK, args)
-    parts = args.only or (["mothers"] if args.quick else PARTS)
+    parts = args.only or (["mothers"] if args.quick else [part for part in PARTS if part != "volume"])
     rows.rows = kept(args.json, parts, range(args.first, args.first + args.count))
     for part, data, measure in (
         ("real", REAL, real_masks),

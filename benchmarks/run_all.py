@@ -28,6 +28,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "report": ("bench_report.py",),
     "standard-space": ("bench_standard_space.py",),
     "masks": ("bench_masks.py",),
+    "masks-volume": ("bench_masks.py", "--only", "volume"),
     "labels": ("bench_labels.py",),
     "splat": ("bench_splat.py",),
     "situations": ("bench_situations.py", "--cases", "fetal-mild"),

@@ -19,7 +19,10 @@ from typing import Any
 
 from records import RESULTS, ROOT, Row, read
 
-PAGES = ("README.md", "docs/accuracy.md", "docs/performance.md", "docs/verdict.md", "docs/masks.md", "docs/clusters.md")
+PAGES = (
+    *("README.md", "docs/accuracy.md", "docs/performance.md", "docs/verdict.md", "docs/masks.md", "docs/clusters.md"),
+    *("docs/how-to/other-data.md", "docs/how-to/space-and-sampling.md"),
+)
 MARKED = re.compile(
     r"<!-- table: (?P<name>[\w-]+)(?P<pending>; no results yet)? -->\n(?P<body>.*?)<!-- end -->", re.DOTALL
 )
@@ -307,7 +310,30 @@ def paper(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return ["epoch", "PSNR, SSIM", "processor time, s"], lines
 
 
+def labels(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Dice of the labels on known motion, the worst label's too."""
+    lines = []
+    for row in rows:
+        worst = min(float(each.partition(":")[2]) for each in row["each_dice"].split())
+        numbers = [f"{row['mean_dice']:.3f}", f"{worst:.3f}", f"{row['nearest_dice']:.3f}"]
+        lines.append([row["labels"], str(row["stacks"]), *numbers])
+    return ["labels at", "stacks", "mean Dice", "the worst label's", "mean, nearest pixels' votes"], lines
+
+
+def sampling(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["what", "voxels, slices or stacks", "seconds", "of processor time", "memory"]
+    return head, [
+        [
+            *(row["run"], f"{row['size']:,}", f"{row['wall_s']:.1f}", f"{row['cpu_s']:.1f}"),
+            f"{row['peak_memory_mb']:.0f} MB",
+        ]
+        for row in rows
+    ]
+
+
 TABLES = {
+    "labels": Table(("labels",), labels),
+    "sampling": Table(("sampling",), sampling),
     "primitives": Table(("primitives",), primitives),
     "primitives-curve": Table(("primitives-curve",), primitives_curve),
     "paper-recipe": Table(("primitives-paper",), paper),
@@ -327,7 +353,7 @@ TABLES = {
     "report": Table(("report",), report),
     "masks": Table(("masks",), masks),
     "scale": Table(("scale",), scale),
-    "masks-volume": Table(("masks",), masks_volume),
+    "masks-volume": Table(("masks-volume",), masks_volume),
 }
 
 
