@@ -100,7 +100,7 @@ def run(case: Path, folder: Path, cache: Path, threads: int, resolution: float, 
 
 def measure(rows: Rows, case: Path, threads: list[int], resolution: float, device: str) -> None:
     """All runs of one case on a device, and whether they wrote the same bytes."""
-    runs = [("first, compiling", threads[0]), ("second", threads[0])]
+    runs = [("first", threads[0]), ("second", threads[0])]
     runs += [("cached", number) for number in threads[1:]]
     digests = []
     with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as cache:

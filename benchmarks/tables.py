@@ -181,7 +181,7 @@ def reconstruct(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
             row["same_bytes"],
         ]
         for row in rows
-        if row["run"] != "first, compiling"
+        if row["run"] != "first"
     ]
 
 
