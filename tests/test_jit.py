@@ -107,11 +107,26 @@ def test_kernels_made_with_the_image_are_used_where_nothing_can_be_written(
     assert not told(caplog)
 
 
-@pytest.mark.parametrize("place", ["", "deep."])
-def test_change_of_any_source_of_what_a_kernel_calls_makes_it_be_compiled(
-    new_run: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
-) -> None:
-    def imported(factor: int) -> ModuleType:
+@pytest.fixture
+def imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], ModuleType]:
+    """Import kernels that call one in a file of their own, whose factor is as given now."""
+    folder = tmp_path / "made_up"
+    (folder / "deep").mkdir(parents=True)
+    for package in (folder, folder / "deep"):
+        (package / "__init__.py").touch()
+    (folder / "outer.py").write_text(
+        "from slicesplat.jit import jit\nfrom made_up.middle import once\n@jit()\ndef twice(x): return once(x)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file of the same size and second would not be read again
+
+    def load(place: str, factor: int) -> ModuleType:
+        (folder / "middle.py").write_text(
+            "from slicesplat.jit import jit\n"
+            f"from made_up.{place}inner import scale\n"
+            "@jit()\n"
+            "def once(x): return scale(x)\n"
+        )
         inner = folder / place.replace(".", "/") / "inner.py"
         inner.write_text(f"from slicesplat.jit import jit\n@jit()\ndef scale(x): return {factor} * x\n")
         for name in [name for name in sys.modules if name.startswith("made_up")]:
@@ -120,25 +135,38 @@ def test_change_of_any_source_of_what_a_kernel_calls_makes_it_be_compiled(
         jit_module._stamp.cache_clear()
         return importlib.import_module("made_up.outer")
 
-    folder = tmp_path / "made_up"
-    (folder / "deep").mkdir(parents=True)
-    for package in (folder, folder / "deep"):
-        (package / "__init__.py").touch()
-    (folder / "middle.py").write_text(
-        "from slicesplat.jit import jit\n"
-        f"from made_up.{place}inner import scale\n"
-        "@jit()\n"
-        "def once(x): return scale(x)\n"
-    )
-    (folder / "outer.py").write_text(
-        "from slicesplat.jit import jit\nfrom made_up.middle import once\n@jit()\ndef twice(x): return once(x)\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a file of the same size and second would not be read again
+    return load
+
+
+Imported = Callable[[str, int], ModuleType]
+
+
+@pytest.mark.parametrize("place", ["", "deep."])
+def test_change_of_any_source_of_what_a_kernel_calls_makes_it_be_compiled(
+    new_run: Callable[[], Any], imported: Imported, place: str
+) -> None:
+    shelf = new_run()
+    assert imported(place, 2).twice(21) == 42
+    kept = {path.name for path in shelf.writable.iterdir()}
     new_run()
-    assert imported(2).twice(21) == 42
+    assert imported(place, 3).twice(21) == 63
+    # And what nobody will use any more is gone.
+    left = {path.name for path in shelf.writable.iterdir()}
+    assert len(left) == len(kept) and not left & kept
+
+
+def test_kernel_of_another_state_of_the_source_is_not_used_while_the_new_one_is_written(
+    new_run: Callable[[], Any], imported: Imported, monkeypatch: pytest.MonkeyPatch
+) -> None:
     new_run()
-    assert imported(3).twice(21) == 63
+    assert imported("", 2).twice(21) == 42
+    with monkeypatch.context() as patch:
+        # Another process has compiled, and has written what says so, but not yet the code.
+        patch.setattr(IndexDataCacheFile, "_save_data", lambda *_: None)
+        new_run()
+        assert imported("", 3).twice(21) == 63
+    new_run()
+    assert imported("", 3).twice(21) == 63
 
 
 def test_kernels_of_one_name_in_modules_of_one_name_are_kept_apart(

@@ -304,9 +304,7 @@ class _Store(FunctionCache):
 class _Files(CompileResultCacheImpl):
     def __init__(self, kernel: Callable[..., Any], locator: _Locator) -> None:
         self._lineno, self._locator = kernel.__code__.co_firstlineno, locator
-        # The whole name: modules of one name in two folders may have kernels of one name on one line.
-        name = f"{kernel.__module__}.{kernel.__qualname__}"
-        self._filename_base = self.get_filename_base(name, getattr(sys, "abiflags", ""))
+        self._filename_base = self.get_filename_base(_name(kernel), getattr(sys, "abiflags", ""))
 
 
 class _Locator(_CacheLocator):
@@ -315,10 +313,17 @@ class _Locator(_CacheLocator):
         self._py_file = kernel.__code__.co_filename
         # Machines that share a home compile for different processors: at once, they would mistake each other's files.
         processor = hashlib.sha256(repr(target_context.codegen().magic_tuple()).encode()).hexdigest()[:8]
-        self._disambiguator = f"{kernel.__code__.co_firstlineno}-{processor}"
+        # numba writes an index, which names the data, before the data. Were those of two states of the source of one
+        # name, a process that begins while another one compiles would take the old code for the new, and keep it.
+        self._state = f"-{processor}-{self.get_source_stamp()[:16]}"
+        self._disambiguator = f"{kernel.__code__.co_firstlineno}{self._state}"
+        self._others = f"{_name(kernel)}-*-{processor}-*.nb[ci]"
 
     def ensure_cache_path(self) -> None:
-        """It has been made already."""
+        """The folder has been made already; what other states of the source have left of the kernel goes."""
+        for path in self._folder.glob(self._others):
+            if self._state not in path.name:
+                path.unlink(missing_ok=True)
 
     def get_cache_path(self) -> str:
         return str(self._folder)
@@ -328,6 +333,11 @@ class _Locator(_CacheLocator):
 
     def get_disambiguator(self) -> str:
         return self._disambiguator
+
+
+def _name(kernel: Callable[..., Any]) -> str:
+    """The whole one: modules of one name in two folders may have kernels of one name on one line."""
+    return f"{kernel.__module__}.{kernel.__qualname__}".replace("<", "").replace(">", "")
 
 
 def _folders(kernel: Callable[..., Any]) -> frozenset[Path]:
