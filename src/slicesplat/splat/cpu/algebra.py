@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from slicesplat.jit import jit
 from slicesplat.splat.cpu.kernel import INLINE
+from slicesplat.splat.cpu.simd import LANES, load8, transpose8
 
 
 @jit(**INLINE)
@@ -60,3 +61,20 @@ def inverse(c, blur):
     pyz = xy * xz - xx * yz
     pzz = xx * yy - xy * xy
     return scale * pxx, scale * pxy, scale * pxz, scale * pyy, scale * pyz, scale * pzz
+
+
+@jit(**INLINE)
+def columns_of_eight(block):
+    """The columns of eight rows of eight numbers that follow each other in a contiguous array."""
+    return transpose8(
+        (
+            load8(block, 0),
+            load8(block, LANES),
+            load8(block, 2 * LANES),
+            load8(block, 3 * LANES),
+            load8(block, 4 * LANES),
+            load8(block, 5 * LANES),
+            load8(block, 6 * LANES),
+            load8(block, 7 * LANES),
+        )
+    )

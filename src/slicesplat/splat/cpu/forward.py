@@ -265,7 +265,7 @@ class CpuForwardModel:
     def apply(self, amplitudes: ArrayLike, gains: ArrayLike) -> Tensor:
         """Simulated pixels (P,) float32 for amplitudes (N,) and gains (S,)."""
         out, pairs = np.empty(self.pixels, np.float32), self._placed
-        amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
+        amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))[:, None]
         given = (amplitude, _array(gains, np.float32), self.shape, self.offset, self.view_start)
         if self._height is None:
             in_parts(splat, self._flat(), *given, pairs.start, pairs.gaussian, out)
@@ -308,7 +308,7 @@ class CpuForwardModel:
     def _rendered(self, amplitudes: ArrayLike) -> tuple[Any, ...]:
         """Gaussians, views and pairs, as the kernels of `splat.cpu.pose` take them."""
         pairs = self._placed
-        amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))
+        amplitude = np.append(_array(amplitudes, np.float32), np.float32(0))[:, None]
         height = np.zeros(len(self.blur), np.int64) if self._height is None else self._height
         return (
             *(self._table, amplitude, self._rotation, self._shift, self.weight, self.blur, self.origin, self.step),

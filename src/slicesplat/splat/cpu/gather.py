@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from slicesplat.jit import jit
+from slicesplat.splat.cpu.algebra import columns_of_eight
 from slicesplat.splat.cpu.canvas import gaussian_tile, lay_out, padded
-from slicesplat.splat.cpu.kernel import F32, INLINE, JIT, share
+from slicesplat.splat.cpu.kernel import F32, JIT, share
 from slicesplat.splat.cpu.project import ACROSS, DOWN, PEAK, place_of, quadratic, window
 from slicesplat.splat.cpu.separable import (
     COLUMNS,
@@ -32,7 +33,6 @@ from slicesplat.splat.cpu.simd import (
     tile_columns,
     tile_rows,
     tile_zero,
-    transpose8,
 )
 
 
@@ -84,25 +84,9 @@ def gather_separable(flat, upstream, gain, shape, offset, view_start, start, hei
                         total = total + row_of_window(tables, i, lane, exponents) * load8(canvas, here)
                         here += stride
                     store8(totals, lane * LANES, total * column)
-                store8(out, first, _sums(totals))
-
-
-@jit(**INLINE)
-def _sums(rows):
-    """The sums of eight vectors, one in each lane, in one fixed order."""
-    a, b, c, d, e, f, g, h = transpose8(
-        (
-            load8(rows, 0),
-            load8(rows, LANES),
-            load8(rows, 2 * LANES),
-            load8(rows, 3 * LANES),
-            load8(rows, 4 * LANES),
-            load8(rows, 5 * LANES),
-            load8(rows, 6 * LANES),
-            load8(rows, 7 * LANES),
-        )
-    )
-    return ((a + b) + (c + d)) + ((e + f) + (g + h))
+                # The sums of eight vectors, one in each lane.
+                a, b, c, d, e, f, g, h = columns_of_eight(totals)
+                store8(out, first, ((a + b) + (c + d)) + ((e + f) + (g + h)))
 
 
 @jit(**JIT)

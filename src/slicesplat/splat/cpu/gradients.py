@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from slicesplat.jit import jit
-from slicesplat.splat.cpu.algebra import inverse, rotation_matrix
+from slicesplat.splat.cpu.algebra import columns_of_eight, inverse, rotation_matrix
 from slicesplat.splat.cpu.canvas import gaussian_tile, lay_out, padded
 from slicesplat.splat.cpu.kernel import F32, INLINE, JIT, share
 from slicesplat.splat.cpu.project import ACROSS, DOWN, PAIR_FIELDS, PEAK, place_of, quadratic, window
@@ -87,18 +87,7 @@ def chain(table, amplitude, gain, r, shift, blur, level, su, sv, gaussian, first
     a = gather8(amplitude, 0, gaussian, first)
     # The moments are about the conditional mean; those of docs/method.md are about the mean itself.
     peak = load8(flat, first * PAIR_FIELDS + PEAK)
-    h, hi, hj, hii, hij, hjj, _, _ = transpose8(
-        (
-            load8(moment, 0),
-            load8(moment, LANES),
-            load8(moment, 2 * LANES),
-            load8(moment, 3 * LANES),
-            load8(moment, 4 * LANES),
-            load8(moment, 5 * LANES),
-            load8(moment, 6 * LANES),
-            load8(moment, 7 * LANES),
-        )
-    )
+    h, hi, hj, hii, hij, hjj, _, _ = columns_of_eight(moment)
     # The plane is not where the frame turns: m, which is, stays the lever of the rotation.
     z = level - m[2]
     per_szz = 1.0 / (c[5] + blur[2])

@@ -44,6 +44,7 @@ from slicesplat.splat.cpu.simd import (
     TILE_ROWS,
     add8,
     double,
+    gather8,
     item,
     lane_numbers,
     load8,
@@ -215,7 +216,7 @@ def _complete(canvas, rows, columns, origin, su, sv):
 
 
 @jit(**INLINE)
-def _render(rendered, shape, s, flat, c, canvas):
+def _render(rendered, shape, s, flat, c, windows, tables, canvas):
     """Slice s for gain 1 and its derivatives with respect to v and w, the image last, plane by plane in every row.
 
     `rendered` is what `CpuForwardModel` has in place: Gaussians, views, the pairs of them, whether all Gaussians are
@@ -226,8 +227,6 @@ def _render(rendered, shape, s, flat, c, canvas):
     simple, height = rendered[12:]
     rows, columns = shape[s, 0], shape[s, 1]
     stride = columns + LANES
-    own, tables = np.empty(LANES, np.float32), np.empty(TABLES, np.float32)
-    windows = np.empty((SEPARABLE_FIELDS, LANES), np.float32)
     canvas[: (rows + LANES) * UNKNOWNS * stride] = F32(0)
     for v in range(view_start[s], view_start[s + 1]):
         su, sv = step[v, 0], step[v, 1]
@@ -238,18 +237,18 @@ def _render(rendered, shape, s, flat, c, canvas):
                 _round_coefficients(m, covariance, blur[v], origin[v, 2], su, sv, c)
             if simple and height[v]:
                 separate(flat, F32(UNKNOWNS * stride), windows, 0)
-                for lane in range(LANES):
-                    own[lane] = amplitude[gaussian[first + lane]]
-                tabulate_windows(windows, 0, load8(windows, PEAK) * load8(own, 0), height[v], tables)
+                tabulate_windows(
+                    windows, 0, load8(windows, PEAK) * gather8(amplitude, 0, gaussian, first), height[v], tables
+                )
                 for lane in range(LANES):
                     _add_window(windows, lane, tables, height[v], c, canvas, stride)
             elif simple:
                 for lane in range(LANES):
-                    _add_round_pair(flat, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
+                    _add_round_pair(flat, lane, amplitude[gaussian[first + lane], 0], c, canvas, stride)
             else:
                 _polynomials(m, covariance, blur[v], origin[v, 2], su, sv, c)
                 for lane in range(LANES):
-                    _add_pair(flat, lane, amplitude[gaussian[first + lane]], c, canvas, stride)
+                    _add_pair(flat, lane, amplitude[gaussian[first + lane], 0], c, canvas, stride)
     if simple:
         first_view = view_start[s]
         _complete(canvas, rows, columns, origin[first_view], step[first_view, 0], step[first_view, 1])
@@ -260,10 +259,11 @@ def pose_derivatives(rendered, shape, offset, out, part, parts):
     """Rendered pixels for gain 1 and their derivatives with respect to v and w: (7, P) float32, the image last."""
     canvas = np.empty(UNKNOWNS * padded(shape), np.float32)
     flat, c = np.empty((PAIR_FIELDS, LANES), np.float32), np.empty((COEFFICIENTS, LANES), np.float32)
+    windows, tables = np.empty((SEPARABLE_FIELDS, LANES), np.float32), np.empty(TABLES, np.float32)
     begin, end = share(len(shape), part, parts)
     for s in range(begin, end):
         rows, columns = shape[s, 0], shape[s, 1]
-        _render(rendered, shape, s, flat, c, canvas)
+        _render(rendered, shape, s, flat, c, windows, tables, canvas)
         for i in range(rows):
             for k in range(UNKNOWNS):
                 for n in range(columns):
@@ -329,11 +329,12 @@ def pose_systems(rendered, shape, offset, gain, pixels, weights, scale, hessian,
     canvas = np.empty(UNKNOWNS * room, np.float32)
     measured, weight = np.empty(room, np.float32), np.empty(room, np.float32)
     flat, c = np.empty((PAIR_FIELDS, LANES), np.float32), np.empty((COEFFICIENTS, LANES), np.float32)
+    windows, tables = np.empty((SEPARABLE_FIELDS, LANES), np.float32), np.empty(TABLES, np.float32)
     lanes = np.empty((42, LANES))
     begin, end = share(len(shape), part, parts)
     for s in range(begin, end):
         rows, columns = shape[s, 0], shape[s, 1]
-        _render(rendered, shape, s, flat, c, canvas)
+        _render(rendered, shape, s, flat, c, windows, tables, canvas)
         lay_out(pixels, measured, offset[s], rows, columns)
         lay_out(weights, weight, offset[s], rows, columns)
         _normal_equations(canvas, measured, weight, gain[s], scale[s], rows, columns, lanes)

@@ -23,6 +23,7 @@ from slicesplat.splat.cpu.separable import (
 from slicesplat.splat.cpu.simd import (
     LANES,
     TILE_ROWS,
+    gather8,
     item,
     load8,
     load_tile,
@@ -46,7 +47,7 @@ def splat(flat, amplitude, gain, shape, offset, view_start, start, gaussian, out
             place = place_of(q)
             top, bottom, left, right = window(flat, place)
             cut, down, mixed, wide = quadratic(flat, place)
-            peak = item(flat, place + PEAK) * amplitude[gaussian[q]]
+            peak = item(flat, place + PEAK) * amplitude[gaussian[q], 0]
             across = tile_columns() + item(flat, place + ACROSS)
             for block in range(left, right, LANES):
                 slope, constant = across * mixed, across * across * wide
@@ -64,7 +65,7 @@ def splat(flat, amplitude, gain, shape, offset, view_start, start, gaussian, out
 def splat_separable(flat, amplitude, gain, shape, offset, view_start, start, gaussian, height, out, part, parts):
     """The same of pairs as `project_separable` has them; `height` (V,) is how many rows those of a view go over."""
     canvas = np.empty(padded(shape), np.float32)
-    tables, own = np.empty(TABLES, np.float32), np.empty(LANES, np.float32)
+    tables = np.empty(TABLES, np.float32)
     begin, end = share(len(shape), part, parts)
     for s in range(begin, end):
         rows, columns = shape[s, 0], shape[s, 1]
@@ -73,9 +74,9 @@ def splat_separable(flat, amplitude, gain, shape, offset, view_start, start, gau
         for v in range(view_start[s], view_start[s + 1]):
             for first in range(start[v], start[v + 1], LANES):
                 place = first * SEPARABLE_FIELDS
-                for lane in range(LANES):
-                    own[lane] = amplitude[gaussian[first + lane]]
-                tabulate_windows(flat, place, load8(flat, place + PEAK) * load8(own, 0), height[v], tables)
+                tabulate_windows(
+                    flat, place, load8(flat, place + PEAK) * gather8(amplitude, 0, gaussian, first), height[v], tables
+                )
                 for lane in range(LANES):
                     exponents, column = load8(tables, EXPONENTS + lane * LANES), load8(tables, COLUMNS + lane * LANES)
                     here = int(item(flat, place + CORNER + lane))
