@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Many an image sets it. Then every start of Python compiles what it imports again: 1.5 s more with PyTorch.
+export PYTHONDONTWRITEBYTECODE :=
 NEEDS := import sys; sys.exit(sys.version_info < (3, 11) and "constraints.txt needs Python 3.11: make PYTHON=python3.11")
 
 .PHONY: demo docs test kernels lint format results clean
