@@ -27,6 +27,7 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import prune
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices
+from slicesplat.likelihood.noise import Noise
 from slicesplat.likelihood.robust import Weights
 from slicesplat.motion.astray import Verdict, judge_stray
 from slicesplat.priors import prior_named
@@ -70,6 +71,8 @@ class Fit:
         Of the poses, mm; NaN where they were taken as they were.
     held : (S,) bool
         Slices that went where their neighbours in time went: what they show does not say where they are.
+    noise : Noise
+        In the pixels; where most of them were interpolated, the PSF is that of the ones that were measured.
     sweeps : tuple of SweepRecord
         The error after every sweep, in the order in which they were done.
     image : (P,) float32 or None
@@ -83,6 +86,7 @@ class Fit:
     validation_error: float
     standard_error: Float
     held: NDArray[np.bool_]
+    noise: Noise
     sweeps: tuple[SweepRecord, ...] = ()
     image: Tensor | None = None
 
@@ -139,8 +143,11 @@ def joint_fit(
     check_names(settings)
     strategy = STRATEGIES[settings.strategy](settings, registration.time)
     observations = observe(slices, inside, settings, random, backend)
-    progress = _Sweeps(report_progress, settings, strategy.last_sweeps, observations.noise.known, watch)
-    if not observations.noise.known:
+    noise = observations.noise
+    progress = _Sweeps(report_progress, settings, strategy.last_sweeps, noise.known, watch)
+    if noise.known and noise.reach > 1:
+        log.info("every %d pixels hold one that was measured: the slices were interpolated", noise.reach)
+    if not noise.known:
         log.info(
             "the noise of neighbouring pixels is not independent: its level is not known, and the fit goes without"
         )
@@ -178,8 +185,9 @@ def joint_fit(
     found = best.estimate
     known = best.objective.pose_errors(observations, found) if settings.pose_steps else np.full(len(slices), np.nan)
     return Fit(
-        *(prune(found.field), found.motion, found.weights, found.ncc, error, known, found.held, tuple(progress.told)),
-        found.image,
+        *(prune(found.field), found.motion, found.weights, found.ncc, error, known, found.held, noise),
+        sweeps=tuple(progress.told),
+        image=found.image,
     )
 
 

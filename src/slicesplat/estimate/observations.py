@@ -92,6 +92,7 @@ def observe(
     backend : Backend
     """
     noise = measured_noise(slices, backend.tensor(inside, torch.bool), backend, settings.likelihood.noise)
+    slices = slices.interpolated(noise.reach) if noise.known else slices
     judged = dilate_in_plane(slices, inside, -settings.outline)
     held = hold_out(slices, judged, random, settings.likelihood.validation_share, noise.reach)
     # Pixels that share their noise with those left out would tell it to the fit.

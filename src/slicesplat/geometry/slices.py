@@ -186,6 +186,8 @@ class Slices:
 
         The PSF in plane is that of the pixels that were measured.
         """
+        if between == 1:
+            return self
         covariances = self.psf_covariances.copy()
         covariances[:, :, :2] *= between**2
         return replace(self, psf_covariances=covariances)

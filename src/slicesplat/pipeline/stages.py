@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import FIT_MARGIN, Slices, cut_slices
 from slicesplat.geometry.stack import Stack
-from slicesplat.likelihood.noise import Noise, measured_noise
+from slicesplat.likelihood.noise import Noise
 from slicesplat.likelihood.robust import Weights
 from slicesplat.motion.astray import judge_stray
 from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, pose_errors, register, register_roughly
@@ -304,17 +303,14 @@ def estimate(
     kept = slices.mask & slices.measured & (registered.poses.weight > 0)[slices.slice_of_pixel()]
     if not kept.any():
         raise InputError(f"{stacks[0].name} and the other stacks: no slice matches the others; check the masks")
-    noise = measured_noise(slices, backend.tensor(kept, torch.bool), backend, config.fit.likelihood.noise)
-    if noise.known and noise.reach > 1:
-        log.info("every %d pixels hold one that was measured: the slices were interpolated", noise.reach)
-        slices = slices.interpolated(noise.reach)
     # Poses fitted where nothing moved, or to a single stack, whose slices nothing crosses, would only follow noise.
     settings = config.fit if registered.free else replace(config.fit, pose_steps=0)
     if not config.models_bias_field or len(stacks) == 1:
         settings = replace(settings, likelihood=replace(settings.likelihood, bias_field=None))
     random = np.random.default_rng(config.seed)
     fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration, watch)
-    known = (fit.weights, fit.ncc, fit.validation_error, fit.standard_error, fit.held, fit.sweeps, noise, fit.image)
+    known = (fit.weights, fit.ncc, fit.validation_error, fit.standard_error, fit.held, fit.sweeps, fit.noise, fit.image)
+    slices = slices.interpolated(fit.noise.reach) if fit.noise.known else slices
     slices = _without_bias(slices, fit.weights, stacks)
     if config.motion == "none":
         return Estimated(fit.field, slices, *known)

@@ -217,14 +217,16 @@ def least_motion(stacks: Sequence[Stack], assessments: Sequence[StackAssessment]
     assessments = assess(stacks) if assessments is None else assessments
     largest = max(assessment.volume_cm3 for assessment in assessments)
 
-    def rank(index: int) -> tuple[bool, bool, bool, float, int, bytes]:
+    def rank(index: int) -> tuple[bool, bool, bool, float, int]:
         seen = assessments[index]
         score = seen.motion_score if math.isfinite(seen.motion_score) else math.inf
         small = seen.volume_cm3 < _LEAST_COVER * largest
         empty = seen.noise_share > _MOST_NOISE
-        return stacks[index].carried, empty, small, score, -seen.n_voxels, _digest(stacks[index])
+        return stacks[index].carried, empty, small, score, -seen.n_voxels
 
-    return min(range(len(stacks)), key=rank)
+    ranks = [rank(index) for index in range(len(stacks))]
+    best = [index for index, of_stack in enumerate(ranks) if of_stack == min(ranks)]
+    return best[0] if len(best) == 1 else min(best, key=lambda index: _digest(stacks[index]))
 
 
 def by_motion(assessments: Sequence[StackAssessment]) -> list[int]:

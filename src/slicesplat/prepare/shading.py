@@ -23,7 +23,7 @@ _BRIGHT = 0.2  # of the brightest tissue: what the first fit takes for tissue
 _TISSUE = 0.5  # of the field at its place: what the next ones do
 _FITS = 4
 _OUTLIER = 2.0  # standard deviations of the residuals, beyond which a voxel counts less
-_MOST_VOXELS = 40_000  # are looked at: ten unknowns need no more
+_MOST_VOXELS = 10_000  # are looked at: ten unknowns need no more
 _RANGE = (2, 98)  # percentiles of the field in the mask
 
 
