@@ -20,7 +20,7 @@ from slicesplat.validation.phantom import brain_phantom
 from slicesplat.validation.simulate import Simulation, SimulationConfig, simulate
 
 # A fit of which the quality is not the point.
-BRIEF = FitSettings(spacings=(1.75,), pose_rounds=1, final_rounds=1, rounds=2)
+BRIEF = FitSettings(spacings=(1.75,), pose_rounds=3, final_rounds=1, rounds=2)
 
 STEPS = ["load kernels", "prepare", "register", "fit", "sample", "check"]
 COMPILING = "compile kernels (once per installation)"  # what the first step is called where nothing was kept

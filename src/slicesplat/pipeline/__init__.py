@@ -90,7 +90,7 @@ def reconstruct(
     """
     config, clock = config or Config(), StepClock(progress)
     with ready(stacks, config) as (used, copies):
-        backend, registered = _registered(used, config, clock)
+        backend, registered = _registered(used, _before_fit(config), clock)
         with clock.step("fit") as report_progress:
             estimated = estimate(registered, config, report_progress, backend, watch)
         placed, axes = None, None
@@ -143,6 +143,13 @@ def register(stacks: Sequence[Stack], config: Config | None = None, progress: Ca
     known = _Known(poses.weight, poses.gain, poses.ncc, standard_error, held)
     found = _registration(registered, slices, known, agree, config, clock, backend)
     return _told(found, stacks, copies)
+
+
+def _before_fit(config: Config) -> Config:
+    """Settings by which slices are registered when the fit refines their poses."""
+    if not config.fit.pose_steps:
+        return config
+    return replace(config, registration=replace(config.registration, fine=config.registration.before_fit))
 
 
 def _registered(stacks: Sequence[Stack], config: Config, clock: StepClock) -> tuple[Backend, Registered]:
