@@ -66,11 +66,10 @@ def test_a_trial_ends_when_it_cannot_win_any_more_and_not_before(
     ("settings", "turns"),
     [
         (replace(COARSE, still=np.inf), 1),  # they have not moved
-        (replace(COARSE, still=0.0, stalled=np.inf), 3),
-        (replace(COARSE, still=0.0, stalled=0.0, steady=np.inf), 2),  # they move no less than before
+        (replace(COARSE, still=0.0, stalled=0.0), 3),  # they move by more
         (replace(COARSE, pose_steps=0), 1),
     ],
-    ids=["still", "moving", "stalled", "held"],
+    ids=["still", "moving", "held"],
 )
 def test_field_and_poses_take_turns_until_the_slices_are_still(settings: FitSettings, turns: int) -> None:
     data, told = observations(), []  # type: ignore[var-annotated]
@@ -117,13 +116,15 @@ class Walking:
 @pytest.mark.parametrize(
     ("steps", "turns"),
     [
-        ([(0.3, 0.0), (0.2, 0.0), (0.2, 0.0), (0.3, 0.0), (0.2, 0.0)], 5),  # slowly, but always the same way
-        ([(0.3, 0.0), (0.2, 0.0), (0.0, 0.2), (0.3, 0.0)], 3),  # another way, no less than before
+        ([(0.3, 0.0), (0.2, 0.0), (0.2, 0.0), (0.3, 0.0), (0.2, 0.0)], 5),  # no less than before
+        ([(0.3, 0.0), (0.2, 0.0), (0.0, 0.06), (0.09, 0.0), (0.0, 0.2)], 5),  # by little in one turn
         ([(0.3, 0.0), (0.2, 0.0), (0.0, 0.1), (0.0, 0.005), (0.3, 0.0)], 4),  # less and less, until they are still
-        ([(0.3, 0.0), (-0.3, 0.0), (0.3, 0.0)], 2),  # to and fro
+        ([(0.03, 0.0), (0.0, 0.029), (0.0295, 0.0), (0.2, 0.0)], 3),  # hardly, and no less than before
     ],
 )
-def test_turns_go_on_while_slices_keep_to_their_direction(steps: list[tuple[float, float]], turns: int) -> None:
+def test_turns_go_on_while_slices_have_far_to_go_and_end_where_noise_moves_them(
+    steps: list[tuple[float, float]], turns: int
+) -> None:
     data, told = observations(), []  # type: ignore[var-annotated]
     begun = empty_estimate(some_field(), data.slices.motion, initial_weights(data.slices, data.fitted))
     candidate = Candidate(Walking(list(steps)), begun)  # type: ignore[arg-type]

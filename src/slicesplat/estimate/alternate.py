@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -40,8 +41,8 @@ def alternate(observations: Observations, candidate: Candidate, rounds: int, swe
     objective, estimate = candidate.objective, candidate.estimate
     del candidate
     settings, frame = objective.settings, observations.slices.frame
-    momentum, moved, before = 0, math.inf, estimate.motion @ frame
-    last = np.zeros((len(frame), 6))
+    momentum, before = 0, estimate.motion @ frame
+    moved: list[float] = []  # root mean square of every turn, mm
     for turn in range(rounds):
         estimate = objective.irls_sweep(observations, estimate)
         swept(estimate)
@@ -49,12 +50,11 @@ def alternate(observations: Observations, candidate: Candidate, rounds: int, swe
         estimate = objective.refine_poses(observations, estimate)
         pose = estimate.motion @ frame
         step, going = (~start @ pose).log(), (~before @ pose).log()
-        previous, moved = moved, math.sqrt(mean_product(observations, estimate.weights, step, step))
-        along = mean_product(observations, estimate.weights, step, last)
-        stalled = moved > settings.stalled * previous and along < settings.steady * moved * previous
-        if turn + 1 == rounds or _left(moved, previous) < settings.still or stalled:
+        moved.append(math.sqrt(mean_product(observations, estimate.weights, step, step)))
+        share = _share(moved)
+        stalled = share > settings.stalled and moved[-1] < settings.still
+        if turn + 1 == rounds or _left(moved[-1], share) < settings.still or stalled:
             break
-        last = step
         momentum = momentum + 1 if mean_product(observations, estimate.weights, step, going) > 0 else 0
         extrapolation = limited(momentum / (momentum + 3) * going, settings.max_extrapolation)
         estimate = estimate.moved(pose @ Rigid.exp(extrapolation) @ ~frame)
@@ -62,15 +62,26 @@ def alternate(observations: Observations, candidate: Candidate, rounds: int, swe
     return Candidate(objective, estimate)
 
 
-def _left(moved: float, before: float) -> float:
-    """How far slices will go that moved so far in a turn and in the one before: a geometric series' rest.
+def _share(moved: Sequence[float]) -> float:
+    """Share of the turn before that slices move by in a turn: over the last two, as with momentum it goes up and down.
 
     Examples
     --------
-    >>> _left(0.1, math.inf), _left(0.1, 0.2), _left(0.1, 0.1)
-    (0.1, 0.1, inf)
+    >>> _share([0.4]), _share([0.4, 0.1]), _share([0.4, 0.0, 0.1])
+    (0.5, 0.25, 0.5)
     """
-    share = 0.5 if before == math.inf else moved / max(before, 1e-12)
+    steps = min(2, len(moved) - 1)
+    return (moved[-1] / max(moved[-1 - steps], 1e-12)) ** (1 / steps) if steps else 0.5
+
+
+def _left(moved: float, share: float) -> float:
+    """How far slices will go that moved so far, if each turn moves them by that share of the one before.
+
+    Examples
+    --------
+    >>> _left(0.1, 0.5), _left(0.1, 1.0)
+    (0.1, inf)
+    """
     return moved * share / (1 - share) if share < 1 else math.inf
 
 

@@ -19,8 +19,9 @@ def select(observations: Observations, strategy: FieldStrategy, best: Candidate,
 
 def _tried(observations: Observations, trials: Trials, best: Candidate, swept: Swept) -> Candidate:
     for move in trials.moves:
-        trial = sweep(observations, move(best), trials.sweeps, swept, best.estimate.error)
-        better = trial.estimate.error < best.estimate.error
+        rival = (1 + trials.tie) * best.estimate.error
+        trial = sweep(observations, move(best), trials.sweeps, swept, rival)
+        better = trial.estimate.error < rival
         best, other = (trial, best) if better else (best, trial)
         other.objective.release(best.objective)  # the next one needs the memory
         if better != trials.chain:

@@ -37,11 +37,14 @@ class Trials:
         Sweeps that each of them gets, at most.
     chain : bool
         Each move is tried only where the one before has been better; otherwise only where none before has.
+    tie : float
+        Share of the best error by which one may be worse and passes for better.
     """
 
     moves: Sequence[Callable[[Candidate], Candidate]]
     sweeps: int
     chain: bool
+    tie: float = 0.0
 
 
 class FieldStrategy(Protocol):
