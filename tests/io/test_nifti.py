@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from nifti_files import SHAPE, blob, oblique_affine, plain_affine, refused, write
 
+from slicesplat.errors import InputError
 from slicesplat.io.masks import load_masked_volume
-from slicesplat.io.nifti import load_volume, save_volume
+from slicesplat.io.nifti import load_volume, read_each, read_image, save_volume
 
 
 @pytest.fixture
@@ -79,3 +80,14 @@ def test_volume_and_mask_on_one_grid(tmp_path: Path, stack: Path, mask: Path) ->
     np.testing.assert_array_equal(np.asarray(region.dataobj) > 0, blob() > 0)
     other = write(tmp_path / "m.nii.gz", np.ones((3, 4, 5), np.uint8))
     refused(lambda: load_masked_volume(stack, other), "m.nii.gz", "its shape")
+
+
+def test_files_that_are_read_together_keep_their_order_and_the_first_that_cannot_be_is_told(tmp_path: Path) -> None:
+    images = {name: blob() * factor for name, factor in (("b", 1.0), ("a", 2.0), ("c", 3.0))}
+    paths = [write(tmp_path / f"{name}.nii.gz", values) for name, values in images.items()]
+    for image, values in zip(read_each(read_image, paths), images.values(), strict=True):
+        np.testing.assert_array_equal(image.data, values.astype(np.float32))
+    for path in paths[1:]:
+        path.write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"a\.nii\.gz"):
+        read_each(read_image, paths)

@@ -9,6 +9,7 @@ import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from slicesplat.io.arrays import image_in_memory, mask_in_memory
 from slicesplat.io.dicom import converted
 from slicesplat.io.inputs import distinct_names
 from slicesplat.io.masks import finite_values
-from slicesplat.io.nifti import FilePath, Image, box_corners, read_image, read_stacks
+from slicesplat.io.nifti import FilePath, Image, box_corners, read_each, read_image, read_stacks
 from slicesplat.prepare.cutout import without_what_is_not_finite
 from slicesplat.prepare.masks import regions as find_regions
 from slicesplat.prepare.narrow import Narrowing, narrowed
@@ -118,7 +119,7 @@ def load_stacks(
             background_threshold,
             otsu_thresholding,
         )
-        drawn = [read_image(Path(mask)) for mask in masks or ()]
+        drawn = read_each(read_image, map(Path, masks or ()))
         settings = SegmentationSettings(anatomy=anatomy) if segmentation and narrowing == _NONE else None
         stacks = _loaded(given.files, drawn, thicknesses, slice_axes, mask_of, narrowing, split_4d, settings)
         for note in given.notes:
@@ -137,7 +138,7 @@ def _loaded(
     segmentation: SegmentationSettings | None,
 ) -> list[Stack]:
     """Stacks of NIfTI files."""
-    volumes = [read_stacks(path, split_4d) for path in files]
+    volumes = read_each(partial(read_stacks, split=split_4d), files)
     counts = [len(found) for found in volumes]
     names = [_volume_names(name, count) for name, count in zip(distinct_names(files), counts, strict=True)]
     read = [
