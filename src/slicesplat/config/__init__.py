@@ -30,6 +30,7 @@ from slicesplat.config.primitives import PrimitivesSettings
 from slicesplat.config.registration import (
     COARSE_LEVELS,
     FINE_LEVELS,
+    LEVELS_BEFORE_FIT,
     RELOCATION_LEVELS,
     WHOLE_STACK,
     Level,
@@ -44,6 +45,7 @@ from slicesplat.config.verdict import VerdictSettings
 __all__ = [
     "COARSE_LEVELS",
     "FINE_LEVELS",
+    "LEVELS_BEFORE_FIT",
     "RELOCATION_LEVELS",
     "RESOLUTIONS",
     "WHOLE_STACK",
