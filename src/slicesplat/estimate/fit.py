@@ -145,8 +145,8 @@ def joint_fit(
     observations = observe(slices, inside, settings, random, backend)
     noise = observations.noise
     progress = _Sweeps(report_progress, settings, strategy.last_sweeps, noise.known, watch)
-    if noise.known and noise.reach > 1:
-        log.info("every %d pixels hold one that was measured: the slices were interpolated", noise.reach)
+    if noise.step > 1:
+        log.info("every %d pixels hold one that was measured: the slices were interpolated", noise.step)
     if not noise.known:
         log.info(
             "the noise of neighbouring pixels is not independent: its level is not known, and the fit goes without"

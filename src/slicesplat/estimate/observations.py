@@ -60,7 +60,7 @@ class Observations:
     @property
     def pixel_spacing(self) -> float:
         """Distance, mm, between pixels that were measured: those that were interpolated between them show no more."""
-        return float(np.median(self.slices.step)) * (self.noise.reach if self.noise.known else 1)
+        return float(np.median(self.slices.step)) * self.noise.step
 
     def with_rim(self) -> Observations:
         """The pixels beside the region are fitted too."""
@@ -92,7 +92,7 @@ def observe(
     backend : Backend
     """
     noise = measured_noise(slices, backend.tensor(inside, torch.bool), backend, settings.likelihood.noise)
-    slices = slices.interpolated(noise.reach) if noise.known else slices
+    slices = slices.interpolated(noise.step)
     judged = dilate_in_plane(slices, inside, -settings.outline)
     held = hold_out(slices, judged, random, settings.likelihood.validation_share, noise.reach)
     # Pixels that share their noise with those left out would tell it to the fit.

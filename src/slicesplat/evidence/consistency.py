@@ -92,7 +92,7 @@ def consistency(
     """
     owner, unknown = slices.slice_of_pixel(), float("nan")
     trusted = slices.mask & slices.measured & (weight > 0)[owner]
-    level = noise_levels(slices, backend.tensor(trusted, torch.bool), backend, noise.reach if noise.known else 1)
+    level = noise_levels(slices, backend.tensor(trusted, torch.bool), backend, noise.step)
     seen, found = [NO_AGREEMENT] * stacks, [UNKNOWN] * stacks
     if comparable(slices, weight):
         even = Trusted(replace(slices, pixels=(slices.pixels / gain[owner]).astype(np.float32)), weight, PIXEL, backend)

@@ -53,9 +53,14 @@ class Noise:
     known: bool = True
 
     @property
+    def step(self) -> int:
+        """Pixels from one that was measured to the next, as far as that is known: those between were interpolated."""
+        return self.reach if self.known else 1
+
+    @property
     def independent(self) -> float:
         """Standard deviation by which pixels, each counted as if it were independent, tell as much as they do."""
-        return self.sigma * self.reach if self.known else self.sigma
+        return self.sigma * self.step
 
 
 def noise_response(image: Tensor, spread: int = 1) -> Tensor:

@@ -310,7 +310,7 @@ def estimate(
     random = np.random.default_rng(config.seed)
     fit = joint_fit(slices, kept, settings, random, report_progress, backend, config.registration, watch)
     known = (fit.weights, fit.ncc, fit.validation_error, fit.standard_error, fit.held, fit.sweeps, fit.noise, fit.image)
-    slices = slices.interpolated(fit.noise.reach) if fit.noise.known else slices
+    slices = slices.interpolated(fit.noise.step)
     slices = _without_bias(slices, fit.weights, stacks)
     if config.motion == "none":
         return Estimated(fit.field, slices, *known)

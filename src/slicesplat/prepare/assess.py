@@ -225,7 +225,8 @@ def least_motion(stacks: Sequence[Stack], assessments: Sequence[StackAssessment]
         return stacks[index].carried, empty, small, score, -seen.n_voxels
 
     ranks = [rank(index) for index in range(len(stacks))]
-    best = [index for index, of_stack in enumerate(ranks) if of_stack == min(ranks)]
+    first = min(ranks)
+    best = [index for index, of_stack in enumerate(ranks) if of_stack == first]
     return best[0] if len(best) == 1 else min(best, key=lambda index: _digest(stacks[index]))
 
 
