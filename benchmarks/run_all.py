@@ -34,6 +34,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "situations": ("bench_situations.py", "--cases", "fetal-mild"),
     "least-squares": ("known_pose_least_squares.py",),
     "reconstruct": ("bench_reconstruct.py",),
+    "in-turn": ("bench_in_turn.py",),
     "uncertainty": ("bench_uncertainty.py",),
     "accuracy": ("bench_accuracy.py", "--one-mask", "--true-poses"),
     "primitives-curve": ("bench_primitives.py", "--curve"),

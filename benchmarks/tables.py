@@ -185,7 +185,8 @@ def reconstruct(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
-# Of bench_splat.py: column, its head, its format. Columns that a record does not have are left out.
+# Of bench_splat.py: column, its head, its format. Columns that a record does not have are left out. Nanoseconds are
+# of processor time, milliseconds what passes.
 SPLAT = (
     ("threads", "threads", "d"),
     ("gaussians", "Gaussians", ",d"),
@@ -196,7 +197,6 @@ SPLAT = (
     ("pose_ns", "pose systems, ns", ".2f"),
     ("forward_ms", "forward, ms", ".1f"),
     ("backward_ms", "backward, ms", ".1f"),
-    ("pose_ms", "pose systems, ms", ".1f"),
     ("ns_per_pair", "forward and backward, ns a pair", ".2f"),
 )
 
@@ -207,6 +207,11 @@ def splat(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return ["case", *(head for _, head, _ in columns)], [
         [row["case"], *(f"{row[name]:{style}}" if name in row else "" for name, _, style in columns)] for row in timed
     ]
+
+
+def in_turn(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["case", "before, seconds", "now, seconds", "ratio"]
+    return head, [[row["case"], f"{row['before_s']:.1f}", f"{row['now_s']:.1f}", f"{row['ratio']:.2f}"] for row in rows]
 
 
 def iteration(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
@@ -347,6 +352,7 @@ TABLES = {
     "uncertainty": Table(("uncertainty",), uncertainty),
     "memory": Table(("memory",), memory),
     "reconstruct": Table(("reconstruct",), reconstruct),
+    "in-turn": Table(("in-turn",), in_turn),
     "splat": Table(("splat",), splat),
     "iteration": Table(("splat",), iteration),
     "verdict": Table(("verdict",), verdict),
