@@ -8,10 +8,10 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
-from balls import placed
+from balls import distance, four_stacks, observed, placed, stepped
 from brains import phantom, still_slices
 
-from slicesplat.config import FitSettings
+from slicesplat.config import FitSettings, RegistrationSettings
 from slicesplat.estimate.fit import STRATEGIES, Fit, joint_fit
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.field.lattice import lattice_over, prune
@@ -86,6 +86,39 @@ def test_joint_fit_does_no_harm_to_still_slices() -> None:
     found = slices.moved(gauge(slices.moved(fit.motion), 0, fit.weights.slice) @ fit.motion)
     # A tenth of a pixel.
     assert np.median(np.linalg.norm(found.pose.translation - slices.pose.translation, axis=1)) < 0.15
+
+
+def test_end_of_a_stack_that_was_found_elsewhere_is_put_where_the_others_show_it() -> None:
+    truth = four_stacks()
+    noise = np.random.default_rng(0).normal(0, 0.02, len(truth.pixels))
+    lost = truth.in_time(2)[-2:]
+    wrong = stepped(truth.pose, lost, [3.0, -3.0, -5.0, 0.4, -0.3, 0.4]) @ ~truth.frame
+    slices = replace(truth, pixels=(observed(truth) + noise).astype(np.float32)).moved(wrong)
+    settings = FitSettings(spacings=(1.6,), strengths=(), pose_rounds=4)
+    fit = joint_fit(slices, slices.mask, settings, np.random.default_rng(0))
+    back = gauge(slices.moved(fit.motion), 0, fit.weights.slice)
+    assert distance(truth, back @ fit.motion @ truth.frame, truth.pose)[lost].max() < 0.5
+    assert fit.weights.slice[lost].min() > 0.5 and not fit.held[lost].any()
+
+
+def test_slices_that_show_something_else_or_may_be_anywhere_are_left_out_in_the_end() -> None:
+    truth, other = four_stacks(), 31
+    pixels = observed(truth) + np.random.default_rng(0).normal(0, 0.02, len(truth.pixels))
+    wrong = np.random.default_rng(1).normal(pixels.mean(), 0.02, len(pixels))  # as dark as the others, nothing else
+    mixed = np.where(truth.slice_of_pixel() == other, wrong, pixels).astype(np.float32)
+    slices, settings = replace(truth, pixels=mixed), FitSettings(spacings=(1.6,), strengths=(), pose_rounds=3)
+    lenient = RegistrationSettings(known_to=np.inf)
+    fits = []
+    for known_to in (np.inf, None):
+        if known_to is None:
+            known_to = float(np.quantile(fits[0].standard_error, 0.9))
+        registration = replace(lenient, known_to=known_to)
+        fits.append(joint_fit(slices, slices.mask, settings, np.random.default_rng(0), registration=registration))
+    sound = np.arange(len(truth)) != other
+    assert fits[0].weights.slice[other] == 0.0 and fits[0].weights.slice[sound].min() > 0.0
+    unknown = fits[1].standard_error > known_to
+    assert 0 < unknown.sum() < len(truth) / 5
+    np.testing.assert_array_equal(fits[1].weights.slice == 0.0, unknown | ~sound)
 
 
 def test_joint_fit_finds_the_noise() -> None:

@@ -41,3 +41,15 @@ def test_a_band_around_what_is_left_out_is_neither_fitted_nor_judged_where_noise
     assert torch.equal(seen.fitted | seen.validation | band, seen.inside)
     # In the end everything is fitted.
     assert torch.equal(seen.all_fitted().fitted, seen.inside)
+
+
+def test_slices_that_are_left_out_are_not_in_the_region_any_more_and_the_others_are_as_before() -> None:
+    seen = observed(still_slices())
+    slices = seen.slices
+    lost = np.isin(np.arange(len(slices)), [3, 17])
+    of_lost = torch.from_numpy(lost[slices.slice_of_pixel()])
+    left = seen.without(lost)
+    for before, after in ((seen.inside, left.inside), (seen.fitted, left.fitted)):
+        assert before[of_lost].any() and not after[of_lost].any()
+        assert torch.equal(after[~of_lost], before[~of_lost])
+    assert seen.without(np.zeros(len(slices), bool)) is seen

@@ -44,6 +44,14 @@ def three_stacks(interleave: int = 1) -> Slices:
     return cut_slices(stacks, interleave=[interleave] * 3)
 
 
+@cache
+def four_stacks() -> Slices:
+    """The ball of `three_stacks` in finer ones, and in an oblique one: two small slices at each end."""
+    oblique = Rotation.from_rotvec([0.6, -0.5, 0.3]).as_matrix()
+    orientations = (np.eye(3), np.eye(3)[:, [0, 2, 1]] * [1, 1, -1], np.eye(3)[:, [1, 2, 0]], oblique)
+    return cut_slices([ball_stack(axes, (26, 26, 15), (1.5, 1.5, 2.4), RADIUS) for axes in orientations])
+
+
 def some_field(n: int = 12, seed: int = 0) -> GaussianField:
     """Gaussians of any shape and sign about the origin."""
     rng = np.random.default_rng(seed)

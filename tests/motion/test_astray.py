@@ -43,6 +43,14 @@ def test_jump_that_the_others_confirm_stands(s: int) -> None:
     assert not verdict.taken_back(len(truth)).any()
 
 
+def test_slice_that_the_others_were_asked_about_is_not_judged() -> None:
+    truth = three_stacks()
+    slices = seen(truth).moved(stepped(truth.pose, [4, 27], JUMP) @ ~truth.frame)
+    inside, settled = torch.from_numpy(slices.mask.astype(np.float32)), np.arange(len(truth)) == 4
+    verdict = judge_stray(slices, inside, full(slices), full(slices), settled=settled)
+    assert verdict is not None and 4 not in verdict.which and verdict.taken_back(len(truth))[27]
+
+
 @pytest.mark.parametrize("s", [4, 16, 27])
 def test_slice_that_is_found_where_the_others_show_something_else_is_taken_back(s: int) -> None:
     truth = three_stacks()

@@ -7,9 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from brains import registered, scan
 from reconstructions import result
 
+from slicesplat.config import Config, RegistrationSettings
 from slicesplat.geometry.rigid import Rigid
+from slicesplat.pipeline import register
 from slicesplat.pipeline.doubts import log_doubts
 
 
@@ -31,6 +34,16 @@ def test_slices_that_do_not_show_where_they_are_and_slices_off_their_neighbours_
     assert f"slices {slices.index[held]} (counting from 0) do not show where they are" in first
     assert "known to 0.7 mm" in first
     assert str(slices.index[odd]) in second and "where their neighbours in time are" in second
+
+
+def test_registered_slices_whose_place_is_hardly_known_are_left_out() -> None:
+    made = registered("moderate")
+    known_to = float(np.quantile(made.standard_error, 0.9))
+    again = register(scan("moderate").stacks, Config(threads=1, registration=RegistrationSettings(known_to=known_to)))
+    np.testing.assert_array_equal(again.standard_error, made.standard_error)
+    unknown = made.standard_error > known_to
+    assert unknown.any()
+    np.testing.assert_array_equal(again.weight, np.where(unknown, 0.0, made.weight))
 
 
 def test_nothing_is_said_of_poses_that_were_given(caplog: pytest.LogCaptureFixture) -> None:

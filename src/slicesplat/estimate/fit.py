@@ -29,7 +29,9 @@ from slicesplat.geometry.rigid import Float, Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.likelihood.noise import Noise
 from slicesplat.likelihood.robust import Weights
+from slicesplat.motion.acceptance import least_ncc
 from slicesplat.motion.astray import Verdict, judge_stray
+from slicesplat.motion.ends import search_ends, show_little
 from slicesplat.priors import prior_named
 from slicesplat.progress import ReportProgress
 from slicesplat.records import SweepRecord
@@ -154,9 +156,11 @@ def joint_fit(
     best = strategy.initialise(observations, slices.motion)
     progress.begin("field and poses", settings.pose_rounds)
     best = alternate(observations, best, settings.pose_rounds, progress.swept)
-    before, verdict = best.estimate.motion, None
+    verdict = None
     if settings.pose_steps:
-        verdict = _judged(observations, best, registration)
+        best, settled = _searched(observations, best, registration, random)
+        verdict = _judged(observations, best, registration, settled)
+    before = best.estimate.motion
     if verdict is not None:
         moved = best.estimate.moved(verdict.motion(before))
         best = replace(best, estimate=replace(moved, held=verdict.taken_back(len(slices))))
@@ -167,7 +171,7 @@ def joint_fit(
     best = sweep(observations, best, first, progress.swept)
     best = with_bias_fields(observations, best, settings.likelihood)
     best = sweep(observations, best, settings.rounds - first, progress.swept)
-    best = best if verdict is None else _released(best, verdict, before, registration.time.trusted)
+    best = best if verdict is None else _released(observations, best, verdict, before, registration)
     progress.begin("how many Gaussians", progress.of_trials)
     best = select(observations, strategy, best, progress.swept)
     progress.begin("which Gaussians", strategy.last_sweeps)
@@ -180,10 +184,13 @@ def joint_fit(
     observations = observations.all_fitted()
     progress.begin("all pixels", settings.final_rounds)
     best = alternate(observations, best, settings.final_rounds, progress.swept)
+    known = np.full(len(slices), np.nan)
+    if settings.pose_steps:
+        known = best.objective.pose_errors(observations, best.estimate)
+        observations = observations.without(_lost(observations, best.estimate, known, registration))
     progress.begin("all pixels", settings.rounds)
     best = sweep(observations, best, settings.rounds, progress.swept)
     found = best.estimate
-    known = best.objective.pose_errors(observations, found) if settings.pose_steps else np.full(len(slices), np.nan)
     return Fit(
         *(prune(found.field), found.motion, found.weights, found.ncc, error, known, found.held, noise),
         sweeps=tuple(progress.told),
@@ -191,23 +198,53 @@ def joint_fit(
     )
 
 
-def _judged(observations: Observations, best: Candidate, settings: RegistrationSettings) -> Verdict | None:
+def _searched(
+    observations: Observations, best: Candidate, settings: RegistrationSettings, random: np.random.Generator
+) -> tuple[Candidate, NDArray[np.bool_]]:
+    """The candidate with slices of few pixels where the others would have them, and which slices (S,) that are."""
+    slices, weights = observations.slices.moved(best.estimate.motion), best.estimate.weights
+    given = (weights.slice, weights.gain, random, settings, observations.backend)
+    motion, moved = search_ends(slices, observations.fitted.float(), *given)
+    return (replace(best, estimate=best.estimate.moved(motion)) if moved.any() else best), moved
+
+
+def _judged(
+    observations: Observations, best: Candidate, settings: RegistrationSettings, settled: NDArray[np.bool_]
+) -> Verdict | None:
     """What becomes of slices that went astray while the field followed them; None where none is taken back."""
     slices, weights = observations.slices.moved(best.estimate.motion), best.estimate.weights
-    given = (weights.slice, weights.gain, settings, observations.backend)
+    given = (weights.slice, weights.gain, settings, observations.backend, settled)
     verdict = judge_stray(slices, observations.fitted.float(), *given)
     return verdict if verdict is not None and verdict.back.any() else None
 
 
-def _released(best: Candidate, verdict: Verdict, found: Rigid, trusted: float) -> Candidate:
-    """Slices that do not fit near their neighbours go back to where they were found, if they fitted better there."""
-    estimate = best.estimate
-    favoured = np.isin(np.arange(len(estimate.held)), verdict.which[verdict.favoured])
-    wrong = estimate.held & favoured & (estimate.weights.slice < trusted)
+def _released(
+    observations: Observations, best: Candidate, verdict: Verdict, found: Rigid, settings: RegistrationSettings
+) -> Candidate:
+    """Slices that do not fit near their neighbours go back to where they were found, if they fitted better there.
+
+    Those of few pixels do not: they fit somewhere by chance.
+    """
+    estimate, weight = best.estimate, best.estimate.weights.slice
+    favoured = np.isin(np.arange(len(weight)), verdict.which[verdict.favoured])
+    given = (observations.fitted.float(), np.ones(len(weight)), settings.recovery)
+    wrong = estimate.held & favoured & (weight < settings.time.trusted) & ~show_little(observations.slices, *given)
     if not wrong.any():
         return best
     moved = estimate.moved(found.where(wrong, estimate.motion))
     return replace(best, estimate=replace(moved, held=estimate.held & ~wrong))
+
+
+def _lost(
+    observations: Observations, estimate: Estimate, known: Float, settings: RegistrationSettings
+) -> NDArray[np.bool_]:
+    """Slices (S,) that do not show what the field shows, or whose poses are known too badly, to so many mm (S,)."""
+    little = estimate.ncc < settings.least_ncc
+    if little.any():  # the noise of single slices takes a while
+        little &= estimate.ncc < least_ncc(observations.slices, settings, observations.backend)
+    lost = (little | (known > settings.known_to)) & (estimate.weights.slice > 0)
+    log.debug("slices that are nowhere in the end: %d", int(lost.sum()))
+    return np.asarray(lost)
 
 
 class _Sweeps:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from slicesplat.config import FitSettings
 from slicesplat.field.gaussians import GaussianField
-from slicesplat.geometry.pixels import dilate_in_plane, sum_over_slices
+from slicesplat.geometry.pixels import broadcast_to_pixels, dilate_in_plane, sum_over_slices
 from slicesplat.geometry.rigid import Float, Rigid, step_product
 from slicesplat.geometry.slices import Slices
 from slicesplat.likelihood.noise import Noise, measured_noise
@@ -69,6 +69,13 @@ class Observations:
     def all_fitted(self) -> Observations:
         """The validation pixels are fitted too."""
         return replace(self, fitted=self.inside)
+
+    def without(self, lost: NDArray[np.bool_]) -> Observations:
+        """Slices (S,) take no part any more."""
+        if not lost.any():
+            return self
+        kept = broadcast_to_pixels(~lost, self.slices, self.pixels.device) > 0
+        return replace(self, inside=self.inside & kept, fitted=self.fitted & kept)
 
 
 def observe(

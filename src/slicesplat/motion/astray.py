@@ -101,6 +101,7 @@ def judge_stray(
     gain: Float,
     settings: RegistrationSettings = _DEFAULT,
     backend: Backend = CPU,
+    settled: NDArray[np.bool_] | None = None,
 ) -> Verdict | None:
     """Judge the slices that stray from where they are expected; None where there are none.
 
@@ -113,8 +114,11 @@ def judge_stray(
     trust, gain : (S,)
     settings : RegistrationSettings
     backend : Backend
+    settled : (S,) bool, optional
+        Slices that the others have been asked about; none when not given.
     """
     stray = astray(slices, time_prior(slices, trust, settings.time), settings.recovery) & (trust > 0)
+    stray = stray if settled is None else stray & ~settled
     verdict = None
     for _ in range(settings.recovery.hearings):
         # Without each other's word: next to a slice that is lost a sound one seems astray.
@@ -124,7 +128,7 @@ def judge_stray(
         which = np.flatnonzero(stray)
         if not len(which) or not others.any():
             break
-        witnesses = _witnesses(slices, inside, others, gain, prior, settings, backend)
+        witnesses = witnesses_of(slices, inside, others, gain, prior, settings, backend)
         verdict = _verdict(witnesses, slices, inside, gain, which, settings, backend)
         log.debug("slices astray: %d, of which the others confirm %d", len(which), int((~verdict.back).sum()))
         if verdict.back.all() or not verdict.back.any():
@@ -155,7 +159,7 @@ def at_expected(
     """
     others = np.where(np.isin(np.arange(len(slices)), which), 0.0, trust)
     prior = time_prior(slices, others, settings.time, by_distance=True)
-    witnesses = _witnesses(slices, inside, others, gain, prior, settings, backend)
+    witnesses = witnesses_of(slices, inside, others, gain, prior, settings, backend)
     trial, prior, ones = slices.take(which), prior[which], np.ones(len(which))
     trial = trial.moved(prior.pose @ ~trial.frame)
     mine = torch.as_tensor(pixel_indices(slices.offset, which), device=inside.device)
@@ -168,16 +172,26 @@ def at_expected(
     return replace(found, ncc=np.where(enough, found.ncc, 0.0))
 
 
-def _witnesses(
+def witnesses_of(
     slices: Slices,
     inside: Tensor,
     others: Float,
     gain: Float,
     prior: TimePrior,
-    settings: RegistrationSettings,
-    backend: Backend,
+    settings: RegistrationSettings = _DEFAULT,
+    backend: Backend = CPU,
 ) -> Witnesses:
-    """What the slices with trust (S,) show."""
+    """What slices show by themselves.
+
+    Parameters
+    ----------
+    slices, inside, gain, settings, backend
+        As `judge_stray`.
+    others : (S,)
+        Trust in the slices; those without any do not speak.
+    prior : TimePrior
+        Where they expect every slice.
+    """
     weights = inside * broadcast_to_pixels(others, slices, backend.device)
     spacing = settings.recovery.judging_spacing * float(np.median(slices.step))
     given = (backend.tensor(slices.pixels), weights, gain, spacing, settings.iterations, settings.ridge)

@@ -94,19 +94,46 @@ def recover(
     lost = suspects(state, search.slices, search.prior, settings)
     if len(lost) == 0:
         return state, 0
+    found, which = from_many_starts(search, lost, state.gain, random, settings)
+    return _replaced(state, found, which, lost, settings.improvement)
+
+
+def from_many_starts(
+    search: Search,
+    lost: NDArray[np.int64],
+    gain: Float,
+    random: np.random.Generator | None,
+    settings: RecoverySettings = _DEFAULT,
+) -> tuple[Alignment, NDArray[np.int64]]:
+    """Where slices come to from the best of many starts, where they are being the first of each.
+
+    Parameters
+    ----------
+    search : Search
+    lost : (n,)
+        The slices.
+    gain : (S,)
+        Of all slices.
+    random, settings
+        As `recover`.
+
+    Returns
+    -------
+    found : Alignment
+    which : int array
+        The slice that each of its entries is of.
+    """
     # The same steps for every slice: a slice's starts must not depend on which others are lost.
     steps = _random_steps(random, settings) if random else np.empty((0, 6))
     starts = [_starts(search.slices, s, search.prior, steps) for s in lost.tolist()]
     which = np.repeat(lost, [len(start) for start in starts])
     poses = Rigid(np.concatenate([start.matrix for start in starts]))
-    looked = search.from_poses(which, poses, state.gain[which], settings.first_steps)
+    looked = search.from_poses(which, poses, gain[which], settings.first_steps)
     # The present pose, the first of each slice's starts, stays in the race to be compared on equal terms.
     chosen = np.concatenate([_best(looked, np.flatnonzero(which == s), settings.kept_starts) for s in lost])
-    frame = search.slices.frame[which[chosen]]
-    found = search.from_poses(
-        which[chosen], looked.motion[chosen] @ frame, state.gain[which[chosen]], settings.last_steps
-    )
-    return _replaced(state, found, which[chosen], lost, settings.improvement)
+    which = which[chosen]
+    last = (looked.motion[chosen] @ search.slices.frame[which], gain[which], settings.last_steps)
+    return search.from_poses(which, *last), which
 
 
 def _replaced(

@@ -21,6 +21,7 @@ from slicesplat.likelihood.noise import Noise
 from slicesplat.likelihood.robust import Weights
 from slicesplat.motion.astray import judge_stray
 from slicesplat.motion.coarse_to_fine import Poses, as_scanned, as_stacks, pose_errors, register, register_roughly
+from slicesplat.motion.ends import search_ends
 from slicesplat.motion.gauge import gauge
 from slicesplat.motion.stacks import register_by_one_mask
 from slicesplat.motion.stillness import simplest_motion
@@ -329,14 +330,16 @@ def believe(registered: Registered, config: Config, backend: Backend) -> tuple[R
     held = np.zeros(len(slices), bool)
     if len(registered.stacks) == 1 or config.motion != "slices":
         return registered, np.full(len(slices), np.nan), held
-    inside = backend.tensor(slices.mask)
-    verdict = judge_stray(slices, inside, poses.weight, poses.gain, settings, backend)
+    inside, random = backend.tensor(slices.mask), np.random.default_rng(config.seed)
+    motion, moved = search_ends(slices, inside, poses.weight, poses.gain, random, settings, backend)
+    verdict = judge_stray(slices.moved(motion), inside, poses.weight, poses.gain, settings, backend, moved)
     if verdict is not None:
-        held, motion = verdict.taken_back(len(slices)), verdict.motion(poses.motion)
-        back = gauge(slices.moved(motion), registered.reference, poses.weight)
-        poses = replace(poses, motion=back @ motion)
-    slices = slices.moved(poses.motion)
+        held, motion = verdict.taken_back(len(slices)), verdict.motion(motion)
+    if verdict is not None or moved.any():
+        motion = gauge(slices.moved(motion), registered.reference, poses.weight) @ motion
+    poses, slices = replace(poses, motion=motion), slices.moved(motion)
     errors = pose_errors(slices, poses, held, settings, backend)
+    poses = replace(poses, weight=np.where(errors > settings.known_to, 0.0, poses.weight))
     return replace(registered, poses=poses, slices=slices), errors, held
 
 
