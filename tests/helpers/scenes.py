@@ -117,9 +117,8 @@ def everything(made: ForwardModel, parameters: Parameters) -> list[np.ndarray]:
     (scale,) = tensors(made.device, np.full(len(gains), 2.0))
     results = [made.apply(amplitudes, gains), *made.vjp(upstream, amplitudes, gains)]
     results += [made.adjoint(upstream, gains), made.pose_jacobian(amplitudes)]
-    return [
-        array(r).copy() for r in [*results, *made.pose_normal_equations(amplitudes, gains, observed, weights, scale)]
-    ]
+    given = (amplitudes, gains, observed, weights, scale)
+    return [array(r).copy() for r in [*results, *made.pose_normal_equations(*given), *made.misfits(*given)]]
 
 
 def assert_close(actual: Any, expected: Any, tolerance: float) -> None:

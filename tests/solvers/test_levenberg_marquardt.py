@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -41,6 +41,9 @@ class Valleys:
 
     def stepped(self, point: Point, step: Float) -> Point:
         return self.at(point.place + step)
+
+    def tried(self, point: Point, step: Float) -> Point:
+        return replace(self.at(point.place + step), matrix=point.matrix, vector=point.vector)
 
     def chosen(self, better: NDArray[np.bool_], new: Point, old: Point) -> Point:
         self.costs.append(np.where(better, new.cost, old.cost))
@@ -86,6 +89,16 @@ def test_no_step_is_taken_beyond_those_allowed_or_once_all_are_still() -> None:
     still = Valleys(np.ones(2))
     levenberg_marquardt(still, still.at(np.ones((2, 2))), 100)
     assert len(still.costs) < 20
+
+
+def test_last_step_is_tried_without_what_a_further_one_needs() -> None:
+    model, asked = Valleys(STEEPNESS), []  # type: ignore[var-annotated]
+    stepped, tried = model.stepped, model.tried
+    model.stepped = lambda *given: asked.append("stepped") or stepped(*given)  # type: ignore[method-assign,func-returns-value]
+    model.tried = lambda *given: asked.append("tried") or tried(*given)  # type: ignore[method-assign,func-returns-value]
+    found = levenberg_marquardt(model, model.at(START), 4)
+    assert asked == ["stepped"] * 3 + ["tried"]
+    np.testing.assert_array_equal(found.cost, model.at(found.place).cost)
 
 
 def test_undamped_step_solves_the_linear_problem_and_a_floor_holds_what_nothing_constrains() -> None:

@@ -88,6 +88,9 @@ def test_pose_systems_are_gauss_newton(
     amplitudes, gains, scales = tensors(backend.device, parameters[3], parameters[6], scale)
     given = tensors(backend.device, observed, weights, dtype=torch.float32)
     hessian, gradient, cost, sums = map(array, made.pose_normal_equations(amplitudes, gains, *given, scales))
+    alone = made.misfits(amplitudes, gains, *given, scales)
+    assert_close(array(alone.cost), cost, 1e-5)
+    assert_close(array(alone.sums), sums, 1e-5)
 
     derivative = numerical_pose_derivatives(slices, parameters)
     for s, gain in enumerate(parameters[6].tolist()):

@@ -30,6 +30,7 @@ def compile_kernels(backend: Backend = CPU, gradients: bool = False) -> None:
     image = forward_model.apply(one, gains)
     forward_model.adjoint(image, gains)
     forward_model.pose_normal_equations(one, gains, image, torch.ones_like(image), gains)
+    forward_model.misfits(one, gains, image, torch.ones_like(image), gains)
     if gradients:
         forward_model.vjp(image, one, gains)
     amplitudes = backend.tensor(one)

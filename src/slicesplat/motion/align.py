@@ -226,29 +226,54 @@ class _Poses:
         set_geometry(self.forward_model, self.field, pose)
         systems = self.forward_model.pose_normal_equations(self.amplitudes, gain, self.pixels, self.weights, self.scale)
         hessian, gradient, cost, sums = (part.cpu().numpy() for part in systems)
-        hold = self.count * (_GAIN_RESIDUAL * self.sigma / GAIN_DEVIATION) ** 2
-        cost = cost + hold * (gain - 1.0) ** 2
+        hold = self._hold()
         hessian[:, _GAIN, _GAIN] += hold
         gradient[:, _GAIN] += hold * (gain - 1.0)
         if self.prior is not None:
-            variance = NEIGHBOURING_PIXELS * self.sigma**2
-            cost = cost + _add_prior(self.prior, pose, variance, hessian, gradient)
+            _add_prior(self.prior, pose, self._variance(), hessian, gradient)
         groups = len(self.members)
         at = pose.translation
         centre = np.stack([np.bincount(self.group, at[:, k], groups) for k in range(3)], 1) / self.members
         reduced = _reduce(hessian, gradient, group_jacobian(pose, centre[self.group]), self.group, groups)
-        state = Alignment(motion, gain, np.sqrt(cost / self.count), correlation(sums))
-        return _Point(state, np.bincount(self.group, cost, groups).astype(np.float64), *reduced, centre)
+        return _Point(*self._judged(motion, gain, cost, sums), *reduced, centre)
 
     def stepped(self, point: _Point, step: Float) -> _Point:
         """The problems after steps (G, 6) in world axes about the groups' centres, no longer than linear."""
+        return self.linearised(*self._moved(point, step))
+
+    def tried(self, point: _Point, step: Float) -> _Point:
+        """As `stepped`, with the systems of the point where the steps begin."""
+        motion, gain = self._moved(point, step)
+        set_geometry(self.forward_model, self.field, motion @ self.frame)
+        found = self.forward_model.misfits(self.amplitudes, gain, self.pixels, self.weights, self.scale)
+        state, cost = self._judged(motion, gain, *(part.cpu().numpy() for part in found))
+        return replace(point, state=state, cost=cost)
+
+    def _hold(self) -> Float:
+        """(S,) what a squared deviation of a gain from 1 costs."""
+        return np.asarray(self.count * (_GAIN_RESIDUAL * self.sigma / GAIN_DEVIATION) ** 2)
+
+    def _variance(self) -> Float:
+        """(S,) what turns the prior's chi-square into squared residuals."""
+        return np.asarray(NEIGHBOURING_PIXELS * self.sigma**2)
+
+    def _judged(self, motion: Rigid, gain: Float, cost: Float, sums: Float) -> tuple[Alignment, Float]:
+        """Slices there by their misfits (S,), gains and prior added, and the groups' costs (G,)."""
+        cost = cost + self._hold() * (gain - 1.0) ** 2
+        if self.prior is not None:
+            cost = cost + self._variance() * self.prior.penalty(motion @ self.frame)[0]
+        state = Alignment(motion, gain, np.sqrt(cost / self.count), correlation(sums))
+        return state, np.bincount(self.group, cost, len(self.members)).astype(np.float64)
+
+    def _moved(self, point: _Point, step: Float) -> tuple[Rigid, Float]:
+        """Where steps (G, 6) bring the slices, and the gains there."""
         length = np.maximum(
             np.linalg.norm(step[:, :3], axis=1) / MAX_SHIFT, np.linalg.norm(step[:, 3:], axis=1) / MAX_TURN
         )
         step = step / np.maximum(length, 1.0)[:, None]
         gain = point.state.gain - (point.back[:, 6] + np.einsum("si,si->s", point.back[:, :6], step[self.group]))
         motion = Rigid.exp(step).about(point.centre)[self.group] @ point.state.motion
-        return self.linearised(motion, np.clip(gain, *GAIN_RANGE))
+        return motion, np.clip(gain, *GAIN_RANGE)
 
     def chosen(self, better: NDArray[np.bool_], new: _Point, old: _Point) -> _Point:
         """Group by group."""
@@ -264,9 +289,9 @@ class _Poses:
         )
 
 
-def _add_prior(prior: TimePrior, pose: Rigid, variance: Float, hessian: Float, gradient: Float) -> Float:
-    """Add the prior to the slices' systems; `variance` turns its chi-square into squared residuals. Its cost (S,)."""
-    penalty, soft = prior.penalty(pose)
+def _add_prior(prior: TimePrior, pose: Rigid, variance: Float, hessian: Float, gradient: Float) -> None:
+    """Add the prior to the slices' systems; `variance` (S,) turns its chi-square into squared residuals."""
+    soft = prior.penalty(pose)[1]
     step = prior.deviation(pose)
     precision = (variance * soft)[:, None] / prior.scales() ** 2
     # A step of the slice in its own frame turns into one in the expected frame by the rotation between the two.
@@ -274,7 +299,6 @@ def _add_prior(prior: TimePrior, pose: Rigid, variance: Float, hessian: Float, g
     for part in (slice(0, 3), slice(3, 6)):
         hessian[:, part, part] += turn.transpose(0, 2, 1) @ (precision[:, part, None] * turn)
         gradient[:, part] += np.einsum("sji,sj->si", turn, precision[:, part] * step[:, part])
-    return np.asarray(variance * penalty)
 
 
 def _reduce(

@@ -48,6 +48,9 @@ class Model(Protocol[Point]):
     def stepped(self, point: Point, step: Float) -> Point:
         """The problems about where steps (G, n) lead to."""
 
+    def tried(self, point: Point, step: Float) -> Point:
+        """As `stepped`, where no further step follows: matrix and vector may be those of where the step begins."""
+
     def chosen(self, better: NDArray[np.bool_], new: Point, old: Point) -> Point:
         """Of every problem the new place where it is better (G,), else the old one."""
 
@@ -63,8 +66,9 @@ def levenberg_marquardt(model: Model[Point], start: Point, iterations: int) -> P
         Systems solved at most.
     """
     best, damping = start, np.full(len(start.cost), _DAMPING)
-    for _ in range(iterations):
-        new = model.stepped(best, damped_step(best, damping))
+    for left in reversed(range(iterations)):
+        step = damped_step(best, damping)
+        new = model.stepped(best, step) if left else model.tried(best, step)
         better = new.cost < best.cost
         gained = np.where(better, 1.0 - new.cost / np.maximum(best.cost, 1e-30), 0.0)
         damping = np.where(better, damping / _DECREASE, damping * _INCREASE)

@@ -31,6 +31,13 @@ class PoseSystems(NamedTuple):
     sums: Tensor  # (S, 6) float64
 
 
+class Misfits(NamedTuple):
+    """Robust misfits of all slices; see `ForwardModel.misfits`."""
+
+    cost: Tensor  # (S,) float64
+    sums: Tensor  # (S, 6) float64
+
+
 class ForwardModel(Protocol):
     """The forward model of a set of slices, its adjoint and its derivatives.
 
@@ -138,6 +145,16 @@ class ForwardModel(Protocol):
         sums : (S, 6)
             Of w, w y, w p, w y^2, w p^2, w y p over image y and pixels p: all that a correlation needs.
         """
+
+    def misfits(
+        self,
+        amplitudes: Values,  # (N,)
+        gains: Values,  # (S,)
+        pixels: Values,  # (P,)
+        weights: Values,  # (P,)
+        scale: Values,  # (S,) in units of the pixels
+    ) -> Misfits:
+        """Every slice's robust misfit, and what a correlation needs: `cost` and `sums` of `pose_normal_equations`."""
 
 
 class MakesForwardModel(Protocol):

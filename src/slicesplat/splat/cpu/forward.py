@@ -15,6 +15,7 @@ from slicesplat.geometry.reach import FIT_CUTOFF, LIST_MARGIN
 from slicesplat.geometry.slices import Slices
 from slicesplat.splat.cpu.gather import gather, gather_separable, sum_pairs
 from slicesplat.splat.cpu.gradients import PAIR_GRADIENTS, POSE_GRADIENTS, gradients_of_gaussians, gradients_of_pairs
+from slicesplat.splat.cpu.misfit import slice_misfits
 from slicesplat.splat.cpu.pairs import BLOCK, bound_blocks, list_pairs, moves, pairs_of_gaussians
 from slicesplat.splat.cpu.pose import UNKNOWNS, pose_derivatives, pose_systems
 from slicesplat.splat.cpu.project import PAIR_FIELDS, count_pixels, project
@@ -23,7 +24,7 @@ from slicesplat.splat.cpu.simd import LANES
 from slicesplat.splat.cpu.splat import splat, splat_separable
 from slicesplat.splat.cpu.tabulate import GAUSSIAN_COLUMNS, tabulate
 from slicesplat.splat.cpu.threads import in_parts
-from slicesplat.splat.model import MAX_CUTOFF, PoseSystems
+from slicesplat.splat.model import MAX_CUTOFF, Misfits, PoseSystems
 
 Float = NDArray[np.float64]
 
@@ -334,3 +335,16 @@ class CpuForwardModel:
             *(_array(pixels, np.float32), _array(weights, np.float32), _array(scale, np.float64), *systems, sums),
         )
         return PoseSystems(*map(torch.from_numpy, (*systems, sums)))
+
+    def misfits(
+        self, amplitudes: ArrayLike, gains: ArrayLike, pixels: ArrayLike, weights: ArrayLike, scale: ArrayLike
+    ) -> Misfits:
+        """Robust misfit of every slice; see `ForwardModel.misfits`."""
+        slices = len(self.shape)
+        image, found = self.apply(amplitudes, np.ones(slices)).numpy(), (np.empty(slices), np.empty((slices, 6)))
+        in_parts(
+            slice_misfits,
+            *(image, self.offset, _array(gains, np.float64), _array(pixels, np.float32)),
+            *(_array(weights, np.float32), _array(scale, np.float64), *found),
+        )
+        return Misfits(*map(torch.from_numpy, found))

@@ -18,7 +18,7 @@ from slicesplat.splat.gpu.project import project
 from slicesplat.splat.gpu.splat import splat
 from slicesplat.splat.gpu.tabulate import tabulate
 from slicesplat.splat.gpu.views import TILE, Geometry, Views
-from slicesplat.splat.model import MAX_CUTOFF, PoseSystems, Values
+from slicesplat.splat.model import MAX_CUTOFF, Misfits, PoseSystems, Values
 
 _PAIR_BLOCK = 16
 _PIXEL_CHUNK = 32
@@ -179,16 +179,28 @@ class GpuForwardModel:
         self, amplitudes: Values, gains: Values, pixels: Values, weights: Values, scale: Values
     ) -> PoseSystems:
         """Gauss-Newton system of every slice; see `ForwardModel.pose_normal_equations`."""
-        given = (
-            *(self.pose_jacobian(amplitudes), self._float(gains), self._float(pixels, torch.float32)),
-            *(self._float(weights, torch.float32), self._float(scale), self.views.shape),
-        )
+        derivatives = self.pose_jacobian(amplitudes)
+        given = self._observed(gains, pixels, weights, scale)
         system = self._empty(self.slices, 8, 8, dtype=torch.float64)
+        if self.slices:
+            normal_equations[(self.slices, 7)](derivatives, *given, system, self.pixels, BLOCK=_BLOCK, **_OPTIONS)
+        return PoseSystems(system[:, :7, :7], system[:, :7, 7], *self._misfits(derivatives[6], given))
+
+    def misfits(self, amplitudes: Values, gains: Values, pixels: Values, weights: Values, scale: Values) -> Misfits:
+        """Robust misfit of every slice; see `ForwardModel.misfits`."""
+        image = self.apply(amplitudes, torch.ones(self.slices))
+        return self._misfits(image, self._observed(gains, pixels, weights, scale))
+
+    def _observed(self, gains: Values, pixels: Values, weights: Values, scale: Values) -> tuple[Tensor, ...]:
+        """What the image is held against, as kernels take it."""
+        measured = (self._float(pixels, torch.float32), self._float(weights, torch.float32))
+        return (self._float(gains), *measured, self._float(scale), self.views.shape)
+
+    def _misfits(self, image: Tensor, observed: tuple[Tensor, ...]) -> Misfits:
         sums = self._empty(self.slices, 7, dtype=torch.float64)
         if self.slices:
-            normal_equations[(self.slices, 7)](*given, system, self.pixels, BLOCK=_BLOCK, **_OPTIONS)
-            misfit[(self.slices,)](*given, sums, self.pixels, BLOCK=_BLOCK, **_OPTIONS)
-        return PoseSystems(system[:, :7, :7], system[:, :7, 7], sums[:, 0], sums[:, 1:])
+            misfit[(self.slices,)](image, *observed, sums, BLOCK=_BLOCK, **_OPTIONS)
+        return Misfits(sums[:, 0], sums[:, 1:])
 
     def _empty(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=self.device)

@@ -156,8 +156,8 @@ def normal_equations(derivatives, gains, pixels, weights, scales, shape, out, co
 
 
 @triton.jit
-def misfit(derivatives, gains, pixels, weights, scales, shape, out, count, BLOCK: tl.constexpr):
-    """A slice's robust misfit, and its sums of w, w y, w p, w y^2, w p^2, w y p: (S, 7)."""
+def misfit(image, gains, pixels, weights, scales, shape, out, BLOCK: tl.constexpr):
+    """A slice's robust misfit, and its sums of w, w y, w p, w y^2, w p^2, w y p over the image y for gain 1: (S, 7)."""
     s = tl.program_id(0)
     rows, columns, first = load3(shape + 3 * s)
     gain, scale = tl.load(gains + s), tl.load(scales + s)
@@ -166,7 +166,7 @@ def misfit(derivatives, gains, pixels, weights, scales, shape, out, count, BLOCK
     for begin in range(0, rows * columns, BLOCK):
         lane = begin + tl.arange(0, BLOCK)
         inside = lane < rows * columns
-        w, y, p, r, soft = _residual(derivatives + 6 * count, gain, pixels, weights, scale, first + lane, inside)
+        w, y, p, r, soft = _residual(image, gain, pixels, weights, scale, first + lane, inside)
         cost += w * r * r * soft
         sw += w
         swy += w * y
