@@ -335,12 +335,12 @@ def believe(registered: Registered, config: Config, backend: Backend) -> tuple[R
     verdict = judge_stray(slices.moved(motion), inside, poses.weight, poses.gain, settings, backend, moved)
     if verdict is not None:
         held, motion = verdict.taken_back(len(slices)), verdict.motion(motion)
-    if verdict is not None or moved.any():
-        motion = gauge(slices.moved(motion), registered.reference, poses.weight) @ motion
-    poses, slices = replace(poses, motion=motion), slices.moved(motion)
-    errors = pose_errors(slices, poses, held, settings, backend)
-    poses = replace(poses, weight=np.where(errors > settings.known_to, 0.0, poses.weight))
-    return replace(registered, poses=poses, slices=slices), errors, held
+    errors = pose_errors(slices.moved(motion), poses, held, settings, backend)
+    weight = np.where(errors > settings.known_to, 0.0, poses.weight)
+    if verdict is not None or moved.any() or (weight != poses.weight).any():
+        motion = gauge(slices.moved(motion), registered.reference, weight) @ motion
+    poses = replace(poses, motion=motion, weight=weight)
+    return replace(registered, poses=poses, slices=slices.moved(motion)), errors, held
 
 
 def _without_bias(slices: Slices, weights: Weights, stacks: Sequence[Stack]) -> Slices:
