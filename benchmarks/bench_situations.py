@@ -159,7 +159,15 @@ def one_mask(stacks: Sequence[Stack]) -> Files:
 
 def axes_moved(stacks: Sequence[Stack]) -> Files:
     order = [2, 0, 1]
-    moved = [replace(stack, data=stack.data.transpose(order), affine=stack.affine[:, [*order, 3]]) for stack in stacks]
+    moved = [
+        replace(
+            stack,
+            data=stack.data.transpose(order),
+            mask=stack.mask.transpose(order),
+            affine=stack.affine[:, [*order, 3]],
+        )
+        for stack in stacks
+    ]
     return Files(moved, [stack.mask.transpose(order).astype(np.float32) for stack in stacks])
 
 
