@@ -107,18 +107,19 @@ def test_slices_that_show_something_else_or_may_be_anywhere_are_left_out_in_the_
     wrong = np.random.default_rng(1).normal(pixels.mean(), 0.02, len(pixels))  # as dark as the others, nothing else
     mixed = np.where(truth.slice_of_pixel() == other, wrong, pixels).astype(np.float32)
     slices, settings = replace(truth, pixels=mixed), FitSettings(spacings=(1.6,), strengths=(), pose_rounds=3)
-    lenient = RegistrationSettings(known_to=np.inf)
-    fits = []
-    for known_to in (np.inf, None):
-        if known_to is None:
-            known_to = float(np.quantile(fits[0].standard_error, 0.9))
-        registration = replace(lenient, known_to=known_to)
-        fits.append(joint_fit(slices, slices.mask, settings, np.random.default_rng(0), registration=registration))
+
+    def fit(known_to: float) -> Fit:
+        registration = RegistrationSettings(known_to=known_to)
+        return joint_fit(slices, slices.mask, settings, np.random.default_rng(0), registration=registration)
+
+    lenient = fit(np.inf)
+    known_to = float(np.quantile(lenient.standard_error, 0.9))
+    strict = fit(known_to)
     sound = np.arange(len(truth)) != other
-    assert fits[0].weights.slice[other] == 0.0 and fits[0].weights.slice[sound].min() > 0.0
-    unknown = fits[1].standard_error > known_to
+    assert lenient.weights.slice[other] == 0.0 and lenient.weights.slice[sound].min() > 0.0
+    unknown = strict.standard_error > known_to
     assert 0 < unknown.sum() < len(truth) / 5
-    np.testing.assert_array_equal(fits[1].weights.slice == 0.0, unknown | ~sound)
+    np.testing.assert_array_equal(strict.weights.slice == 0.0, unknown | ~sound)
 
 
 def test_joint_fit_finds_the_noise() -> None:

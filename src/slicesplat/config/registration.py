@@ -107,8 +107,8 @@ class RecoverySettings:
         Share of the pixels of such a slice that this field's slices have to see.
     crossing : int
         Stacks, besides its own, that this field has to be made of; where there are fewer, stray slices alone are left
-        out of it and searched. Of those searched in two simulated cases with one and two other stacks half a dozen went
-        to wrong places, in thirteen with three or more one did.
+        out of it and searched. In four simulated cases with one or two other stacks 4 of 43 slices that were searched
+        without that rule went to wrong places, in thirteen with more stacks none did.
     evidence : float
         Logarithm of the Bayes factor by which another place has to be the likelier one: strong evidence after Kass and
         Raftery (Journal of the American Statistical Association 90, 1995, 773-795).

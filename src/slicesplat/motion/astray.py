@@ -61,6 +61,11 @@ class Witnesses:
     typical: float
     prior: TimePrior
 
+    def see(self, slices: Slices, settings: RecoverySettings, backend: Backend) -> Tensor:
+        """Pixels (P,) bool of slices where they are that these slices know what to show in."""
+        coverage = predict(self.coverage, slices, np.ones(len(slices)), backend)
+        return coverage > settings.least_seen * self.typical
+
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
@@ -163,8 +168,7 @@ def at_expected(
     trial, prior, ones = slices.take(which), prior[which], np.ones(len(which))
     trial = trial.moved(prior.pose @ ~trial.frame)
     mine = torch.as_tensor(pixel_indices(slices.offset, which), device=inside.device)
-    least = settings.recovery.least_seen * witnesses.typical
-    asked = inside[mine] * (predict(witnesses.coverage, trial, ones, backend) > least)
+    asked = inside[mine] * witnesses.see(trial, settings.recovery, backend)
     given = (asked, ones, settings.fine[-1].scale * ones, None, settings.recovery.last_steps)
     stays = replace(prior, jump=np.inf)
     found = align(witnesses.field, trial, trial.pixels, *given, prior=stays, backend=backend)
@@ -251,10 +255,10 @@ def _verdict(
     """Judge slices `which` by witnesses that do not hold them."""
     trial, prior, ones = slices.take(which), witnesses.prior[which], np.ones(len(which))
     mine = torch.as_tensor(pixel_indices(slices.offset, which), device=inside.device)
-    asked, least = inside[mine], settings.recovery.least_seen * witnesses.typical
+    asked = inside[mine]
     expected_there = trial.moved(prior.pose @ ~trial.frame)
     for at in (trial, expected_there):
-        asked = asked * (predict(witnesses.coverage, at, ones, backend) > least)
+        asked = asked * witnesses.see(at, settings.recovery, backend)
     given = (asked, gain[which], settings.fine[-1].scale * ones, None, settings.recovery.last_steps)
     # To stay is to stay: what has not jumped is drawn to its expected place however far it has slid.
     tries = ((trial, prior), (expected_there, replace(prior, jump=np.inf)))

@@ -27,7 +27,7 @@ from slicesplat.motion.align import NEIGHBOURING_PIXELS, Alignment
 from slicesplat.motion.astray import Witnesses, astray, surprise, witnesses_of
 from slicesplat.motion.recover import Search, from_many_starts
 from slicesplat.motion.time_prior import time_prior
-from slicesplat.splat import CPU, Backend, predict
+from slicesplat.splat import CPU, Backend
 
 log = logging.getLogger("slicesplat")
 _DEFAULT = RegistrationSettings()
@@ -74,7 +74,7 @@ def search_ends(
     others = np.where((few & crossed) | stray, 0.0, trust)
     prior = time_prior(slices, others, settings.time, by_distance=True)
     witnesses = witnesses_of(slices, inside, others, gain, prior, settings, backend)
-    asked = asked[_seen(witnesses, slices, inside, asked, settings, backend) >= settings.recovery.seen_pixels]
+    asked = asked[_seen(witnesses, slices, inside, asked, settings.recovery, backend) >= settings.recovery.seen_pixels]
     if not len(asked):
         return slices.motion, moved
     search = Search(witnesses.field, slices, inside, prior, settings.fine[-1].scale, backend)
@@ -100,14 +100,13 @@ def _seen(
     slices: Slices,
     inside: Tensor,
     which: NDArray[np.int64],
-    settings: RegistrationSettings,
+    settings: RecoverySettings,
     backend: Backend,
 ) -> Float:
     """Share (n,) of the pixels of slices `which` (n,) that the others see."""
     part, mine = slices.take(which), torch.as_tensor(pixel_indices(slices.offset, which), device=inside.device)
     weights = inside[mine]
-    coverage = predict(witnesses.coverage, part, np.ones(len(which)), backend)
-    known = weights * (coverage > settings.recovery.least_seen * witnesses.typical)
+    known = weights * witnesses.see(part, settings, backend)
     return sum_over_slices(known, part) / sum_over_slices(weights, part)
 
 
