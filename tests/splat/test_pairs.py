@@ -55,6 +55,26 @@ def test_a_list_that_is_reused_changes_no_number(backend: Backend, scale: float,
             np.testing.assert_array_equal(reused, new)
 
 
+def test_slices_that_have_moved_far_take_new_pairs_and_the_others_keep_theirs(backend: Backend) -> None:
+    slices, parameters = affordable(backend, *scene(n=40))
+    away = moved(parameters, 30.0)
+    made = backend.forward_model(slices, 3.0)
+    place(made, parameters)
+    # The first slice creeps all the way; each step is too short for a new list, which the others need that jump.
+    for step, share in enumerate(np.linspace(0.0, 1.0, 60)):
+        shares = np.array([share, *((np.arange(1, len(slices)) + step) % 2)])
+        there = list(parameters)
+        there[5] = parameters[5] + (away[5] - parameters[5]) * torch.from_numpy(shares)[:, None]
+        place(made, tuple(there))
+    fresh = backend.forward_model(slices, 3.0)
+    place(fresh, tuple(there))
+    for k, (kept, new) in enumerate(zip(everything(made, tuple(there)), everything(fresh, tuple(there)), strict=True)):
+        if k == POSES:  # sums in float64 over a slice's pairs, grouped as the list has them
+            assert_close(kept, new, 1e-12)
+        else:
+            np.testing.assert_array_equal(kept, new)
+
+
 def test_a_list_notices_what_an_optimiser_changes_in_set_geometry(backend: Backend) -> None:
     slices, parameters = scene(n=4)
     # Numbers that the backend could take as they are, without a copy.

@@ -13,7 +13,7 @@ FIT_CUTOFF = 3.0
 """Mahalanobis distance that Gaussians reach to unless something else is said: in registration and fit."""
 SAMPLING_CUTOFF = 4.0
 """The same while a volume is sampled."""
-LIST_MARGIN = 0.5
+LIST_MARGIN = 0.25
 """mm: pair lists are made this much too generous, and reused until something has moved that far."""
 RIM_MM = 1.5
 """mm around a mask: its outline is known to a pixel or so, and tissue that a segmentation trimmed is worth more than a

@@ -29,6 +29,7 @@ from slicesplat.splat.model import MAX_CUTOFF, Misfits, PoseSystems
 Float = NDArray[np.float64]
 
 _LISTED = 1 << 26  # numbers of Gaussians that there is room for while pairs are listed: 256 MB, most of it never used
+_NONE = np.empty(0, np.int32)
 _ROUNDING = 1e-5  # relative
 _LEAST_VIEWS = 64  # that are listed at a time: enough for all threads
 
@@ -62,26 +63,38 @@ class _Room:
 class _Pairs:
     """Which Gaussians touch which views, and where all were when that was found out.
 
-    The pairs of view v are `start[v]:start[v + 1]`: whole vectors, filled up with the Gaussian that touches nothing.
+    The pairs of view v are `start[v]:start[v + 1]`: whole vectors, filled up with the Gaussian that touches nothing;
+    `counts[v]` of them are not.
     """
 
-    count: int
+    counts: NDArray[np.int64]
     start: NDArray[np.int64]
     gaussian: NDArray[np.int32]
     table: Float
     rotation: Float
     translation: Float
 
-    def still_hold(self, table: Float, rotation: Float, translation: Float, forward_model: CpuForwardModel) -> bool:
-        """Whether nothing has moved by more than the margin that the list was made with."""
+    def of(self, view: int) -> NDArray[np.int32]:
+        """The Gaussians that touch a view."""
+        return self.gaussian[self.start[view] : self.start[view] + self.counts[view]]
+
+    def outdated(
+        self, table: Float, rotation: Float, translation: Float, forward_model: CpuForwardModel
+    ) -> NDArray[np.bool_]:
+        """Slices (S,) for which something has moved by more than the margin that the list was made with.
+
+        Where Gaussians have moved, one slice that is outdated makes all outdated.
+        """
         moved = np.zeros(len(table) - 1)
         narrowest = float(forward_model.blur.min(initial=np.inf))
         in_parts(moves, table, self.table, narrowest, forward_model.cutoff, moved)
         turn = np.linalg.norm(rotation - self.rotation, axis=(1, 2))
-        views = np.linalg.norm(translation - self.translation, axis=1) + turn * (
+        slices = np.linalg.norm(translation - self.translation, axis=1) + turn * (
             forward_model.radius + forward_model.cutoff**2
         )
-        return bool(moved.max(initial=0.0) + views.max(initial=0.0) <= LIST_MARGIN)
+        farthest = moved.max(initial=0.0)
+        outdated = farthest + slices > LIST_MARGIN
+        return np.asarray(outdated if farthest == 0 else outdated | outdated.any())
 
 
 class CpuForwardModel:
@@ -139,7 +152,7 @@ class CpuForwardModel:
     @property
     def pairs(self) -> int:
         """Number of (view, Gaussian) pairs that are listed."""
-        return 0 if self._pairs is None else self._pairs.count
+        return 0 if self._pairs is None else int(self._pairs.counts.sum())
 
     @property
     def _placed(self) -> _Pairs:
@@ -191,45 +204,53 @@ class CpuForwardModel:
         listed = self._pairs is not None and len(self._pairs.table) == n + 1
         if rebuild is False and not listed:
             raise ValueError(f"no list of pairs for {n} Gaussians to keep: place them with rebuild=True")
-        if (
-            rebuild
-            or not listed
-            or (rebuild is None and not self._placed.still_hold(self._table, rotation, translation, self))
-        ):
-            self._pairs = self._list(coarse, rotation, translation)
+        if rebuild or not listed:
+            self._pairs = None
+            self._list(coarse, rotation, translation, np.ones(self.slices, bool))
+        elif rebuild is None:
+            outdated = self._placed.outdated(self._table, rotation, translation, self)
+            if outdated.any():
+                self._list(coarse, rotation, translation, outdated)
 
     def free_scratch(self) -> None:
         """Give back the memory of what can be found again, and is when it is needed next: all but the list of pairs."""
         self._projected = self._separated = self._of_gaussians = None
         self._room.clear(but="gaussian")
 
-    def _list(self, coarse: NDArray[np.float32], rotation: Float, translation: Float) -> _Pairs:
-        """Find the pairs of the Gaussians and poses that are being placed."""
+    def _list(self, coarse: NDArray[np.float32], rotation: Float, translation: Float, anew: NDArray[np.bool_]) -> None:
+        """Find the pairs of the Gaussians that are being placed with slices `anew` (S,); the others keep theirs."""
+        kept, n = self._pairs, len(self._table) - 1
         self._pairs = self._of_gaussians = None
-        views, n = len(self.blur), len(self._table) - 1
+        # Copies: the list that is to be has the memory of the one that was.
+        found = [kept.of(v).copy() for v in range(len(self.blur))] if kept is not None else [_NONE] * len(self.blur)
         blocks = np.empty((7, -(-n // BLOCK)), np.float32)
         in_parts(bound_blocks, coarse, blocks)
-        counts = np.zeros(views, np.int64)
-        found: list[NDArray[np.int32]] = []
+        views = np.flatnonzero(np.repeat(anew, self.components))
         # A view's list may be as long as that of all Gaussians: room for those of a few views at a time, since a
         # search for lost slices has thousands of views.
         batch = self.views_at_once or max(_LEAST_VIEWS, _LISTED // (n + LANES))
-        listed = self._room.of("listed", (min(batch, views), n + LANES), np.int32)
-        for first in range(0, views, batch):
-            some = slice(first, min(first + batch, views))
+        listed = self._room.of("listed", (min(batch, len(views)), n + LANES), np.int32)
+        for first in range(0, len(views), batch):
+            some = views[first : first + batch]
+            counts = np.zeros(len(some), np.int64)
             in_parts(
                 list_pairs,
                 *(self._table, coarse, blocks, self._rotation[some], self._shift[some], self.blur[some]),
-                *(self.origin[some], self.far[some], self.cutoff, LIST_MARGIN, listed, counts[some]),
+                *(self.origin[some], self.far[some], self.cutoff, LIST_MARGIN, listed, counts),
             )
-            found += [row[:count].copy() for row, count in zip(listed, counts[some], strict=False)]
+            for v, row, count in zip(some.tolist(), listed, counts, strict=False):
+                found[v] = row[:count].copy()
+        counts = np.array([len(own) for own in found], np.int64)
         start = np.concatenate([[0], np.cumsum(-(-counts // LANES) * LANES)]).astype(np.int64)
         gaussian = self._room.of("gaussian", (int(start[-1]),), np.int32)
         for v, own in enumerate(found):
             filled = start[v] + len(own)
             gaussian[start[v] : filled] = own
             gaussian[filled : start[v + 1]] = n
-        return _Pairs(int(counts.sum()), start, gaussian, self._table, rotation, translation)
+        if kept is not None:
+            rotation = np.where(anew[:, None, None], rotation, kept.rotation)
+            translation = np.where(anew[:, None], translation, kept.translation)
+        self._pairs = _Pairs(counts, start, gaussian, self._table, rotation, translation)
 
     def _flat(self) -> NDArray[np.float32]:
         """The pairs' projections; found when they are first needed."""

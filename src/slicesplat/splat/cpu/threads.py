@@ -13,8 +13,10 @@ from typing import Any, TypeAlias
 import numba as nb
 import torch
 
-# Parts of a kernel's work per thread: a thread that is held up leaves its parts to the others.
-_PARTS_PER_THREAD = 8
+# A thread does half of its share of a kernel's work at once, then a quarter and two eighths (guided self-scheduling,
+# Polychronopoulos and Kuck, IEEE Transactions on Computers C-36, 1987, 1425-1439): one that is held up leaves what it
+# has not begun to the others, and few calls are needed. Into how many pieces the share is cut, and which of them it is.
+_PIECES = ((2, 0), (4, 2), (8, 6), (8, 7))
 _Job: TypeAlias = "tuple[Callable[[int], None], SimpleQueue[BaseException | None]]"
 
 
@@ -71,12 +73,14 @@ def in_parts(kernel: Callable[..., None], *args: Any) -> None:
     takes what others have left.
     """
     threads = nb.get_num_threads()
-    parts = threads * _PARTS_PER_THREAD if threads > 1 else 1
-    todo = [iter(range(k * parts // threads, (k + 1) * parts // threads)) for k in range(threads)]
+    if threads == 1:
+        kernel(*args, 0, 1)
+        return
+    todo = [iter([(cut * k + part, cut * threads) for cut, part in _PIECES]) for k in range(threads)]
 
     def work(own: int) -> None:
         for left in todo[own:] + todo[:own]:
-            for part in left:
+            for part, parts in left:
                 kernel(*args, part, parts)
 
     _team(threads).run(work)
