@@ -43,12 +43,13 @@ def flat_share(mask: NDArray[np.generic], spacing: float) -> float:
     surface = size > 0.02 * size.max()
     area = size[surface]
     looks = slope[surface] / area[:, None]
-    alike = looks @ _sphere().T > np.cos(_CONE)
-    return float((area @ alike).max() / area.sum())
+    alike = _sphere() @ looks.T > np.float32(np.cos(_CONE))
+    return float(max(area[own].sum() for own in alike) / area.sum())
 
 
-def _sphere() -> NDArray[np.float64]:
+def _sphere() -> NDArray[np.float32]:
     """(n, 3) directions, evenly over all: a spiral."""
     place = np.arange(_DIRECTIONS) + 0.5
     polar, turn = np.arccos(1 - 2 * place / _DIRECTIONS), np.pi * (1 + np.sqrt(5)) * place
-    return np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=1)
+    sphere = np.stack([np.cos(turn) * np.sin(polar), np.sin(turn) * np.sin(polar), np.cos(polar)], axis=1)
+    return sphere.astype(np.float32)
