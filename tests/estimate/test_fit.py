@@ -122,6 +122,26 @@ def test_slices_that_show_something_else_or_may_be_anywhere_are_left_out_in_the_
     np.testing.assert_array_equal(strict.weights.slice == 0.0, unknown | ~sound)
 
 
+def test_slice_out_of_proportion_in_its_stack_is_left_out_in_the_end_and_a_noisy_stack_is_not() -> None:
+    truth, bad, noisy = four_stacks(), 31, 0
+    random, owner = np.random.default_rng(0), four_stacks().slice_of_pixel()
+    level = np.where(truth.stack == noisy, 0.09, 0.02)
+    level[bad] = 0.055
+    pixels = (observed(truth) + level[owner] * random.standard_normal(len(owner))).astype(np.float32)
+    slices, settings = replace(truth, pixels=pixels), FitSettings(spacings=(1.6,), strengths=(), pose_rounds=3)
+
+    def weights(least: float) -> np.ndarray:
+        registration = RegistrationSettings(least_weight=least, known_to=np.inf)
+        given = (slices, slices.mask, settings, np.random.default_rng(0))
+        return joint_fit(*given, registration=registration).weights.slice
+
+    assert truth.stack[bad] != noisy
+    lenient, strict = weights(0.0), weights(RegistrationSettings().least_weight)
+    assert 0 < lenient[bad] < 0.2 * np.delete(lenient, bad)[truth.stack[np.arange(len(lenient)) != bad] != noisy].min()
+    assert 0 < lenient[truth.stack == noisy].max() < 0.2
+    np.testing.assert_array_equal(np.flatnonzero(strict == 0), [bad])
+
+
 def test_joint_fit_finds_the_noise() -> None:
     # Rician noise of 2 % of the 99th percentile, which is 1 here; what the field does not resolve adds to it.
     fit = fitted()[0]

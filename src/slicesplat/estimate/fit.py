@@ -239,10 +239,14 @@ def _lost(
     observations: Observations, estimate: Estimate, known: Float, settings: RegistrationSettings
 ) -> NDArray[np.bool_]:
     """Slices (S,) that do not show what the field shows, or whose poses are known too badly, to so many mm (S,)."""
+    weight, stack = estimate.weights.slice, observations.slices.stack
     little = estimate.ncc < settings.least_ncc
     if little.any():  # the noise of single slices takes a while
         little &= estimate.ncc < least_ncc(observations.slices, settings, observations.backend)
-    lost = (little | (known > settings.known_to)) & (estimate.weights.slice > 0)
+    # A stack with more noise than the others counts for less as a whole, and is not lost by that.
+    most = np.zeros(int(stack.max()) + 1)
+    np.maximum.at(most, stack, weight)
+    lost = (little | (known > settings.known_to) | (weight < settings.least_weight * most[stack])) & (weight > 0)
     log.debug("slices that are nowhere in the end: %d", int(lost.sum()))
     return np.asarray(lost)
 
