@@ -117,9 +117,9 @@ class Walking:
     ("steps", "turns"),
     [
         ([(0.3, 0.0), (0.2, 0.0), (0.2, 0.0), (0.3, 0.0), (0.2, 0.0)], 5),  # no less than before
-        ([(0.3, 0.0), (0.2, 0.0), (0.0, 0.06), (0.09, 0.0), (0.0, 0.2)], 5),  # by little in one turn
+        ([(0.3, 0.0), (0.2, 0.0), (0.0, 0.12), (0.18, 0.0), (0.0, 0.2)], 5),  # by little in one turn
         ([(0.3, 0.0), (0.2, 0.0), (0.0, 0.1), (0.0, 0.005), (0.3, 0.0)], 4),  # less and less, until they are still
-        ([(0.03, 0.0), (0.0, 0.029), (0.0295, 0.0), (0.2, 0.0)], 3),  # hardly, and no less than before
+        ([(0.06, 0.0), (0.0, 0.058), (0.059, 0.0), (0.2, 0.0)], 3),  # hardly, and no less than before
     ],
 )
 def test_turns_go_on_while_slices_have_far_to_go_and_end_where_noise_moves_them(

@@ -46,6 +46,7 @@ class MadeUp:
     """A strategy whose trials come to the errors given, family after family."""
 
     families: Sequence[tuple[dict[str, float], bool]]
+    rules: dict[str, float] = field(default_factory=dict)
     tried: list[tuple[str, str]] = field(default_factory=list)
 
     def initialise(self, observations: Observations, motion: Rigid) -> Candidate:
@@ -53,7 +54,7 @@ class MadeUp:
 
     def candidates(self, observations: Observations) -> Iterator[Trials]:
         for errors, chain in self.families:
-            yield Trials([self._move(name, error) for name, error in errors.items()], 1, chain)
+            yield Trials([self._move(name, error) for name, error in errors.items()], 1, chain, **self.rules)
 
     def _move(self, name: str, error: float):  # type: ignore[no-untyped-def]
         def move(best: Candidate) -> Candidate:
@@ -63,9 +64,9 @@ class MadeUp:
         return move
 
 
-def chosen(*families: tuple[dict[str, float], bool]) -> tuple[str, list[tuple[str, str]], bool]:
+def chosen(*families: tuple[dict[str, float], bool], **rules: float) -> tuple[str, list[tuple[str, str]], bool]:
     """Who wins against "first" with an error of 1, who was tried from where, and whether nobody beat it."""
-    slices, strategy = still_slices(), MadeUp(families)
+    slices, strategy = still_slices(), MadeUp(families, rules)
     data = observations(FitSettings())
     begun = empty_estimate(some_field(), slices.motion, initial_weights(slices, data.fitted))
     first = Candidate(Named("first", 1.0), replace(begun, error=1.0))  # type: ignore[arg-type]
@@ -78,6 +79,22 @@ def test_chain_goes_on_from_what_was_better_and_ends_with_the_first_that_is_not(
     name, tried, _ = chosen(({"a": 0.9, "b": 0.8, "c": 0.85, "d": 0.1}, True))
     assert name == "b"
     assert tried == [("first", "a"), ("a", "b"), ("b", "c")]
+
+
+@pytest.mark.parametrize(
+    ("errors", "best", "tries"),
+    [
+        ((0.98, 0.96), "b", 2),  # the first is worth a second
+        ((0.995, 0.5), "a", 1),  # better, by less than that
+        ((1.0005, 0.5), "a", 1),  # as good
+        ((1.002, 0.5), "first", 1),
+    ],
+)
+def test_chain_goes_on_where_a_step_was_worth_it_and_takes_what_is_as_good(
+    errors: tuple[float, float], best: str, tries: int
+) -> None:
+    name, tried, _ = chosen((dict(zip("ab", errors, strict=True)), True), tie=0.001, worth=0.01)
+    assert (name, len(tried)) == (best, tries)
 
 
 def test_of_alternatives_the_first_that_is_better_is_taken() -> None:

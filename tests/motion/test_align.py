@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.motion.align import align, correlation, group_jacobian
 from slicesplat.motion.time_prior import TimePrior
+from slicesplat.splat import CPU
 
 
 def inside() -> NDArray[np.float32]:
@@ -40,6 +41,25 @@ def test_known_pose_of_a_slice_is_recovered(seed: int) -> None:
     # The others were right and stay so.
     assert distance(truth, found.motion @ truth.frame, truth.pose).max() < 0.02
     assert found.ncc.min() > 0.9999
+
+
+def test_short_last_step_is_taken_as_the_systems_say_it_is_and_a_long_one_is_tried() -> None:
+    truth = three_stacks()
+    steps = np.full((len(truth), 6), [0.1, -0.2, 0.1, *np.deg2rad([0.2, -0.1, 0.1])])
+    start, given = truth.pose @ Rigid.exp(steps), (observed(truth), inside(), full(truth), full(truth, SCALE))
+    found, asked = {}, {}
+    for linear in (0.0, 0.1, 2.0):
+        made = CPU.forward_model(truth)
+        at = put(truth, start)
+        found[linear] = align(known_field(), at, *given, iterations=1, forward_model=made, linear=linear)
+        asked[linear] = made.placements
+    assert asked == {0.0: 2, 0.1: 2, 2.0: 1}
+    tried, taken = found[0.0], found[2.0]
+    assert distance(truth, taken.motion @ truth.frame, truth.pose).max() < 0.05
+    np.testing.assert_array_equal(taken.motion.matrix, tried.motion.matrix)
+    np.testing.assert_array_equal(taken.gain, tried.gain)
+    # Misfit and correlation are those of where the step began.
+    assert (taken.misfit > 2 * tried.misfit).all() and (taken.ncc < tried.ncc).all()
 
 
 def test_known_pose_of_a_group_is_recovered() -> None:

@@ -49,7 +49,7 @@ class LatticeStrategy:
         """Finer lattices for as long as they are better, then the first strength of the prior that is."""
         rounds = self.settings.rounds
         finer = [partial(self._finer, observations, spacing) for spacing in self.settings.spacings[1:]]
-        yield Trials(finer, rounds, chain=True, tie=self.settings.tie)
+        yield Trials(finer, rounds, chain=True, tie=self.settings.tie, worth=self.settings.worth)
         # Noise that could not be measured is more than it seems, by nobody knows how much, and the prior goes by it.
         stronger = [partial(_with_strength, factor) for factor in self.settings.factors(observations.noise.known)]
         yield Trials(stronger, rounds // 2, chain=True)

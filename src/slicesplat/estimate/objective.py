@@ -219,6 +219,7 @@ class Objective:
             forward_model=self.workspace.lent(),
             prior=prior,
             sigma=sigma,
+            linear=self.settings.linear * self.spacing,
         )
         expected = prior.pose @ ~slices.frame
         return estimate.moved(expected.where(estimate.held, found.motion), found.ncc)

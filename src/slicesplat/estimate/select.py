@@ -19,11 +19,13 @@ def select(observations: Observations, strategy: FieldStrategy, best: Candidate,
 
 def _tried(observations: Observations, trials: Trials, best: Candidate, swept: Swept) -> Candidate:
     for move in trials.moves:
-        rival = (1 + trials.tie) * best.estimate.error
+        before = best.estimate.error
+        rival = (1 + trials.tie) * before
         trial = sweep(observations, move(best), trials.sweeps, swept, rival)
         better = trial.estimate.error < rival
+        on = trial.estimate.error < (1 - trials.worth) * before if trials.chain else not better
         best, other = (trial, best) if better else (best, trial)
         other.objective.release(best.objective)  # the next one needs the memory
-        if better != trials.chain:
+        if not on:
             break
     return best

@@ -39,12 +39,15 @@ class Trials:
         Each move is tried only where the one before has been better; otherwise only where none before has.
     tie : float
         Share of the best error by which one may be worse and passes for better.
+    worth : float
+        Share of the best error by which one of a chain has to be better for the next to be tried.
     """
 
     moves: Sequence[Callable[[Candidate], Candidate]]
     sweeps: int
     chain: bool
     tie: float = 0.0
+    worth: float = 0.0
 
 
 class FieldStrategy(Protocol):

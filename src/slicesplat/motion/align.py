@@ -17,7 +17,7 @@ from torch import Tensor
 
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import sum_over_slices
-from slicesplat.geometry.rigid import Rigid
+from slicesplat.geometry.rigid import Rigid, step_product
 from slicesplat.geometry.slices import Slices
 from slicesplat.likelihood.robust import GAIN_RANGE
 from slicesplat.motion.time_prior import TimePrior
@@ -102,6 +102,7 @@ def align(
     prior: TimePrior | None = None,
     backend: Backend = CPU,
     sigma: Float | None = None,
+    linear: float = 0.0,
 ) -> Alignment:
     """Move groups of slices onto the field.
 
@@ -127,12 +128,15 @@ def align(
         Where to compute when no forward model is given.
     sigma : (S,), optional
         Standard deviation of a residual, against priors; `scale` over `ROBUST_SIGMAS` when not given.
+    linear : float
+        mm. Where no group's last step is longer, all are taken: the least squares that they are the minima of say what
+        they come to. Misfit and correlation are those of where these steps begin.
     """
     group = np.arange(len(slices)) if group is None else np.asarray(group)
     forward_model = forward_model or backend.forward_model(slices)
     y, w = (torch.as_tensor(x, dtype=torch.float32, device=forward_model.device) for x in (pixels, weights))
     sigma = scale / ROBUST_SIGMAS if sigma is None else sigma
-    model = _Poses(field, slices, forward_model, y, w, scale, sigma, group, prior)
+    model = _Poses(field, slices, forward_model, y, w, scale, sigma, group, prior, linear)
     start = model.linearised(slices.motion, np.asarray(gain, np.float64))
     return levenberg_marquardt(model, start, iterations).state
 
@@ -213,7 +217,9 @@ class _Poses:
         sigma: Float,
         group: NDArray[np.integer],
         prior: TimePrior | None,
+        linear: float = 0.0,
     ) -> None:
+        self.linear = linear
         self.field, self.amplitudes, self.frame = field, field.amplitudes.detach(), slices.frame
         self.forward_model, self.pixels, self.weights = forward_model, pixels, weights
         self.scale, self.sigma, self.group, self.prior = scale, sigma, group, prior
@@ -244,6 +250,11 @@ class _Poses:
     def tried(self, point: _Point, step: Float) -> _Point:
         """As `stepped`, with the systems of the point where the steps begin."""
         motion, gain = self._moved(point, step)
+        if np.sqrt(step_product(step, step)).max(initial=0.0) <= self.linear:
+            cost = point.cost + np.einsum(
+                "gi,gi->g", 2 * point.vector + np.einsum("gij,gj->gi", point.matrix, step), step
+            )
+            return replace(point, state=replace(point.state, motion=motion, gain=gain), cost=cost)
         set_geometry(self.forward_model, self.field, motion @ self.frame)
         found = self.forward_model.misfits(self.amplitudes, gain, self.pixels, self.weights, self.scale)
         state, cost = self._judged(motion, gain, *(part.cpu().numpy() for part in found))
