@@ -88,10 +88,10 @@ class RecoverySettings:
         Of them, mm.
     max_turn : float
         Of them, degrees.
-    kept_starts : int
-        Starts of a slice that are followed to the end.
+    kept_starts : tuple of int
+        How many starts of a slice go on, besides where it is, after `first_steps`, and after as many again.
     first_steps, last_steps : int
-        Steps of all starts, and of those that are kept.
+        Steps up to each choice, and after the last one.
     improvement : float
         Share of the present misfit that another place has to get below.
     least_seen : float
@@ -120,8 +120,8 @@ class RecoverySettings:
     random_starts: int = 48
     max_shift: float = 15.0
     max_turn: float = 45.0
-    kept_starts: int = 6
-    first_steps: int = 4
+    kept_starts: tuple[int, ...] = (20, 6)
+    first_steps: int = 2
     last_steps: int = 5
     improvement: float = 0.98
     least_seen: float = 0.25

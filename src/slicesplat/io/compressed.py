@@ -47,14 +47,25 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise InputError(f"{path}: cannot be read ({reason}); check its permissions, or copy it again") from error
 
 
-def check_length(path: Path, claim: int) -> None:
-    """Refuse a file that holds less than `claim` bytes, decompressed, or much more.
+@contextmanager
+def opened_whole(path: Path, claim: int) -> Iterator[BinaryIO]:
+    """Open a file as `opened` does, and refuse one that holds less than `claim` bytes, decompressed, or much more.
 
-    A compressed one is read to its end, where the checksum is: who stops before takes damaged values for good. Nothing
-    is kept.
+    A compressed one is read to its end, where the checksum is, before anything is given: who stops before takes damaged
+    values for good.
     """
     with opened(path) as stream:
-        held = _length(stream, claim + MAX_REST)
+        if isinstance(stream, io.BufferedReader):
+            held = stream.seek(0, io.SEEK_END)
+            stream.seek(0)
+        else:
+            stream = _in_memory(stream, claim + MAX_REST)
+            held = len(stream.getbuffer())
+        _check_length(path, held, claim)
+        yield stream
+
+
+def _check_length(path: Path, held: int, claim: int) -> None:
     if held < claim:
         raise InputError(
             f"{path}: cannot be read whole, it holds {held} of the {claim} bytes that its header announces; "
@@ -66,11 +77,10 @@ def check_length(path: Path, claim: int) -> None:
         )
 
 
-def _length(stream: BinaryIO, enough: int) -> int:
-    """Bytes in a stream; just more than `enough` where it goes on."""
-    if isinstance(stream, io.BufferedReader):
-        return stream.seek(0, io.SEEK_END)
-    held = 0
-    while held <= enough and (chunk := stream.read(CHUNK)):
-        held += len(chunk)
+def _in_memory(stream: BinaryIO, enough: int) -> io.BytesIO:
+    """What a stream holds; just more than `enough` bytes of it where it goes on."""
+    held = io.BytesIO()
+    while held.tell() <= enough and (chunk := stream.read(CHUNK)):
+        held.write(chunk)
+    held.seek(0)
     return held

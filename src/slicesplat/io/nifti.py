@@ -24,7 +24,7 @@ from numpy.typing import DTypeLike, NDArray
 from slicesplat.errors import InputError
 from slicesplat.geometry.stack import Stack
 from slicesplat.io.atomic import atomic_path
-from slicesplat.io.compressed import check_length, opened
+from slicesplat.io.compressed import opened, opened_whole
 from slicesplat.io.header import HEADER_BYTES, ONE_VOLUME, affine_of, parse_header, stated_axis, voxel_offset
 from slicesplat.io.inputs import check_input, is_dicom
 
@@ -187,9 +187,9 @@ def _read(path: Path, remedy: str | None) -> list[Image]:
     affine, notes = affine_of(path, header)
     offset, dtype = voxel_offset(path, header), header.get_data_dtype()
     shape, count = header["dim"][1:4].tolist(), math.prod(header["dim"][4:8].tolist())
-    check_length(voxels, offset + math.prod(shape) * count * dtype.itemsize)
     slope, inter = header.get_slope_inter()
-    with opened(voxels) as stream, np.errstate(all="ignore"):
+    claim = offset + math.prod(shape) * count * dtype.itemsize
+    with opened_whole(voxels, claim) as stream, np.errstate(all="ignore"):
         # What is not finite after scaling is found where it matters, inside the region.
         proxy = ArrayProxy(stream, ((*shape, count), dtype, offset, slope or 1.0, inter or 0.0), mmap=False)
         data = np.asarray(proxy, dtype=np.float32)

@@ -3,8 +3,8 @@
 A slice is suspect when its correlation with the prediction falls out of what the others reach, or its residual is out
 of proportion, or it strays from where the slices acquired just before and after it are. Its starts are where it is,
 where it is expected, where its neighbours in time and in space are, and random poses about the expected one.
-All starts of all suspects take a few steps at once on a coarse field, the best of each slice's go on, and the best of
-them by misfit and prior stands.
+All starts of all suspects take two steps at once on a coarse field, the best of each slice's take two more, the best of
+those go on to the end, and the best of them by misfit and prior stands.
 """
 
 from __future__ import annotations
@@ -128,12 +128,13 @@ def from_many_starts(
     starts = [_starts(search.slices, s, search.prior, steps) for s in lost.tolist()]
     which = np.repeat(lost, [len(start) for start in starts])
     poses = Rigid(np.concatenate([start.matrix for start in starts]))
-    looked = search.from_poses(which, poses, gain[which], settings.first_steps)
-    # The present pose, the first of each slice's starts, stays in the race to be compared on equal terms.
-    chosen = np.concatenate([_best(looked, np.flatnonzero(which == s), settings.kept_starts) for s in lost])
-    which = which[chosen]
-    last = (looked.motion[chosen] @ search.slices.frame[which], gain[which], settings.last_steps)
-    return search.from_poses(which, *last), which
+    for kept in settings.kept_starts:
+        looked = search.from_poses(which, poses, gain[which], settings.first_steps)
+        # The present pose, the first of each slice's starts, stays in the race to be compared on equal terms.
+        chosen = np.concatenate([_best(looked, np.flatnonzero(which == s), kept) for s in lost])
+        which = which[chosen]
+        poses = looked.motion[chosen] @ search.slices.frame[which]
+    return search.from_poses(which, poses, gain[which], settings.last_steps), which
 
 
 def _replaced(
