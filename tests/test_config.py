@@ -35,6 +35,10 @@ def test_fit_that_means_nothing_is_refused(wrong: dict[str, float]) -> None:
         FitSettings(**wrong)  # type: ignore[arg-type]
 
 
+def test_fit_need_not_try_other_priors() -> None:
+    assert FitSettings(strengths=(), unknown_noise=()).factors(noise_known=False) == ()
+
+
 def test_settings_of_every_stage_are_values_that_nobody_changes() -> None:
     assert Config() == Config() and Config().fit is not None
     stages = [getattr(Config(), one.name) for one in fields(Config) if is_dataclass(getattr(Config(), one.name))]

@@ -105,7 +105,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         if not self.spacings or min(self.spacings) <= 0:
             raise ValueError(f"spacings {self.spacings}: give at least one lattice constant, all of them positive")
-        if not self.smoothness >= 0 or min(*self.strengths, *self.unknown_noise, 1.0) <= 0:
+        if not self.smoothness >= 0 or min((*self.strengths, *self.unknown_noise, 1.0)) <= 0:
             raise ValueError(f"prior of strength {self.smoothness} times {self.strengths}: give positive numbers")
         if self.gaussians and self.gaussians < FEWEST_GAUSSIANS:
             raise ValueError(
