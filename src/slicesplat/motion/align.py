@@ -248,7 +248,7 @@ class _Poses:
         return self.linearised(*self._moved(point, step))
 
     def tried(self, point: _Point, step: Float) -> _Point:
-        """As `stepped`, with the systems of the point where the steps begin."""
+        """As `stepped`, with the systems of the point where the steps begin, which say what short ones cost as well."""
         motion, gain = self._moved(point, step)
         if np.sqrt(step_product(step, step)).max(initial=0.0) <= self.linear:
             cost = point.cost + np.einsum(

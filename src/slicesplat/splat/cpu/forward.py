@@ -205,7 +205,6 @@ class CpuForwardModel:
         if rebuild is False and not listed:
             raise ValueError(f"no list of pairs for {n} Gaussians to keep: place them with rebuild=True")
         if rebuild or not listed:
-            self._pairs = None
             self._list(coarse, rotation, translation, np.ones(self.slices, bool))
         elif rebuild is None:
             outdated = self._placed.outdated(self._table, rotation, translation, self)
@@ -219,10 +218,10 @@ class CpuForwardModel:
 
     def _list(self, coarse: NDArray[np.float32], rotation: Float, translation: Float, anew: NDArray[np.bool_]) -> None:
         """Find the pairs of the Gaussians that are being placed with slices `anew` (S,); the others keep theirs."""
-        kept, n = self._pairs, len(self._table) - 1
+        kept, n = None if anew.all() else self._pairs, len(self._table) - 1
         self._pairs = self._of_gaussians = None
         # Copies: the list that is to be has the memory of the one that was.
-        found = [kept.of(v).copy() for v in range(len(self.blur))] if kept is not None else [_NONE] * len(self.blur)
+        found = [_NONE if kept is None else kept.of(v).copy() for v in range(len(self.blur))]
         blocks = np.empty((7, -(-n // BLOCK)), np.float32)
         in_parts(bound_blocks, coarse, blocks)
         views = np.flatnonzero(np.repeat(anew, self.components))
