@@ -52,13 +52,14 @@ def test_joint_fit_tells_how_far_it_is_and_comes_to_its_end() -> None:
 
 def test_every_sweep_is_told_and_what_is_not_needed_is_skipped() -> None:
     told: Told = []
-    settings = FitSettings(spacings=(3.0, 2.5), pose_rounds=3, final_rounds=2, still=np.inf, rounds=2)
+    settings = FitSettings(spacings=(3.0, 2.5), pose_rounds=3, joint_rounds=1, final_rounds=2, still=np.inf, rounds=2)
     slices = still_slices()
     joint_fit(slices, slices.mask, settings, np.random.default_rng(0), lambda *now: told.append(now))
     done = [now[0] for now in told]
-    # One turn of at most 3, two lattices twice, two priors, one turn of at most 2, two sweeps at the end.
-    assert done[:3] == [1, 4, 5] and done[-3:] == [10, 12, 13]
-    assert set(range(4, 8)) <= set(done) and {now[1] for now in told} == {13}
+    # One turn of at most 3, no step of both together, two lattices twice, two priors, one turn of at most 2, two sweeps
+    # at the end.
+    assert done[:3] == [1, 5, 6] and done[-3:] == [11, 13, 14]
+    assert set(range(5, 9)) <= set(done) and {now[1] for now in told} == {14}
 
 
 def test_joint_fit_comes_closer_to_the_truth_than_the_lattice_it_starts_from() -> None:

@@ -49,6 +49,7 @@ STEPS: dict[str, Callable[[Objective, Observations, Estimate], Estimate]] = {
     "weights": Objective.weights,
     "irls_sweep": Objective.irls_sweep,
     "refine_poses": Objective.refine_poses,
+    "joint_sweep": lambda objective, observations, estimate: objective.joint_sweep(observations, estimate, (1.0, 0.02)),
 }
 
 

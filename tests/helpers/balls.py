@@ -116,3 +116,13 @@ def distance(slices: Slices, pose: Rigid, truth: Rigid) -> NDArray[np.float64]:
     points = [slices.plane_points(s) for s in range(len(slices))]
     there, here = ([where[s].map(points[s]) for s in range(len(slices))] for where in (pose, truth))
     return np.array([np.sqrt(((a - b) ** 2).sum(axis=1).mean()) for a, b in zip(there, here, strict=True)])
+
+
+def sheared(slices: Slices, by: float, planes: tuple[int, int] = (1, 2)) -> Slices:
+    """The slices after a shear of the world in the plane of two of its axes, each as near as a rigid body comes."""
+    strain = np.eye(3)
+    strain[planes, planes[::-1]] = by / 2
+    corners = 10.0 * np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0]])
+    here = [pose.map(corners) for pose in slices.pose]
+    there = Rigid(np.stack([Rigid.kabsch(points, points @ strain.T).matrix for points in here]))
+    return slices.moved(there @ slices.motion)

@@ -63,6 +63,14 @@ class FitSettings:
         made a slice fit worse, in three cases, none was longer than 0.15 mm, and none did so by more than 0.3 %.
     max_extrapolation : float
         mm that a slice is moved ahead in its direction at most.
+    joint_rounds : int
+        Steps of amplitudes and poses together, after the turns, where the stacks leave a strain open, at most: like the
+        turns they end with the motion `still`. Turns take hundreds to get there.
+    joint_iterations : int
+        Of conjugate gradients in such a step.
+    open_strain : float
+        Share of a strain that the slices show on average below which it counts as open: 0 for two stacks, 1/3 for three
+        at right angles.
     rounds : int
         Updates of prior, gains and weights for every lattice.
     iterations : int
@@ -94,6 +102,9 @@ class FitSettings:
     pose_steps: int = 1
     linear: float = 0.5
     max_extrapolation: float = 0.5
+    joint_rounds: int = 12
+    joint_iterations: int = 20
+    open_strain: float = 0.1
     rounds: int = 3
     iterations: int = 4
     first_iterations: int = 8

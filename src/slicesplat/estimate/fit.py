@@ -17,7 +17,7 @@ from torch import Tensor
 
 from slicesplat.config import FitSettings, RegistrationSettings, TimePriorSettings
 from slicesplat.errors import InputError
-from slicesplat.estimate.alternate import alternate, sweep
+from slicesplat.estimate.alternate import alternate, descend_jointly, sweep
 from slicesplat.estimate.lattice import LatticeStrategy
 from slicesplat.estimate.observations import Estimate, Observations, observe
 from slicesplat.estimate.select import select
@@ -32,6 +32,7 @@ from slicesplat.likelihood.robust import Weights
 from slicesplat.motion.acceptance import least_ncc
 from slicesplat.motion.astray import Verdict, judge_stray
 from slicesplat.motion.ends import search_ends, show_little
+from slicesplat.motion.strain import least_shown_strain
 from slicesplat.priors import prior_named
 from slicesplat.progress import ReportProgress
 from slicesplat.records import SweepRecord
@@ -157,7 +158,11 @@ def joint_fit(
     progress.begin("field and poses", settings.pose_rounds)
     best = alternate(observations, best, settings.pose_rounds, progress.swept)
     verdict = None
+    progress.begin("field with poses", settings.joint_rounds)
     if settings.pose_steps:
+        here = observations.slices.moved(best.estimate.motion)
+        if least_shown_strain(here, best.estimate.weights.slice) < settings.open_strain:
+            best = descend_jointly(observations, best, settings.joint_rounds, progress.swept)
         best, settled = _searched(observations, best, registration, random)
         verdict = _judged(observations, best, registration, settled)
     before = best.estimate.motion
@@ -268,7 +273,7 @@ class _Sweeps:
         finer = len(settings.spacings) - 1
         stronger = len(settings.strengths) + len(settings.factors(noise_known))
         self.of_trials = finer * settings.rounds + stronger * (settings.rounds // 2)
-        others = settings.pose_rounds + settings.final_rounds + 2 * settings.rounds
+        others = settings.pose_rounds + settings.joint_rounds + settings.final_rounds + 2 * settings.rounds
         self._total = others + self.of_trials + last_sweeps
 
     def begin(self, part: str, most: int) -> None:

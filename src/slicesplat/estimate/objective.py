@@ -25,14 +25,16 @@ from torch import Tensor
 
 from slicesplat.config import FitSettings, TimePriorSettings
 from slicesplat.estimate.basis import Basis, Preconditions
+from slicesplat.estimate.gauss_newton import JointSystem
 from slicesplat.estimate.observations import Estimate, Observations
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import broadcast_to_pixels
-from slicesplat.geometry.rigid import Float, Rigid
+from slicesplat.geometry.rigid import Float, Rigid, step_product
 from slicesplat.likelihood.bias_step import bias_step
 from slicesplat.likelihood.robust import LEAST_NOISE, Weights, reweight
 from slicesplat.likelihood.validation import validation_error
-from slicesplat.motion.align import align, pose_covariance
+from slicesplat.motion.align import NEIGHBOURING_PIXELS, align, pose_covariance
+from slicesplat.motion.motion_prior import motion_prior, spread
 from slicesplat.motion.posterior import rms_displacement, shown_by_others
 from slicesplat.motion.time_prior import time_prior
 from slicesplat.priors import QuadraticPrior
@@ -40,6 +42,7 @@ from slicesplat.solvers.amplitudes import AmplitudeSolver
 from slicesplat.splat import ForwardModel, set_geometry
 
 _HELD = 1e-6  # so little that its neighbours alone place a slice, and its correlation is known all the same
+_LONGEST = 2.0  # mm, of a step of amplitudes and poses together: field and slices are linear in them for about so long
 _UNLIMITED = 1e4  # sigma; no residual is as large: the weights are those of the field, and stay during the steps
 
 
@@ -109,6 +112,13 @@ class Workspace:
         self._motion = self._solver = None
         return parts.forward_model
 
+    def system(self, motion: Rigid) -> tuple[ForwardModel, QuadraticPrior, Preconditions]:
+        """What the amplitudes' normal equations are made of, with the slices there."""
+        parts = self._parts
+        set_geometry(parts.forward_model, self.shapes, self.slices.moved(motion).pose)
+        self._motion = self._solver = None
+        return parts.forward_model, parts.prior, parts.preconditioner
+
     def majorise(self, amplitudes: Tensor, strength: float) -> None:
         """Set prior and preconditioner to what they are about these amplitudes."""
         parts = self._parts
@@ -160,15 +170,19 @@ class Objective:
         self, observations: Observations, estimate: Estimate, iterations: int, preconditioned: bool = True
     ) -> Estimate:
         """Amplitudes nearer to their optimum, under prior, gains and weights as they are."""
-        # Without noise the prior still says what is where nothing was measured.
-        strength = self.strength * self.settings.smoothness * max(observations.noise.independent, LEAST_NOISE) ** 2
-        self.workspace.majorise(estimate.field.amplitudes, strength)
+        self._majorise(observations, estimate)
         slices, weights = observations.slices, estimate.weights
         # w (g y - p)^2 = w g^2 (y - p / g)^2: the image is that for gain 1, whatever the gains become.
         gain, ones = weights.brightness(slices), np.ones(len(slices))
         given = (observations.pixels / gain, weights.total(slices) * gain**2, ones)
         solver = self.workspace.solver(estimate.motion, preconditioned)
         return estimate.with_amplitudes(*solver.solve(*given, estimate.field.amplitudes, iterations, estimate.image))
+
+    def _majorise(self, observations: Observations, estimate: Estimate) -> None:
+        """Set the form of the field's prior to what it is about these amplitudes."""
+        # Without noise the prior still says what is where nothing was measured.
+        strength = self.strength * self.settings.smoothness * max(observations.noise.independent, LEAST_NOISE) ** 2
+        self.workspace.majorise(estimate.field.amplitudes, strength)
 
     def weights(self, observations: Observations, estimate: Estimate) -> Estimate:
         """Gains, noise level and weights as the prediction says, and its error at the validation pixels."""
@@ -223,6 +237,40 @@ class Objective:
         )
         expected = prior.pose @ ~slices.frame
         return estimate.moved(expected.where(estimate.held, found.motion), found.ncc)
+
+    def spread(self, observations: Observations, estimate: Estimate) -> tuple[float, float]:
+        """How far, mm and rad, slices stray from their stack's mean motion."""
+        slices = observations.slices.moved(estimate.motion)
+        return spread(slices, estimate.weights.slice * ~estimate.held, self.time)
+
+    def joint_sweep(self, observations: Observations, estimate: Estimate, wide: tuple[float, float]) -> Estimate:
+        """A Gauss-Newton step of amplitudes and poses together, then a sweep of the field where the slices are then.
+
+        The motions' prior is so many mm and rad wide about the stacks' means.
+        """
+        self._majorise(observations, estimate)
+        slices, weights = observations.slices.moved(estimate.motion), estimate.weights
+        forward_model, prior, preconditioner = self.workspace.system(estimate.motion)
+        amplitudes, gain = estimate.field.amplitudes, weights.brightness(slices)
+        jacobian = forward_model.pose_jacobian(amplitudes)
+        # What the rim shows places nothing; slices that are held go where their neighbours go.
+        placed = observations.fitted * broadcast_to_pixels(~estimate.held, slices, gain.device)
+        system = JointSystem(
+            slices=slices,
+            forward_model=forward_model,
+            jacobian=jacobian[:6] * placed,
+            weights=weights.total(slices) * gain**2,
+            prior=prior.matvec,
+            preconditioner=preconditioner.matvec,
+            motion=motion_prior(slices, weights.slice * ~estimate.held, wide, self.time),
+            variance=NEIGHBOURING_PIXELS * weights.sigma**2,
+        )
+        residual = jacobian[6] - observations.pixels / gain
+        change, step = system.solve(residual, amplitudes, self.settings.joint_iterations)
+        length = np.sqrt(step_product(step, step))[:, None]
+        step = step * np.minimum(1.0, _LONGEST / np.maximum(length, 1e-12))
+        moved = estimate.moved(slices.pose @ Rigid.exp(step) @ ~slices.frame)
+        return self.irls_sweep(observations, replace(moved, field=replace(moved.field, amplitudes=amplitudes + change)))
 
     def pose_errors(self, observations: Observations, estimate: Estimate) -> Float:
         """Standard errors (S,) mm of the poses: root mean square over the pixels of a slice."""

@@ -8,6 +8,7 @@ in units of that uncertainty, is d^2 / (1 + d^2 / J^2): a jump costs no more tha
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -84,23 +85,39 @@ def time_prior(
     """
     expected, centre = slices.motion.matrix.copy(), slices.frame.translation
     gap = np.ones(len(slices))
-    for stack in np.unique(slices.stack):
-        order = slices.in_time(stack)
-        near = _neighbours(weight[order] > settings.trusted)
-        for count in (1, 2):
-            place = np.flatnonzero((near >= 0).sum(axis=1) == count)
-            those, who = near[place][near[place] >= 0].reshape(-1, count), order[place]
-            nearness = 1.0 / np.abs(those - place[:, None])
-            expected[who] = slices.motion[order[those]].mean(nearness, centre[who]).matrix
-            gap[who] = np.sqrt(2.0 / nearness.sum(axis=1))
+    for who, those, nearness in neighbours_in_time(slices, weight > settings.trusted):
+        expected[who] = slices.motion[those].mean(nearness, centre[who]).matrix
+        gap[who] = np.sqrt(2.0 / nearness.sum(axis=1))
     prior = TimePrior(Rigid(expected) @ slices.frame, np.inf, np.inf, settings.jump, gap if by_distance else None)
     deviation = prior.deviation(slices.pose)[weight > settings.trusted]
     if len(deviation) == 0:
         return prior
+    translation, rotation = typical(deviation, settings)
+    return replace(prior, translation=translation, rotation=rotation)
+
+
+def typical(deviation: Float, settings: TimePriorSettings = _DEFAULT) -> tuple[float, float]:
+    """Standard deviations, mm and rad, of translations and rotations in steps (n, 6) of which some may be outliers."""
     length = np.linalg.norm(deviation.reshape(-1, 2, 3), axis=2) / _MEDIAN_LENGTH
     translation, rotation = np.median(length, axis=0)
     least = (settings.least_translation, float(np.deg2rad(settings.least_rotation)))
-    return replace(prior, translation=max(float(translation), least[0]), rotation=max(float(rotation), least[1]))
+    return max(float(translation), least[0]), max(float(rotation), least[1])
+
+
+def neighbours_in_time(
+    slices: Slices, trusted: NDArray[np.bool_]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], Float]]:
+    """Slices (n,) of a stack that have one trusted neighbour in time, or two; which (n, 1 or 2), and how near they are.
+
+    Nearness is one over the distance in slices.
+    """
+    for stack in np.unique(slices.stack):
+        order = slices.in_time(stack)
+        near = _neighbours(trusted[order])
+        for count in (1, 2):
+            place = np.flatnonzero((near >= 0).sum(axis=1) == count)
+            those = near[place][near[place] >= 0].reshape(-1, count)
+            yield order[place], order[those], 1.0 / np.abs(those - place[:, None])
 
 
 def _neighbours(trusted: NDArray[np.bool_]) -> NDArray[np.intp]:
