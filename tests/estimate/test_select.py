@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,7 +47,7 @@ class MadeUp:
     """A strategy whose trials come to the errors given, family after family."""
 
     families: Sequence[tuple[dict[str, float], bool]]
-    rules: dict[str, float] = field(default_factory=dict)
+    rules: dict[str, Any] = field(default_factory=dict)
     tried: list[tuple[str, str]] = field(default_factory=list)
 
     def initialise(self, observations: Observations, motion: Rigid) -> Candidate:
@@ -64,7 +65,7 @@ class MadeUp:
         return move
 
 
-def chosen(*families: tuple[dict[str, float], bool], **rules: float) -> tuple[str, list[tuple[str, str]], bool]:
+def chosen(*families: tuple[dict[str, float], bool], **rules: Any) -> tuple[str, list[tuple[str, str]], bool]:
     """Who wins against "first" with an error of 1, who was tried from where, and whether nobody beat it."""
     slices, strategy = still_slices(), MadeUp(families, rules)
     data = observations(FitSettings())
@@ -101,6 +102,30 @@ def test_of_alternatives_the_first_that_is_better_is_taken() -> None:
     name, tried, _ = chosen(({"a": 1.2, "b": 0.8, "c": 0.1}, False))
     assert name == "b"
     assert tried == [("first", "a"), ("first", "b")]
+
+
+@pytest.mark.parametrize(
+    ("error", "best"), [(0.99, "a"), (0.998, "first and a"), (1.0, "first"), (1.1, "first")], ids=str
+)
+def test_one_that_is_hardly_better_is_met_halfway(error: float, best: str) -> None:
+    def between(one: Candidate, other: Candidate) -> Candidate:
+        name = f"{one.objective.name} and {other.objective.name}"  # type: ignore[attr-defined]
+        return Candidate(Named(name, error), other.estimate)  # type: ignore[arg-type]
+
+    name, tried, _ = chosen(({"a": error, "b": 2.0}, False), even=0.005, between=between)
+    assert name == best
+    assert len(tried) == (1 if error < 1 else 2)
+
+
+def test_strength_that_is_hardly_better_is_met_halfway() -> None:
+    settings = FitSettings(spacings=(2.0,), strengths=(1.5,), rounds=2, even=np.inf)
+    data = observations(settings)
+    strategy = LatticeStrategy(settings, TimePriorSettings())
+    best = sweep(data, strategy.initialise(data, data.slices.motion), 2, lambda estimate: None)
+    worse = Candidate(best.objective, replace(best.estimate, error=1.0))
+    found = select(data, strategy, worse, lambda estimate: None)
+    assert found.estimate.error < 1.0
+    assert found.objective.strength == pytest.approx(np.sqrt(1.5))
 
 
 def test_next_family_starts_from_the_best_of_the_one_before() -> None:

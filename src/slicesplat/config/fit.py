@@ -35,6 +35,10 @@ class FitSettings:
         Share of the validation error that a finer lattice has to take away for a still finer one to be tried. Of five
         simulated cases with less, the still finer one was worse in four, by 0.1 to 0.7 %, and better by 0.2 % in one;
         with more it was better in all of fourteen.
+    even : float
+        Share of the validation error that another strength has to take away to be taken as it is; one that takes away
+        less is met halfway. Errors are parabolas in the logarithm of the strength, and two that are the same lie to
+        either side of the lowest.
     unknown_noise : tuple of float
         Where the noise is more than what could be measured: factors by which the prior is made stronger, one after the
         other for as long as that is better; together those of eight times the noise.
@@ -93,6 +97,7 @@ class FitSettings:
     strengths: tuple[float, ...] = (2.0, 0.5)
     tie: float = 0.001
     worth: float = 0.008
+    even: float = 0.0025
     unknown_noise: tuple[float, ...] = (4.0, 4.0, 4.0)
     smoothness: float = 0.2
     pose_rounds: int = 24

@@ -6,6 +6,7 @@ error of the validation pixels chooses both. docs/method.md, Field strategies.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -53,7 +54,8 @@ class LatticeStrategy:
         # Noise that could not be measured is more than it seems, by nobody knows how much, and the prior goes by it.
         stronger = [partial(_with_strength, factor) for factor in self.settings.factors(observations.noise.known)]
         yield Trials(stronger, rounds // 2, chain=True)
-        yield Trials([partial(_with_strength, factor) for factor in self.settings.strengths], rounds // 2, chain=False)
+        others = [partial(_with_strength, factor) for factor in self.settings.strengths]
+        yield Trials(others, rounds // 2, chain=False, even=self.settings.even, between=_halfway)
 
     @property
     def last_sweeps(self) -> int:
@@ -94,3 +96,9 @@ class LatticeStrategy:
 def _with_strength(factor: float, best: Candidate) -> Candidate:
     """The same field under a prior of another strength: it goes on from where the best is."""
     return Candidate(best.objective.with_strength(factor * best.objective.strength), best.estimate)
+
+
+def _halfway(best: Candidate, other: Candidate) -> Candidate:
+    """The other one under a prior halfway between the two."""
+    strength = math.sqrt(best.objective.strength * other.objective.strength)
+    return Candidate(other.objective.with_strength(strength), other.estimate)

@@ -24,6 +24,8 @@ def _tried(observations: Observations, trials: Trials, best: Candidate, swept: S
         trial = sweep(observations, move(best), trials.sweeps, swept, rival)
         better = trial.estimate.error < rival
         on = trial.estimate.error < (1 - trials.worth) * before if trials.chain else not better
+        if better and trials.between is not None and trial.estimate.error > (1 - trials.even) * before:
+            trial = trials.between(best, trial)
         best, other = (trial, best) if better else (best, trial)
         other.objective.release(best.objective)  # the next one needs the memory
         if not on:

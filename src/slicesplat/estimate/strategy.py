@@ -41,6 +41,10 @@ class Trials:
         Share of the best error by which one may be worse and passes for better.
     worth : float
         Share of the best error by which one of a chain has to be better for the next to be tried.
+    even : float
+        Share of the best error by which one has to be better to be taken as it is: else it is what is `between`.
+    between : callable, optional
+        From the best candidate so far and one that is hardly better to what lies halfway.
     """
 
     moves: Sequence[Callable[[Candidate], Candidate]]
@@ -48,6 +52,8 @@ class Trials:
     chain: bool
     tie: float = 0.0
     worth: float = 0.0
+    even: float = 0.0
+    between: Callable[[Candidate, Candidate], Candidate] | None = None
 
 
 class FieldStrategy(Protocol):
