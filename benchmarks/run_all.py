@@ -32,6 +32,7 @@ JOBS: dict[str, tuple[str, ...]] = {
     "labels": ("bench_labels.py",),
     "splat": ("bench_splat.py",),
     "situations": ("bench_situations.py", "--cases", "fetal-mild"),
+    "undetermined": ("bench_undetermined.py",),
     "least-squares": ("known_pose_least_squares.py",),
     "reconstruct": ("bench_reconstruct.py",),
     "in-turn": ("bench_in_turn.py",),

@@ -143,6 +143,19 @@ def test_slice_out_of_proportion_in_its_stack_is_left_out_in_the_end_and_a_noisy
     np.testing.assert_array_equal(np.flatnonzero(strict == 0), [bad])
 
 
+def test_slice_at_which_the_subject_went_away_and_came_back_counts_for_less() -> None:
+    truth = still_slices()
+    away = int(truth.in_time(1)[8])
+    slices = replace(truth, pixels=truth.pixels.copy())
+    # It shows what lies two pixels, 3.2 mm, further on.
+    slices.image(slices.pixels, away)[2:] = truth.image(truth.pixels, away)[:-2]
+    start = slices.moved(stepped(slices.pose, away, [-3.2, 0, 0, 0, 0, 0]) @ ~slices.frame)
+    found = joint_fit(start, slices.mask, FitSettings(), np.random.default_rng(0))
+    assert distance(slices, found.motion @ slices.frame, slices.pose)[away] > 2.5
+    assert 0.1 < found.weights.slice[away] < 0.8
+    assert np.median(found.weights.slice) > 0.9
+
+
 def test_joint_fit_finds_the_noise() -> None:
     # Rician noise of 2 % of the 99th percentile, which is 1 here; what the field does not resolve adds to it.
     fit = fitted()[0]

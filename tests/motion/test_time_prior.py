@@ -11,7 +11,7 @@ from balls import distance, full, some_poses, three_stacks
 from slicesplat.config import TimePriorSettings
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
-from slicesplat.motion.time_prior import TimePrior, time_prior
+from slicesplat.motion.time_prior import TimePrior, gone_and_back, time_prior
 
 JUMP = TimePriorSettings().jump
 
@@ -88,3 +88,31 @@ def test_penalty_of_a_small_deviation_is_its_square() -> None:
     prior = TimePrior(some_poses(1), 2.0, 0.1)
     cost, _ = prior.penalty(prior.pose @ Rigid.exp([0.2, 0, 0, 0, 0.01, 0]))
     assert cost[0] == pytest.approx(0.1**2 + 0.1**2, rel=0.01)
+
+
+def test_slice_at_which_the_subject_went_away_and_came_back_is_told_from_a_jump() -> None:
+    even, jumped = in_motion(1), in_motion(1, jump_at=6)
+    order, weight = even.in_time(0), full(even)
+    inner = order[1:-1]
+    assert gone_and_back(even, weight)[inner].max() < 0.5
+    assert gone_and_back(jumped, weight)[inner].max() < 0.5  # the jump is 30 times the scale
+    away = np.arange(len(even)) == order[4]
+    there = even.moved((Rigid.exp([0.0, 3.0, 0.0, 0.0, 0.05, 0.0]) @ even.motion).where(away, even.motion))
+    off = gone_and_back(there, weight)
+    assert off[order[4]] > 5 and off[order[[1, 2, 6, 7, 8]]].max() < 0.5
+    # Its neighbours lie off it, and where the other side has them.
+    assert off[order[[3, 5]]].max() < 1
+    assert not gone_and_back(there, full(even, 0.0)).any()
+
+
+def test_last_slice_is_measured_by_its_only_neighbour() -> None:
+    even = in_motion(1)
+    order, weight = even.in_time(0), full(even)
+    last = np.arange(len(even)) == order[-1]
+    there = even.moved((Rigid.exp([0.0, 3.0, 0.0, 0.0, 0.05, 0.0]) @ even.motion).where(last, even.motion))
+    assert gone_and_back(there, weight)[last] > 4
+    # With two slices missing before it, it may have gone further.
+    weight[order[-3:-1]] = 0.0
+    np.testing.assert_allclose(
+        gone_and_back(there, weight)[last], gone_and_back(there, full(even))[last] / np.sqrt(3), rtol=0.2
+    )

@@ -33,6 +33,7 @@ from slicesplat.motion.acceptance import least_ncc
 from slicesplat.motion.astray import Verdict, judge_stray
 from slicesplat.motion.ends import search_ends, show_little
 from slicesplat.motion.strain import least_shown_strain
+from slicesplat.motion.time_prior import gone_and_back
 from slicesplat.priors import prior_named
 from slicesplat.progress import ReportProgress
 from slicesplat.records import SweepRecord
@@ -55,6 +56,7 @@ STRATEGIES: dict[str, Callable[[FitSettings, TimePriorSettings], FieldStrategy]]
 Watch = Callable[[GaussianField, SweepRecord], None]
 """Shown the field as it is after a sweep, the brightest tissue at 1, in the frame of the registration."""
 _REGISTRATION = RegistrationSettings()
+_LEAST_BELIEF = 0.7  # squared: a slice that its pixels place is used, wherever that is
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +195,7 @@ def joint_fit(
     if settings.pose_steps:
         known = best.objective.pose_errors(observations, best.estimate)
         observations = observations.without(_lost(observations, best.estimate, known, registration))
+        observations = observations.believing(_belief(observations, best.estimate, registration))
     progress.begin("all pixels", settings.rounds)
     best = sweep(observations, best, settings.rounds, progress.swept)
     found = best.estimate
@@ -254,6 +257,20 @@ def _lost(
     lost = (little | (known > settings.known_to) | (weight < settings.least_weight * most[stack])) & (weight > 0)
     log.debug("slices that are nowhere in the end: %d", int(lost.sum()))
     return np.asarray(lost)
+
+
+def _belief(observations: Observations, estimate: Estimate, settings: RegistrationSettings) -> Float:
+    """What slices (S,) count for at which the subject went away and came back: the less the further it was.
+
+    Their pixels say that they are there, or they would have been taken back. But whoever moves so far and back between
+    three slices moves within them too.
+    """
+    slices, trust = observations.slices.moved(estimate.motion), estimate.weights.slice * ~estimate.held
+    stray = gone_and_back(slices, trust, settings.time)
+    belief = np.clip(settings.recovery.stray / np.maximum(stray, 1e-12), _LEAST_BELIEF, 1.0) ** 2
+    belief[estimate.held] = 1.0
+    log.debug("slices at which the subject went away and came back: %d", int((belief < 1).sum()))
+    return np.asarray(belief)
 
 
 class _Sweeps:

@@ -196,6 +196,8 @@ class Objective:
         judged = (observations.fitted, estimate.weights, observations.rim)
         undrawn = settings.undrawn * (self.spacing / (self.settings.spacings[0] * observations.pixel_spacing)) ** 2
         weights = reweight(slices, observations.pixels, image, *judged, settings, undrawn)
+        if observations.belief is not None:
+            weights = replace(weights, slice=weights.slice * observations.belief)
         given = (observations.validation, observations.pixels, image, weights)
         return replace(estimate, weights=weights, error=validation_error(slices, *given, settings.pixel_limit))
 

@@ -45,6 +45,8 @@ class Observations:
         That in the pixels, measured before any fit.
     backend : Backend
         Where the tensors are, and where everything is computed.
+    belief : (S,) or None
+        What a slice counts for besides what its residuals say; None: all in full.
     """
 
     slices: Slices
@@ -56,6 +58,7 @@ class Observations:
     rim: Tensor | None
     noise: Noise
     backend: Backend
+    belief: Float | None = None
 
     @property
     def pixel_spacing(self) -> float:
@@ -69,6 +72,10 @@ class Observations:
     def all_fitted(self) -> Observations:
         """The validation pixels are fitted too."""
         return replace(self, fitted=self.inside)
+
+    def believing(self, belief: Float) -> Observations:
+        """Slices count for (S,) besides what their residuals say."""
+        return replace(self, belief=belief)
 
     def without(self, lost: NDArray[np.bool_]) -> Observations:
         """Slices (S,) take no part any more."""

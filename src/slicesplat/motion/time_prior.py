@@ -96,6 +96,25 @@ def time_prior(
     return replace(prior, translation=translation, rotation=rotation)
 
 
+def gone_and_back(slices: Slices, weight: Float, settings: TimePriorSettings = _DEFAULT) -> Float:
+    """How far (S,) slices stray from both trusted neighbours in time the same way, in units of the scales.
+
+    The root of the mean product of the two steps from where either has the slice, zero where they point apart. In even
+    motion a slice is between its neighbours, after a jump it is where the next one is; one for which the subject went
+    away and came back moved while it was acquired, or was not found. Where there is one neighbour alone, the root mean
+    square of that step. The scales grow with the distance in time as those of a random walk. Slices without a neighbour
+    are at 0.
+
+    Parameters: as `time_prior`.
+    """
+    prior, out = time_prior(slices, weight, settings, by_distance=True), np.zeros(len(slices))
+    for who, those, _ in neighbours_in_time(slices, weight > settings.trusted):
+        alone = [replace(prior[who], pose=slices.motion[one] @ slices.frame[who]) for one in those.T]
+        steps = [expected.deviation(slices.pose[who]) / expected.scales() for expected in alone]
+        out[who] = np.sqrt(np.maximum((steps[0] * steps[-1]).mean(axis=1), 0.0))
+    return out
+
+
 def typical(deviation: Float, settings: TimePriorSettings = _DEFAULT) -> tuple[float, float]:
     """Standard deviations, mm and rad, of translations and rotations in steps (n, 6) of which some may be outliers."""
     length = np.linalg.norm(deviation.reshape(-1, 2, 3), axis=2) / _MEDIAN_LENGTH
