@@ -103,6 +103,18 @@ def situations(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     ]
 
 
+def undetermined(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    head = ["case", "", "PSNR", "of the best strength", "median and largest slice error", "largest turn", "as asked"]
+    lines = []
+    for row in rows:
+        best = f"{row['best_psnr']:.2f} ({row['best_strength']:g})" if "best_psnr" in row else ""
+        errors = f"{row['median_mm']:.2f} mm, {row['largest_mm']:.2f} mm" if "median_mm" in row else ""
+        turn = f"{row['largest_degrees']:.1f} degrees" if "largest_degrees" in row else ""
+        psnr = f"{row['psnr']:.2f}" if "psnr" in row else ""
+        lines.append([row["case"], row["check"], psnr, best, errors, turn, row["verdict"]])
+    return head, lines
+
+
 def success(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     head = ["motion", "succeed", "used slices over 3 mm off", "sound slices left out", "fail without a warning"]
     return head, [
@@ -347,6 +359,7 @@ TABLES = {
     "leave-one-out": Table(("accuracy-leave-one-out",), left_out),
     "stacks": Table(("accuracy-stacks",), stacks),
     "situations": Table(("situations",), situations),
+    "undetermined": Table(("undetermined",), undetermined),
     "success": Table(("success",), success),
     "gsvr": Table(("gsvr",), gsvr),
     "uncertainty": Table(("uncertainty",), uncertainty),
