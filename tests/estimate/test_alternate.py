@@ -10,12 +10,12 @@ from balls import distance, some_field
 from brains import still_slices
 
 from slicesplat.config import FitSettings, TimePriorSettings
-from slicesplat.estimate.alternate import alternate, limited, sweep
+from slicesplat.estimate.alternate import alternate, sweep
 from slicesplat.estimate.lattice import LatticeStrategy
 from slicesplat.estimate.objective import empty_estimate
 from slicesplat.estimate.observations import Estimate, Observations, observe
 from slicesplat.estimate.strategy import Candidate
-from slicesplat.geometry.rigid import Rigid
+from slicesplat.geometry.rigid import Rigid, limited
 from slicesplat.likelihood.robust import initial_weights
 
 COARSE = FitSettings(spacings=(3.0,))

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
-
 from slicesplat.estimate.observations import Observations, Swept, mean_product
 from slicesplat.estimate.strategy import Candidate
-from slicesplat.geometry.rigid import Float, Rigid, step_product
+from slicesplat.geometry.rigid import Rigid, limited
 
 _WORSE = 1.01
 
@@ -104,15 +102,3 @@ def _left(moved: float, share: float) -> float:
     (0.1, inf)
     """
     return moved * share / (1 - share) if share < 1 else math.inf
-
-
-def limited(step: Float, longest: float) -> Float:
-    """Steps (S, 6), none longer than that, mm.
-
-    Examples
-    --------
-    >>> limited(np.array([[3.0, 0, 4, 0, 0, 0]]), 2.5).tolist()
-    [[1.5, 0.0, 2.0, 0.0, 0.0, 0.0]]
-    """
-    size = np.sqrt(step_product(step, step))
-    return np.asarray(step * np.minimum(1.0, longest / np.maximum(size, 1e-12))[:, None])

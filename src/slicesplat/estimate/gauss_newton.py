@@ -7,7 +7,7 @@ With J the derivatives of the slices' pixels by their poses, D the form of the f
 
 by conjugate gradients, preconditioned block by block: what the amplitudes have, and each slice's own six by six. In
 turns, amplitudes and poses follow each other; where a change of both leaves the pixels nearly as they are, that takes
-hundreds of them. docs/method.md, Solvers.
+hundreds of them. docs/method.md, Objective.
 """
 
 from __future__ import annotations

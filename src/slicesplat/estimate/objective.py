@@ -29,7 +29,7 @@ from slicesplat.estimate.gauss_newton import JointSystem
 from slicesplat.estimate.observations import Estimate, Observations
 from slicesplat.field.gaussians import GaussianField
 from slicesplat.geometry.pixels import broadcast_to_pixels
-from slicesplat.geometry.rigid import Float, Rigid, step_product
+from slicesplat.geometry.rigid import Float, Rigid, limited
 from slicesplat.likelihood.bias_step import bias_step
 from slicesplat.likelihood.robust import LEAST_NOISE, Weights, reweight
 from slicesplat.likelihood.validation import validation_error
@@ -114,10 +114,9 @@ class Workspace:
 
     def system(self, motion: Rigid) -> tuple[ForwardModel, QuadraticPrior, Preconditions]:
         """What the amplitudes' normal equations are made of, with the slices there."""
-        parts = self._parts
-        set_geometry(parts.forward_model, self.shapes, self.slices.moved(motion).pose)
-        self._motion = self._solver = None
-        return parts.forward_model, parts.prior, parts.preconditioner
+        forward_model = self.lent()
+        set_geometry(forward_model, self.shapes, self.slices.moved(motion).pose)
+        return forward_model, self._parts.prior, self._parts.preconditioner
 
     def majorise(self, amplitudes: Tensor, strength: float) -> None:
         """Set prior and preconditioner to what they are about these amplitudes."""
@@ -269,9 +268,7 @@ class Objective:
         )
         residual = jacobian[6] - observations.pixels / gain
         change, step = system.solve(residual, amplitudes, self.settings.joint_iterations)
-        length = np.sqrt(step_product(step, step))[:, None]
-        step = step * np.minimum(1.0, _LONGEST / np.maximum(length, 1e-12))
-        moved = estimate.moved(slices.pose @ Rigid.exp(step) @ ~slices.frame)
+        moved = estimate.moved(slices.pose @ Rigid.exp(limited(step, _LONGEST)) @ ~slices.frame)
         return self.irls_sweep(observations, replace(moved, field=replace(moved.field, amplitudes=amplitudes + change)))
 
     def pose_errors(self, observations: Observations, estimate: Estimate) -> Float:

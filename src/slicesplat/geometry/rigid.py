@@ -182,6 +182,18 @@ def step_product(one: Float, other: Float) -> Float:
     return np.asarray(products[..., :3].sum(axis=-1) + LEVER_ARM**2 * products[..., 3:].sum(axis=-1))
 
 
+def limited(step: Float, longest: float) -> Float:
+    """Steps (S, 6), none longer than that, mm.
+
+    Examples
+    --------
+    >>> limited(np.array([[3.0, 0, 4, 0, 0, 0]]), 2.5).tolist()
+    [[1.5, 0.0, 2.0, 0.0, 0.0, 0.0]]
+    """
+    size = np.sqrt(step_product(step, step))
+    return np.asarray(step * np.minimum(1.0, longest / np.maximum(size, 1e-12))[:, None])
+
+
 def displacement(before: Rigid, after: Rigid) -> Float:
     """How far (...) mm bodies at the poses `before` are from `after`: translation, and rotation at the lever arm."""
     turn = Rigid(before.matrix.swapaxes(-1, -2) @ after.matrix).angle()
