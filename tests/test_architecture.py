@@ -30,7 +30,16 @@ def test_start_loads_nothing_heavy(statement: str) -> None:
 
 
 def test_a_usual_run_loads_nothing_that_only_others_need() -> None:
-    seldom = {"SimpleITK", "skimage", "scipy.spatial", "scipy.sparse", "scipy.optimize", "scipy.linalg"}
+    seldom = {
+        "SimpleITK",
+        "skimage",
+        "scipy.spatial",
+        "scipy.sparse",
+        "scipy.optimize",
+        "scipy.linalg",
+        "pydicom",
+        "PIL",
+    }
     code = f"import sys, slicesplat.commands.reconstruct; print(*sorted({seldom} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 
 import numba
 import pytest
-from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.caching import IndexDataCacheFile
 
 from slicesplat import jit as jit_module
 from slicesplat.jit import jit, keeps_kernels, when_compiling
@@ -105,6 +106,22 @@ def test_kernels_made_with_the_image_are_used_where_nothing_can_be_written(
         assert new_run().writable is None
         assert not compiles()
     assert not told(caplog)
+
+
+def test_a_kernel_that_makes_arrays_is_loaded_without_what_compiles(tmp_path: Path) -> None:
+    module, kernels = tmp_path / "made_up.py", tmp_path / "kernels"
+    module.write_text(
+        "import sys, numpy as np\nfrom slicesplat.jit import jit\n"
+        "@jit()\ndef total(n): return np.arange(n).sum()\n"
+        "print(total(5), 'numba.np.npyimpl' in sys.modules)\n"
+    )
+    told = []
+    for _ in range(2):
+        environment = {**os.environ, "NUMBA_CACHE_DIR": str(kernels)}
+        command = [sys.executable, "-c", "import made_up"]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+        told.append(done.stdout.split())
+    assert told == [["10", "True"], ["10", "False"]]
 
 
 @pytest.fixture
@@ -203,7 +220,7 @@ def test_kernel_that_an_index_names_by_mistake_is_not_used(
     kernel = jit()(doubled)
     kernel(2.5)
     (for_floats,) = kernel.overloads.values()
-    monkeypatch.setattr(FunctionCache, "load_overload", lambda *_: for_floats)
+    monkeypatch.setattr(jit_module._Store, "load_overload", lambda *_: for_floats)
     assert compiles()
 
 

@@ -33,6 +33,7 @@ from llvmlite.binding import get_host_cpu_features, get_host_cpu_name
 from numba.core import event
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _Cache, _CacheLocator
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.core.sigutils import normalize_signature
 from numba.misc.appdirs import AppDirs
 
@@ -247,7 +248,7 @@ class _KernelCache(_Cache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled kernel for a signature; None when it has to be compiled."""
-        target_context.refresh()
+        rtsys.initialize(target_context)  # kernels that make arrays are linked with it
         for folder in _shelf().readable:
             try:
                 found = self._store(folder, target_context).load_overload(sig, target_context)
@@ -299,6 +300,13 @@ class _Store(FunctionCache):
     def __init__(self, kernel: Callable[..., Any], folder: Path, target_context: Any) -> None:
         self._impl_class = lambda kernel: _Files(kernel, _Locator(kernel, folder, target_context))
         super().__init__(kernel)
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The compiled kernel for a signature; None when it is not there.
+
+        numba imports all that can be compiled first, which takes as long again as loading the kernels of a fit.
+        """
+        return self._load_overload(sig, target_context)
 
 
 class _Files(CompileResultCacheImpl):

@@ -4,3 +4,17 @@ Each holds a frozen dataclass `Command` whose fields are the flags; `slicesplat.
 and calls its `run`. A settings class of the library (`Config`, ...) is one of the fields, so that help,
 defaults and API cannot drift apart.
 """
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+if "pydicom" not in sys.modules:
+    # nibabel imports pydicom where it is installed, for one kind of extension of headers that no command reads. With
+    # what that imports in turn it takes three times as long as nibabel itself.
+    sys.modules["pydicom"] = None  # type: ignore[assignment]  # not found
+    try:
+        import_module("nibabel")
+    finally:
+        del sys.modules["pydicom"]

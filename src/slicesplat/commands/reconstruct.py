@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import nibabel as nib
 import numpy as np
@@ -35,8 +35,10 @@ from slicesplat.notices import kept_warnings
 from slicesplat.pipeline import reconstruct
 from slicesplat.pipeline.setup import numbers_with_a_region
 from slicesplat.prepare.choose import Choice, RankedStack, log_excluded, rank
-from slicesplat.report.snapshots import SNAPSHOT_FILES, Snapshots
 from slicesplat.result import Reconstruction
+
+if TYPE_CHECKING:
+    from slicesplat.report.snapshots import Snapshots
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,11 +120,16 @@ class Command(SlicesCommand):
         outputs.add_file(self.output_model, suffixes=(".safetensors", ".ply"))
         outputs.add_file(self.output_json, suffixes=(".json",))
         outputs.add_file(self.output_report, suffixes=(".html",))
-        outputs.add_folder(self.snapshots, SNAPSHOT_FILES)
         outputs.add_file(self.output_transform, suffixes=(".tfm",))
+        watch = None
+        if self.snapshots:
+            # Drawing takes a while to import.
+            from slicesplat.report.snapshots import SNAPSHOT_FILES, Snapshots
+
+            outputs.add_folder(self.snapshots, SNAPSHOT_FILES)
+            watch = Snapshots(self.snapshots)
         self._check_mean()
         self._check_orientation()
-        watch = Snapshots(self.snapshots) if self.snapshots else None
         with kept_warnings() as told:
             result, ranked = self._reconstructed(console, watch)
         factor = 1.0 if self.output_intensity_mean is None else self._factor(result.volume, result.mask)

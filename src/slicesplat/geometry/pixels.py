@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
@@ -17,15 +19,20 @@ MAD_TO_SIGMA = 1.4826
 
 def slice_of_pixel(slices: Slices, device: torch.device) -> Tensor:
     """(P,) int64: the slice that each pixel belongs to."""
-    counts = torch.as_tensor(np.diff(slices.offset), device=device)
-    return torch.repeat_interleave(counts, output_size=int(slices.offset[-1]))
+    return _repeated(np.arange(len(slices)), slices, device)
 
 
 def broadcast_to_pixels(per_slice: ArrayLike, slices: Slices, device: torch.device) -> Tensor:
     """(P,) float32: every pixel gets the number of its slice, of (S,)."""
-    return torch.as_tensor(np.asarray(per_slice, np.float32), device=device).index_select(
-        0, slice_of_pixel(slices, device)
-    )
+    return _repeated(np.asarray(per_slice, np.float32), slices, device)
+
+
+def _repeated(per_slice: NDArray[Any], slices: Slices, device: torch.device) -> Tensor:
+    counts = np.diff(slices.offset)
+    if device.type == "cpu":  # in a seventh of torch's time
+        return torch.from_numpy(np.repeat(per_slice, counts))
+    values, repeats = (torch.as_tensor(each, device=device) for each in (per_slice, counts))
+    return torch.repeat_interleave(values, repeats, output_size=int(slices.offset[-1]))
 
 
 def sum_over_slices(values: Tensor, slices: Slices) -> NDArray[np.float64]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,21 @@ if TYPE_CHECKING:
     from nibabel.spatialimages import SpatialImage
 
 Float = NDArray[np.float64]
+Value = TypeVar("Value", bound=np.generic)
+
+
+def values_where(values: NDArray[Value], where: NDArray[np.bool_]) -> NDArray[Value]:
+    """The values of an array where a mask of its shape is set: (n,), in the order in which they lie in memory.
+
+    Files have their first axis running fastest, and so do the arrays of them. numpy picks in the order of the last
+    axis, which takes ten times as long on these.
+
+    Examples
+    --------
+    >>> values_where(np.asfortranarray([[1, 2], [3, 4]]), np.asfortranarray([[True, True], [True, False]])).tolist()
+    [1, 3, 2]
+    """
+    return values.T[where.T] if values.flags.f_contiguous and where.flags.f_contiguous else values[where]
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.errors import InputError
+from slicesplat.geometry.stack import values_where
 from slicesplat.io.nifti import FilePath, Image, read_image
 
 RINGING = 0.5
@@ -81,7 +82,7 @@ def as_region(mask: Image) -> tuple[Image, list[str]]:
     """
     if not np.isfinite(mask.data).all():
         raise InputError(f"{mask.source}: the mask has NaN or infinite values; save it with 0 outside and 1 inside")
-    positive = mask.data[mask.data > 0]
+    positive = values_where(mask.data, mask.data > 0)
     if not len(positive):
         raise InputError(f"{mask.source}: the mask is empty; draw the region to reconstruct")
     cut = _soft_cut(mask.data, positive)

@@ -152,8 +152,9 @@ def crossed(slices: Slices, inside: NDArray[np.bool_], size: float) -> NDArray[n
     cells = np.floor(np.concatenate(points) / size).astype(np.int64)
     cells -= cells.min(axis=0)
     place, stack = np.ravel_multi_index(tuple(cells.T), cells.max(axis=0) + 1), slices.stack[slices.slice_of_pixel()]
-    seen = np.unique(np.stack([place[inside], stack[inside]]), axis=1)[0]
-    places, stacks = np.unique(seen, return_counts=True)
+    numbers = int(stack.max()) + 1
+    seen = np.unique(place[inside] * numbers + stack[inside])
+    places, stacks = np.unique(seen // numbers, return_counts=True)
     return np.isin(place, places[stacks > 1])
 
 

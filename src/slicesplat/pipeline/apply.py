@@ -20,7 +20,7 @@ from slicesplat.config import Config, FitSettings
 from slicesplat.errors import InputError
 from slicesplat.geometry.reach import FIT_CUTOFF, SAMPLING_CUTOFF
 from slicesplat.geometry.slices import FIT_MARGIN
-from slicesplat.geometry.stack import Stack
+from slicesplat.geometry.stack import Stack, values_where
 from slicesplat.motion.coarse_to_fine import Poses
 from slicesplat.pipeline.labels import LabelFields, LabelSettings
 from slicesplat.pipeline.output import model_of
@@ -199,7 +199,9 @@ def apply_labels(
 
 def _labels(stacks: Sequence[Stack]) -> NDArray[np.float32]:
     """The labels in the stacks' masks, 0 the first of them."""
-    seen = np.unique(np.concatenate([np.unique(stack.data[stack.mask]) for stack in stacks] + [np.zeros(1)]))
+    seen = np.unique(
+        np.concatenate([np.unique(values_where(stack.data, stack.mask)) for stack in stacks] + [np.zeros(1)])
+    )
     if len(seen) > MOST_LABELS or (seen < 0).any() or (seen != np.rint(seen)).any():
         raise InputError(
             f"{stacks[0].name} and the other stacks: their values are no labels, whole numbers from 0 on of which "

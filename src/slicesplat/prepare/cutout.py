@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from slicesplat.geometry.stack import Stack
+from slicesplat.geometry.stack import Stack, values_where
 
 log = logging.getLogger("slicesplat")
 
@@ -80,7 +80,7 @@ def measured_beside(empty: NDArray[np.bool_], mask: NDArray[np.bool_]) -> NDArra
     mask : (nx, ny, nz) bool
     """
     beside = _beside(mask)
-    if not beside.any() or empty[beside].mean() < FILLED:
+    if not beside.any() or values_where(empty, beside).mean() < FILLED:
         return None
     measured: NDArray[np.bool_] = ~empty
     for k in range(measured.shape[2]):
@@ -134,7 +134,7 @@ def _fill_value(stack: Stack) -> float | None:
     beside = _beside(stack.mask)
     if not beside.any():
         return None
-    values, counts = np.unique(stack.data[beside], return_counts=True)
+    values, counts = np.unique(values_where(stack.data, beside), return_counts=True)
     return float(values[np.argmax(counts)])
 
 

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, map_coordinates, uniform_filter
 
-from slicesplat.geometry.stack import Stack
+from slicesplat.geometry.stack import Stack, values_where
 from slicesplat.likelihood.noise import noise_response
 
 Float = NDArray[np.float64]
@@ -130,7 +130,7 @@ def _relative_noise(stack: Stack) -> float:
         response = np.abs(_noise(stack.data[:, :, k].astype(np.float64)))[stack.mask[:, :, k]]
         levels.append(np.median(response[response > 0]) if response.any() else 0.0)
     # The mean: of slices at other distances some are where the original's were, and as noisy.
-    return float(np.mean(levels) / max(np.median(stack.data[stack.mask]), 1e-30)) if levels else 0.0
+    return float(np.mean(levels) / max(np.median(values_where(stack.data, stack.mask)), 1e-30)) if levels else 0.0
 
 
 def _paired(a: Stack, b: Stack) -> Iterator[tuple[Float, Float, NDArray[np.bool_]]]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.errors import InputError
-from slicesplat.geometry.stack import Stack
+from slicesplat.geometry.stack import Stack, values_where
 from slicesplat.prepare.assess import lost_slices
 from slicesplat.prepare.cutout import without_fill
 
@@ -96,7 +96,7 @@ def signal(stacks: Sequence[Stack]) -> tuple[list[Stack], Intensities]:
     for stack, offset in zip(stacks, offsets, strict=True):
         if offset:
             log.info("%s: its intensities are taken as lying above %g, which counts as no signal", stack.name, offset)
-    largest = max(float(np.abs(stack.data, dtype=np.float64).max(initial=0.0)) for stack in stacks)
+    largest = max(max(float(stack.data.max(initial=0.0)), -float(stack.data.min(initial=0.0))) for stack in stacks)
     usual = largest == 0 or _USUAL[0] < largest < _USUAL[1]
     unit = 1.0 if usual else 2.0 ** math.floor(math.log2(largest))
     return [
@@ -117,7 +117,7 @@ def intensity_offset(stack: Stack) -> float:
     -497
     """
     inside = stack.mask if stack.measured is None else stack.mask & stack.measured
-    values = stack.data[inside].astype(np.float64)
+    values = values_where(stack.data, inside).astype(np.float64)
     if not len(values):
         return 0.0
     low, high = np.percentile(values, [1, 99])
@@ -125,7 +125,7 @@ def intensity_offset(stack: Stack) -> float:
     # What surrounds a region that was cut out, if it is no mere marker: as far below the tissue as that is bright.
     background = fill if fill is not None and low - (high - low) <= fill <= low else None
     if low < -NEGATIVE * (high - low):
-        everything = stack.data if stack.measured is None else stack.data[stack.measured]
+        everything = stack.data if stack.measured is None else values_where(stack.data, stack.measured)
         return float(np.percentile(everything, 0.5)) if background is None else background
     return background if background is not None and background > 0 else 0.0
 
@@ -150,13 +150,19 @@ def scale_intensities(
         A stack is constant or dark throughout its mask.
     """
     factors = _factors(stacks) if alike else (1.0,) * len(stacks)
-    bright = np.concatenate([stack.data[stack.mask] * factor for stack, factor in zip(stacks, factors, strict=True)])
+    seen = [values_where(stack.data, stack.mask) for stack in stacks]
+    bright = np.concatenate([values * factor for values, factor in zip(seen, factors, strict=True)])
     scale = float(np.percentile(bright, 99))
     known = intensities or Intensities((0.0,) * len(stacks))
     return [
-        replace(stack, data=np.minimum(stack.data * np.float32(factor / scale), SPIKE).astype(np.float32))
-        for stack, factor in zip(stacks, factors, strict=True)
+        replace(stack, data=_scaled(stack.data, factor / scale)) for stack, factor in zip(stacks, factors, strict=True)
     ], replace(known, factor=factors, scale=scale)
+
+
+def _scaled(data: NDArray[np.floating], factor: float) -> NDArray[np.float32]:
+    """Data times a factor, without spikes."""
+    scaled = data * np.float32(factor)
+    return np.minimum(scaled, SPIKE, out=scaled).astype(np.float32, copy=False)
 
 
 def _factors(stacks: Sequence[Stack]) -> tuple[float, ...]:
@@ -166,7 +172,7 @@ def _factors(stacks: Sequence[Stack]) -> tuple[float, ...]:
     """
     medians = []
     for stack in stacks:
-        values = stack.data[_sound(stack)]
+        values = values_where(stack.data, _sound(stack))
         if not len(values) or not np.median(values) > 0:
             raise InputError(f"{stack.name}: more than half of its mask has no signal; check the mask")
         medians.append(float(np.median(values[values > DARK * np.percentile(values, 99)])))
