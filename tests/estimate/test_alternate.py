@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -31,8 +31,10 @@ class Scripted:
     """An objective whose sweeps come to the errors given."""
 
     errors: list[float]
+    iterations: list[int | None] = field(default_factory=list)
 
-    def irls_sweep(self, observations: Observations, estimate: Estimate) -> Estimate:
+    def irls_sweep(self, observations: Observations, estimate: Estimate, iterations: int | None = None) -> Estimate:
+        self.iterations.append(iterations)
         return replace(estimate, error=self.errors.pop(0))
 
 
@@ -60,6 +62,14 @@ def test_a_trial_ends_when_it_cannot_win_any_more_and_not_before(
     assert told == errors[:swept]
     assert found.estimate.error == errors[swept - 1]
     assert candidate.estimate.error == before
+
+
+def test_the_last_sweep_takes_the_iterations_that_it_is_told() -> None:
+    slices, data = still_slices(), observations()
+    begun = empty_estimate(some_field(), slices.motion, initial_weights(slices, data.fitted))
+    scripted = Scripted([0.3, 0.2, 0.1])
+    sweep(data, Candidate(scripted, begun), 3, lambda estimate: None, last=8)  # type: ignore[arg-type]
+    assert scripted.iterations == [None, None, 8]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +114,7 @@ class Walking:
     steps: list[tuple[float, float]]
     settings: FitSettings = COARSE
 
-    def irls_sweep(self, observations: Observations, estimate: Estimate) -> Estimate:
+    def irls_sweep(self, observations: Observations, estimate: Estimate, iterations: int | None = None) -> Estimate:
         return estimate
 
     def refine_poses(self, observations: Observations, estimate: Estimate) -> Estimate:

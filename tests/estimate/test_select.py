@@ -38,7 +38,7 @@ class Named:
     def release(self, kept: Named) -> None:
         self.released.append(kept.name)
 
-    def irls_sweep(self, observations: Observations, estimate: Estimate) -> Estimate:
+    def irls_sweep(self, observations: Observations, estimate: Estimate, iterations: int | None = None) -> Estimate:
         return replace(estimate, error=self.error)
 
 

@@ -13,18 +13,24 @@ _WORSE = 1.01
 
 
 def sweep(
-    observations: Observations, candidate: Candidate, sweeps: int, swept: Swept, rival: float = math.inf
+    observations: Observations,
+    candidate: Candidate,
+    sweeps: int,
+    swept: Swept,
+    rival: float = math.inf,
+    last: int | None = None,
 ) -> Candidate:
     """So many sweeps of the field, its gains and weights; the poses stay.
 
     It ends early where the error of the validation pixels will not fall below a rival's: what a sweep gains becomes
-    less from one to the next, so that it comes no further than the last one did times those that are left.
+    less from one to the next, so that it comes no further than the last one did times those that are left. The last of
+    them takes so many iterations, where it is told.
     """
     objective, estimate = candidate.objective, candidate.estimate
     del candidate  # its image and weights are as large as the pixels
     for left in reversed(range(sweeps)):
         before = estimate.error
-        estimate = objective.irls_sweep(observations, estimate)
+        estimate = objective.irls_sweep(observations, estimate, None if left else last)
         swept(estimate)
         if left and estimate.error - left * max(before - estimate.error, 0.0) >= rival:
             break

@@ -197,7 +197,7 @@ def joint_fit(
         observations = observations.without(_lost(observations, best.estimate, known, registration))
         observations = observations.believing(_belief(observations, best.estimate, registration))
     progress.begin("all pixels", settings.rounds)
-    best = sweep(observations, best, settings.rounds, progress.swept)
+    best = sweep(observations, best, settings.rounds, progress.swept, last=settings.last_iterations)
     found = best.estimate
     return Fit(
         *(prune(found.field), found.motion, found.weights, found.ncc, error, known, found.held, noise),

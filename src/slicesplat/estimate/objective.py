@@ -218,9 +218,10 @@ class Objective:
         lit = replace(weights, bias=bias.plus(slices, steps))
         return replace(estimate.with_amplitudes(amplitudes, image), weights=lit)
 
-    def irls_sweep(self, observations: Observations, estimate: Estimate) -> Estimate:
+    def irls_sweep(self, observations: Observations, estimate: Estimate, iterations: int | None = None) -> Estimate:
         """One sweep of iteratively reweighted least squares: amplitudes, then gains and weights."""
-        return self.weights(observations, self.amplitudes(observations, estimate, self.settings.iterations))
+        steps = self.settings.iterations if iterations is None else iterations
+        return self.weights(observations, self.amplitudes(observations, estimate, steps))
 
     def refine_poses(self, observations: Observations, estimate: Estimate) -> Estimate:
         """Gauss-Newton steps of all poses against the field."""
