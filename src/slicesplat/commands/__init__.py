@@ -12,7 +12,7 @@ from importlib import import_module
 
 if "pydicom" not in sys.modules:
     # nibabel imports pydicom where it is installed, for one kind of extension of headers that no command reads. With
-    # what that imports in turn it takes three times as long as nibabel itself.
+    # what that imports in turn it takes longer than nibabel itself.
     sys.modules["pydicom"] = None  # type: ignore[assignment]  # not found
     try:
         import_module("nibabel")
