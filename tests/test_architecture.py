@@ -46,6 +46,7 @@ def test_a_usual_run_loads_nothing_that_only_others_need() -> None:
 
 
 def test_what_a_start_leaves_out_is_there_when_it_is_needed() -> None:
+    pytest.importorskip("pydicom")
     code = "import slicesplat.commands.reconstruct, pydicom; print(pydicom.Dataset.__name__)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "Dataset"
