@@ -19,15 +19,16 @@ MAD_TO_SIGMA = 1.4826
 
 def slice_of_pixel(slices: Slices, device: torch.device) -> Tensor:
     """(P,) int64: the slice that each pixel belongs to."""
-    return _repeated(np.arange(len(slices)), slices, device)
+    return over_pixels(np.arange(len(slices)), slices, device)
 
 
 def broadcast_to_pixels(per_slice: ArrayLike, slices: Slices, device: torch.device) -> Tensor:
     """(P,) float32: every pixel gets the number of its slice, of (S,)."""
-    return _repeated(np.asarray(per_slice, np.float32), slices, device)
+    return over_pixels(np.asarray(per_slice, np.float32), slices, device)
 
 
-def _repeated(per_slice: NDArray[Any], slices: Slices, device: torch.device) -> Tensor:
+def over_pixels(per_slice: NDArray[Any], slices: Slices, device: torch.device) -> Tensor:
+    """(P,) of the same type: every pixel gets what its slice has, of (S,)."""
     counts = np.diff(slices.offset)
     if device.type == "cpu":  # in a seventh of torch's time
         return torch.from_numpy(np.repeat(per_slice, counts))

@@ -35,6 +35,12 @@ def values_where(values: NDArray[Value], where: NDArray[np.bool_]) -> NDArray[Va
     return values.T[where.T] if values.flags.f_contiguous and where.flags.f_contiguous else values[where]
 
 
+def evenly_chosen(mask: NDArray[np.bool_], most: int) -> tuple[NDArray[np.intp], ...]:
+    """Voxels where a mask is set, every n-th of them, less than twice so many: their indices along each axis."""
+    inside = np.flatnonzero(mask)
+    return np.unravel_index(inside[:: max(1, len(inside) // most)], mask.shape)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Stack:
     """One stack of parallel 2-D slices as the scanner stored it.

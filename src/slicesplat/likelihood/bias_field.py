@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from typing import TypeVar
 
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slicesplat.config import BiasFieldSettings
-from slicesplat.geometry.pixels import broadcast_to_pixels, slice_of_pixel
+from slicesplat.geometry.pixels import broadcast_to_pixels, over_pixels
 from slicesplat.geometry.rigid import Rigid
 from slicesplat.geometry.slices import Slices
 from slicesplat.geometry.stack import Stack
@@ -92,11 +93,7 @@ def divided_by(stack: Stack, basis: Basis, coefficients: Float, level: float) ->
 
 def pixel_points(slices: Slices, pose: Rigid, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Where every pixel is with its slice at a pose (S), mm: x, y and z, each (P,) float32."""
-    owner = slice_of_pixel(slices, device)
-
-    def each(per_slice: NDArray[np.generic]) -> Tensor:
-        return torch.as_tensor(np.ascontiguousarray(per_slice), device=device)[owner]
-
+    each = partial(over_pixels, slices=slices, device=device)
     place = torch.arange(len(slices.pixels), device=device) - each(slices.offset[:-1])
     columns = each(slices.shape[:, 1])
     row, column = (number.float() for number in (place // columns, place % columns))

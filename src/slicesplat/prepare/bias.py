@@ -14,7 +14,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from slicesplat.geometry.stack import Stack
+from slicesplat.geometry.stack import Stack, values_where
 
 # mm between the spline's knots on the first level; each further level halves it. Coils vary over the size of a head. A
 # finer field (25 mm was tried) takes the difference between regions of white and grey matter for one.
@@ -40,7 +40,7 @@ def log_bias_field(stack: Stack) -> NDArray[np.float64]:
     (nx, ny, nz) float64
         All zeros for a stack without signal, or without contrast: a histogram of one value cannot be sharpened.
     """
-    values = stack.data[stack.mask]
+    values = values_where(stack.data, stack.mask)
     median = float(np.median(values)) if len(values) else 0.0
     if not median > 0 or values.min() == values.max():
         return np.zeros(stack.data.shape)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slicesplat.config import CommonBiasSettings
-from slicesplat.geometry.stack import Stack
+from slicesplat.geometry.stack import Stack, evenly_chosen
 from slicesplat.likelihood.bias_field import Basis, divided_by
 from slicesplat.prepare.shading import shading
 
@@ -101,12 +101,11 @@ class _Pixels:
         """At most so many of each stack's region."""
         points, logs = [], []
         for stack in stacks:
-            inside = np.flatnonzero(stack.mask if stack.measured is None else stack.mask & stack.measured)
-            inside = inside[:: max(1, len(inside) // most)]
-            values = stack.data.ravel()[inside].astype(np.float64)
+            inside = evenly_chosen(stack.mask if stack.measured is None else stack.mask & stack.measured, most)
+            values = stack.data[inside].astype(np.float64)
             bright = max(float(np.percentile(values, 99)), np.finfo(np.float32).tiny) if len(values) else 1.0
             seen = values > _DARK * bright
-            places = np.stack(np.unravel_index(inside[seen], stack.data.shape), axis=1)
+            places = np.stack(inside, axis=1)[seen]
             points.append(places @ stack.affine[:3, :3].T + stack.affine[:3, 3])
             logs.append(np.log(values[seen] / bright))
         owner = np.repeat(np.arange(len(stacks)), [len(log) for log in logs])

@@ -241,11 +241,8 @@ def _crop_pixels(stack: Stack) -> int:
 def _corners(stack: Stack) -> Float:
     """(n, 3) mm: ends of the mask's lines along one axis, its outermost points among them, at both faces of a slice."""
     shown = stack.mask.any(axis=2)
+    first, last = stack.mask.argmax(axis=2), stack.n_slices - 1 - stack.mask[:, :, ::-1].argmax(axis=2)
     lines = np.argwhere(shown)
-    k, j, i = np.nonzero(stack.mask.T)
-    first, last = np.zeros(shown.shape, np.int64), np.zeros(shown.shape, np.int64)
-    # The last assignment to an element stands.
-    last[i, j], first[i[::-1], j[::-1]] = k, k[::-1]
     ends = np.concatenate([np.column_stack([lines, end[shown]]) for end in (first, last)])
     points = ends @ stack.affine[:3, :3].T + stack.affine[:3, 3]
     half = stack.thickness / 2 * stack.axes[:, 2]
